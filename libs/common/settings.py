@@ -1,0 +1,76 @@
+"""Settings every service shares. Each service adds its own in `services/<name>/settings.py`.
+
+Settings come from the environment and from nowhere else. They are read once, in `main`, and
+handed down: no other module looks at the environment, so a test passes what it likes and a
+missing variable stops the process before it has touched anything.
+
+A name ends in its unit, then in `_min` or `_max`: `poll_interval_s`, `pool_size_max`.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, PostgresDsn, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(StrEnum):
+    """Where a process runs; only `production` refuses what is meant for the other two."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+    TEST = "test"
+
+
+class ServiceSettings(BaseSettings):
+    """What every process reads: how loud it is, and where its health and metrics are."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    environment: Environment = Environment.PRODUCTION
+    log_level: str = "INFO"
+
+    # Health and metrics (`/live`, `/ready`, `/metrics`). 0 lets the system choose.
+    health_host: str = "127.0.0.1"
+    health_port: NonNegativeInt = 9000
+
+    # SIGTERM drains within this; Kubernetes must wait longer before it kills (RELIABILITY 7).
+    drain_s: float = 25.0
+
+
+class KafkaSettings(BaseSettings):
+    """Where the broker is."""
+
+    kafka_bootstrap: str
+
+
+class DatabaseSettings(BaseSettings):
+    """Where PostgreSQL is, as the service's own role (PROTOCOL.md 3)."""
+
+    database_url: PostgresDsn
+    database_pool_size_max: PositiveInt = 5
+
+
+class SecretsSettings(BaseSettings):
+    """The keys that seal credentials: `<kek id>:<base64 of 32 bytes>`, newest first."""
+
+    keys: SecretStr
+
+
+class ProviderSettings(ServiceSettings):
+    """Where providers are. Only the sandbox, outside production, may replace an address."""
+
+    provider_base_urls: dict[str, str] = Field(default_factory=dict)
+    hubspot_client_id: str = ""
+    hubspot_client_secret: SecretStr = SecretStr("")
+    public_url: str | None = None
+
+    @model_validator(mode="after")
+    def _production_talks_to_providers_only(self) -> Self:
+        if self.environment is Environment.PRODUCTION and self.provider_base_urls:
+            message = (
+                "PROVIDER_BASE_URLS replaces provider addresses and is for the sandbox only: "
+                "unset it, or set ENVIRONMENT=development"
+            )
+            raise ValueError(message)
+        return self

@@ -1,0 +1,411 @@
+"""What a provider must do to be a source or a destination.
+
+A connector talks to one provider account and does nothing else: it keeps no state between
+calls, starts no task, writes no log and reads no setting. Whoever calls it owns retries, rate
+budgets, quota, cursors and metrics. In return every connector keeps these promises, and
+`tests/connectors/conformance.py` holds each of them to account:
+
+1. It raises only the errors of `libs.common.errors`.
+2. A cursor is opaque to the caller. Reading twice from one cursor loses nothing.
+3. A page is bounded, and `read_page` returns even if nothing changed.
+4. Writing a contact twice leaves the provider as writing it once.
+5. `write` answers for each effect, in the order given. It raises only when it can say nothing
+   about any of them.
+6. Before each HTTP call it asks its `Gate` for a slot in the call's bucket, and tells the gate
+   of every answer that says a limit was reached.
+7. It never touches consent: no call makes an unsubscribed or blocked contact active (S3).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType, Protocol
+
+from libs.common.events import Change, Identity, Operation
+
+Cursor = NewType("Cursor", str)
+
+
+class FieldType(StrEnum):
+    """The kinds of value a field may hold, the same words for all providers."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    DATETIME = "datetime"
+    CATEGORY = "category"
+    MULTIPLE_CHOICE = "multiple_choice"
+    EMAIL = "email"
+    PHONE = "phone"
+    OTHER = "other"
+
+
+class NotMappable(StrEnum):
+    """Why a source field is not offered (S6, S7)."""
+
+    BOOLEAN = "boolean"
+    CATEGORY = "category"
+    READ_ONLY = "read_only"
+    CALCULATED = "calculated"
+    HIDDEN = "hidden"
+    MULTIPLE_VALUES = "multiple_values"
+    UNSUPPORTED_TYPE = "unsupported_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a source object, or an attribute of a destination.
+
+    `not_mappable` is None for what may be mapped. `unique` fields identify a contact.
+    `length_max` is in characters, None where the provider names none.
+    """
+
+    name: str
+    label: str
+    type: FieldType
+    not_mappable: NotMappable | None = None
+    unique: bool = False
+    length_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """A kind of record that can be synced (contacts, leads), and whether a list narrows it."""
+
+    name: str
+    label: str
+    needs_list: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContactList:
+    """A list, segment, group or campaign; `size` as the provider counts, None if it does not.
+
+    `changed_at_ms` tells by how little one may know that nobody joined or left; None: unknown.
+    """
+
+    id: str
+    name: str
+    size: int | None = None
+    changed_at_ms: int | None = None
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a credential belongs to. `time_zone` is where the provider's day begins (IANA)."""
+
+    id: str
+    name: str
+    time_zone: str = "UTC"
+    tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A provider's own limit on a bucket of calls: `calls` in any window of `window_s`.
+
+    `scope` says whose it is: `account` (the connected one) or `application` (our client id).
+    `per_day` is counted until midnight in the account's zone; None: no daily limit.
+    """
+
+    bucket: str
+    calls: int
+    window_s: float
+    scope: str = "account"
+    per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthFacts:
+    """The provider's authorisation server; addresses are full URLs."""
+
+    authorize_url: str
+    token_url: str
+    revoke_url: str | None
+    scopes: Sequence[str]
+    uses_pkce: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the platform knows of a provider without asking it."""
+
+    provider: str
+    label: str
+    is_source: bool
+    is_destination: bool
+    base_url: str
+    hosts: Sequence[str]  # Names, or suffixes that start with a dot, that may be called.
+    limits: Mapping[str, Sequence[Limit]]  # By tier; "" is the default tier.
+    oauth: OAuthFacts | None = None
+    objects: Sequence[SourceObject] = ()
+    write_batch_max: int = 1  # Effects in one bulk call; 1: single calls only.
+    import_rows_max: int | None = None  # None: no asynchronous import.
+    resumable_paging: bool = False
+
+
+class Gate(Protocol):
+    """Who lets a call through: the shared rate budget, seen from a connector."""
+
+    async def enter(self, bucket: str) -> None:
+        """Wait for a slot; raise RateLimitedError if none comes within the caller's patience."""
+
+    async def limited(self, bucket: str, retry_after_s: float) -> None:
+        """Hear that the provider refused for `retry_after_s`, so that all callers stop."""
+
+
+class OpenGate:
+    """A gate without limits, for tests and for single interactive calls."""
+
+    async def enter(self, bucket: str) -> None:
+        """Let the call through."""
+
+    async def limited(self, bucket: str, retry_after_s: float) -> None:
+        """Do nothing."""
+
+
+class TokenSupply(Protocol):
+    """Where a connector gets the credential of its next call."""
+
+    async def token(self) -> str:
+        """Return a credential that is valid now; raise NeedsReauthError if there is none."""
+
+    async def refused(self, token: str) -> None:
+        """Hear that the provider refused this credential, so that the next one is fresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one run reads: fixed at its start, the same on every page.
+
+    `since_ms` None reads everything that is there; else what changed from then to `until_ms`,
+    both by the provider's clock, both inclusive. `list_id` narrows to a list's members.
+    """
+
+    object: str
+    list_id: str | None
+    properties: Sequence[str]
+    since_ms: int | None
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some changes, and where the next page starts; `cursor` None: this was the last."""
+
+    changes: Sequence[Change]
+    cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    """Some members of a list by id."""
+
+    ids: Sequence[str]
+    cursor: Cursor | None
+
+
+class Source(Protocol):
+    """An account that contacts are read from."""
+
+    facts: Facts
+
+    async def check(self) -> Account:
+        """Return whose account this is; raise the reason if it cannot be read."""
+
+    async def describe_fields(self, object_name: str) -> Sequence[Field]:
+        """Return every field, also those that may not be mapped, with the reason."""
+
+    async def find_lists(self, object_name: str) -> Sequence[ContactList]:
+        """Return every list that contacts of this object may be in."""
+
+    async def find_list(self, object_name: str, list_id: str) -> ContactList:
+        """Return a list with fresh counts; raise MisconfiguredError(list_missing) if gone."""
+
+    async def count(self, sweep: Sweep) -> int | None:
+        """Return the provider's own total for a sweep; None where it tells none."""
+
+    async def read_page(self, sweep: Sweep, after: Cursor | None) -> Page:
+        """Return a page of a sweep; every contact that matches is on at least one page.
+
+        A sweep over a list without `since_ms` reads its members; one with `since_ms` may also
+        return contacts that are not members: the caller knows who is.
+        """
+
+    async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:
+        """Return these contacts as they are now; ids that are gone are left out.
+
+        A contact that was merged into another comes back under the surviving id, the id asked
+        for in its `merged_from`.
+        """
+
+    async def read_members(
+        self, object_name: str, list_id: str | None, after: Cursor | None
+    ) -> MemberPage:
+        """Return a page of a list's member ids; without a list, of all living contacts' ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One effect as a destination takes it.
+
+    `attributes` is the mapped JSON object, identities included under the destination's own
+    names where it wants them there. `known_as` is the address the contact has there now, None
+    if it was never linked: with `identity` different, the contact moves to the new address.
+    `join_list`: set list membership in this call (only on first link or after our removal).
+    """
+
+    op: Operation
+    identity: Identity
+    attributes: bytes
+    list_id: str
+    known_as: Identity | None = None
+    join_list: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The destination confirmed the effect; `warning` is a stable code such as phone_left_out."""
+
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The destination refuses this one contact, for a reason of `libs.common.reasons.Reject`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The contact that should have been updated is not there (404)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The new address of an e-mail change belongs to another contact already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The call was sent and its answer lost: it may or may not have been applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTried:
+    """Nothing was sent for this effect: a limit, an outage or a lost lease came before it."""
+
+
+Outcome = Written | Refused | Missing | Taken | Unknown | NotTried
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """An outcome for each write, in order; `stopped_by` is the error that left some NotTried."""
+
+    outcomes: Sequence[Outcome]
+    stopped_by: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteContact:
+    """A contact as it is at the destination now; attributes in the destination's own form."""
+
+    identity: Identity
+    attributes: Mapping[str, Any]
+    list_ids: frozenset[str] = field(default_factory=frozenset)
+    is_blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePage:
+    """Some contacts of a destination list; `cursor` None: this was the last page."""
+
+    contacts: Sequence[RemoteContact]
+    cursor: Cursor | None
+
+
+class ImportState(StrEnum):
+    """How an asynchronous import stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportStatus:
+    """An import's state, and the identity keys of the rows that the provider says it refused.
+
+    `refused` maps an identity key (lower-cased e-mail, else digits of the phone) to a code of
+    `Reject`; it is complete only when the state is completed.
+    """
+
+    state: ImportState
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImport:
+    """An import in the provider's own list of processes, for adoption after a lost answer."""
+
+    process_id: str
+    state: ImportState
+
+
+class Destination(Protocol):
+    """An account that contacts are written to.
+
+    Calls to one account are made by one caller at a time, under its lease: the gate is asked
+    before every single HTTP call and raises LeaseLostError when the lease is gone.
+    """
+
+    facts: Facts
+
+    async def check(self) -> Account:
+        """Return whose account this is; raise the reason if it cannot be written to."""
+
+    async def describe_attributes(self) -> Sequence[Field]:
+        """Return every attribute with its type; the unique ones identify a contact."""
+
+    async def make_attribute(self, name: str, type_: FieldType) -> None:
+        """Create an attribute; return quietly if it exists with this type."""
+
+    async def find_lists(self) -> Sequence[ContactList]:
+        """Return every list."""
+
+    async def make_list(self, name: str) -> ContactList:
+        """Create a list and return it."""
+
+    async def write(self, writes: Sequence[Write]) -> WriteReport:
+        """Apply single effects, as many calls as it takes; stop at the first error for all."""
+
+    async def read_back(self, identities: Sequence[Identity]) -> Sequence[RemoteContact | None]:
+        """Return each contact as it is now, in the order asked; None for one that is absent."""
+
+    async def read_list(self, list_id: str, after: Cursor | None) -> RemotePage:
+        """Return a page of a list's contacts as they are now."""
+
+    def matches(self, remote: RemoteContact, write: Write) -> bool:
+        """Return whether the contact holds what the write wanted, by the provider's own forms.
+
+        A phone comes back without its plus sign, a date in another layout: values that the
+        provider normalises are compared normalised. An attribute the write does not name does
+        not count.
+        """
+
+    def importable(self, write: Write) -> bool:
+        """Return whether an import would do what `write` does (no moves, no booleans…)."""
+
+    async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
+        """Start an asynchronous import of importable writes; return the provider's id."""
+
+    async def import_status(self, process_id: str) -> ImportStatus:
+        """Return how an import stands; costs a call of a scarce bucket."""
+
+    async def find_imports(self, since: datetime) -> Sequence[FoundImport]:
+        """Return the account's imports, newest first, that may be ours since then."""

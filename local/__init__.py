@@ -1,0 +1,1 @@
+"""Everything on one machine: servers, sandbox and services under one supervisor."""

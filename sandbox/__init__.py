@@ -1,0 +1,1 @@
+"""The providers' APIs imitated from their documentation, and a mailbox."""

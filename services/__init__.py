@@ -1,0 +1,1 @@
+"""The processes of the platform, one package each."""

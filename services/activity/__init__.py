@@ -1,0 +1,1 @@
+"""The read model: run counts and the status of every contact."""

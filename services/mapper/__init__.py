@@ -1,0 +1,1 @@
+"""Turns changed contacts into wanted effects."""

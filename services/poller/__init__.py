@@ -1,0 +1,1 @@
+"""Reads changed contacts from sources, page by page."""

@@ -1,0 +1,1 @@
+"""The accountant: thresholds, stop and resume, orphans."""

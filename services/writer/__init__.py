@@ -1,0 +1,1 @@
+"""Writes wanted effects to destinations, under the quota."""
