@@ -1,0 +1,64 @@
+"""Serve providers' sandboxes: `python -m sandbox --port hubspot=0 --port brevo=0`.
+
+Each provider listens on a loopback port of its own (0: chosen by the system). When all listen, one
+line of JSON with their addresses goes to standard output, and to `--state-file` if one is given.
+SIGTERM and SIGINT end it at once.
+"""
+
+import argparse
+import asyncio
+import importlib
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvloop
+
+from sandbox.server import serve
+
+PROVIDERS = ("hubspot", "brevo")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description="Imitated providers.")
+    parser.add_argument("--port", action="append", type=_port, metavar="PROVIDER=PORT", default=[])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--state-file", type=Path)
+    wanted = parser.parse_args(arguments)
+    ports = dict(wanted.port) or dict.fromkeys(PROVIDERS, 0)
+    uvloop.run(_serve_all(ports, seed=wanted.seed, state_file=wanted.state_file))
+
+
+def _port(text: str) -> tuple[str, int]:
+    """Return the provider and port of `hubspot=0`."""
+    provider, _, port = text.partition("=")
+    if provider not in PROVIDERS or not port.isdigit():
+        message = f"{text!r} is not PROVIDER=PORT with a provider of: {', '.join(PROVIDERS)}"
+        raise argparse.ArgumentTypeError(message)
+    return provider, int(port)
+
+
+async def _serve_all(ports: dict[str, int], *, seed: int, state_file: Path | None) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with AsyncExitStack() as stack:
+        addresses = {}
+        for provider, port in ports.items():
+            # By name, so that one provider can be served without loading the others.
+            state = importlib.import_module(f"sandbox.{provider}.state").State(seed=seed)
+            app = importlib.import_module(f"sandbox.{provider}.app").create_app(state)
+            addresses[provider] = await stack.enter_async_context(serve(app, port))
+        line = json.dumps(addresses)
+        if state_file:
+            await asyncio.to_thread(state_file.write_text, line + "\n")
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    main()

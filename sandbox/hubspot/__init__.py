@@ -1,0 +1,1 @@
+"""The HubSpot sandbox: OAuth, properties, lists and contacts of portals in memory."""
