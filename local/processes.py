@@ -1,0 +1,173 @@
+"""Start programs that end with us, wait until they listen, and end them.
+
+A program started here is killed by the kernel when its parent dies in whatever way (Linux only;
+elsewhere the next start ends what it finds, see `local.orphans`). It is in a session of its own,
+so Ctrl-C in a terminal reaches the parent only, which then ends everything in order.
+"""
+
+import ctypes
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from local.errors import StackError
+
+LISTEN_POLL_S = 0.02
+LOG_TAIL_BYTES = 2_000  # Enough for the reason, little enough to read in a terminal.
+PR_SET_PDEATHSIG = 1  # From <linux/prctl.h>.
+
+# Loaded here, not in the child: between fork and exec next to nothing is allowed.
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command with everything needed to start it any number of times."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    port: int = 0  # Where it will listen, on loopback; 0: nowhere, or told otherwise.
+    environment: Mapping[str, str] | None = None  # None: ours.
+    user: int | None = None  # None: who we are.
+    directory: Path | None = None  # None: ours.
+    end_signal: signal.Signals = signal.SIGTERM
+
+
+def start(program: Program) -> subprocess.Popen[bytes]:
+    """Start a program; its output goes to the end of its log.
+
+    Call it from the main thread: the kernel ends the program when the *thread* that started it
+    ends. Raises `StackError` if the command cannot be run.
+    """
+    other_user = program.user is not None
+    try:
+        with program.log.open("ab") as log:
+            return subprocess.Popen(
+                program.command,
+                env=None if program.environment is None else dict(program.environment),
+                user=program.user,
+                group=group_of(program.user) if other_user else None,
+                extra_groups=[] if other_user else None,
+                cwd=program.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if _libc else None,  # noqa: PLW1509  # one system call
+            )
+    except OSError as error:
+        what = f"{program.name} cannot be started: {error}"
+        raise StackError(
+            what, f"check that {program.command[0]} and {program.log} exist"
+        ) from error
+
+
+def group_of(user: int | None) -> int:
+    """Return the primary group of a user."""
+    assert user is not None
+    return pwd.getpwuid(user).pw_gid
+
+
+def _end_with_parent() -> None:
+    # Runs after the user has changed, which would clear it.
+    assert _libc is not None
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def stop(process: subprocess.Popen[bytes], program: Program, *, within_s: float) -> None:
+    """Ask a program to end, and kill it if it has not within the time given."""
+    process.send_signal(program.end_signal)
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running(
+    prepare: Callable[[], Program],
+    *,
+    attempts: int = 3,
+    start_s: float = 60.0,  # A hundred times what a machine with nothing else to do needs.
+    stop_s: float = 10.0,
+) -> Iterator[Program]:
+    """Keep a server running for as long as the block lasts.
+
+    A port that was free a moment ago may be taken by now: a server that ends while it starts is
+    prepared anew (with another port) and started again, `attempts` times in all. Raises
+    `StackError` with the end of its log if that does not help.
+    """
+    for attempt in range(1, attempts + 1):
+        program = prepare()
+        process = start(program)
+        try:
+            await_listening(process, program, within_s=start_s)
+        except StackError:
+            if attempt == attempts:
+                raise
+            continue
+        try:
+            yield program
+        finally:
+            stop(process, program, within_s=stop_s)
+        return
+
+
+def await_listening(process: subprocess.Popen[bytes], program: Program, *, within_s: float) -> None:
+    """Return once a program listens on its port; raise `StackError` if it ends or is too slow."""
+    wait_until(lambda: process.poll() is not None or listens(process.pid, program.port), within_s)
+    if process.poll() is None and not listens(process.pid, program.port):
+        process.kill()
+        process.wait()
+    if process.poll() is not None:
+        raise did_not_start(program, process.returncode)
+
+
+def did_not_start(program: Program, status: int) -> StackError:
+    """Return the error for a program that ended before it was ready."""
+    return StackError(
+        f"{program.name} did not start (exit status {status}); its log ends:\n{tail(program.log)}",
+        f"read {program.log}, mend what it says, and start again",
+    )
+
+
+def tail(log: Path) -> str:
+    """Return the end of a log."""
+    return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace") if log.exists() else ""
+
+
+def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
+    """Return whether a condition came true in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LISTEN_POLL_S)
+    return True
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on, chosen by the system."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(pid: int, port: int) -> bool:
+    """Return whether this very process listens on a port, and not one that came before it."""
+    try:
+        sockets = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)

@@ -1,0 +1,78 @@
+"""What tests may ask for: real servers, and databases and topics of their own.
+
+`CONTACTSYNC_STACK` says where the servers come from (`tests.servers`); one of each lives for the
+whole session. Nothing is skipped for want of either: a test that did not run proves nothing. Leave
+them out by name instead, with `-m "not integration"`.
+
+Sockets other than loopback are refused, so a test cannot depend on somebody else's server.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+
+import pytest
+import pytest_socket
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from tests import servers
+from tests.databases import Databases, with_role
+
+SERVERS = frozenset({"kafka", "databases"})  # Every other fixture that needs one asks for these.
+LOOPBACK = ["127.0.0.1", "::1", "localhost"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, by what it asks for, so that no one can forget to."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch the servers before the first test: tests themselves are refused the network."""
+    collect_only = session.config.option.collectonly
+    if not collect_only and any(item.get_closest_marker("integration") for item in session.items):
+        servers.fetch(servers.chosen())
+
+
+def pytest_runtest_setup() -> None:
+    """Refuse sockets to anywhere but this machine."""
+    pytest_socket.socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Return the bootstrap address of a broker that lives as long as the test session."""
+    with servers.kafka_bootstrap(servers.chosen()) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Return a server with a migrated template; ask for `database_url` instead."""
+    with servers.postgres_url(servers.chosen()) as url:
+        databases = Databases(url)
+        databases.migrate_template()
+        yield databases
+        databases.drop_template()
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """Return the owner's address of a migrated, empty database of this test's own."""
+    with databases.clone() as url:
+        yield url
+
+
+@pytest.fixture
+def role_url(database_url: str) -> Callable[[str], str]:
+    """Return what makes the test database's address for a role: `role_url("writer")`."""
+    return partial(with_role, database_url)
+
+
+@pytest.fixture
+async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Return sessions on the test's database as its owner, who may do anything."""
+    engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:", 1))
+    yield async_sessionmaker(engine, expire_on_commit=False)
+    await engine.dispose()

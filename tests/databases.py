@@ -1,0 +1,78 @@
+"""A database for every test: cloned from a template that was migrated once per session.
+
+A clone takes about 20 ms (its files are copied, nothing goes through the log), so no test needs to
+clean up after another, and each sees the schema exactly as the migrations leave it.
+"""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+
+import migrations
+
+T = TypeVar("T")
+
+
+class Databases:
+    """The databases of one server, as its owner sees them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._template = f"template_{uuid4().hex}"
+
+    def migrate_template(self) -> None:
+        """Make the template that all clones are made of."""
+        self._execute(f"create database {self._template}")
+        template = with_database(self._url, self._template)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(migrations.upgrade, template).result()
+
+    def drop_template(self) -> None:
+        """Leave the server as it was found."""
+        self._execute(f"drop database {self._template} with (force)")
+
+    @contextmanager
+    def clone(self) -> Iterator[str]:
+        """Make a database like the template for as long as the block lasts; its owner's address."""
+        name = f"test_{uuid4().hex}"
+        self._execute(f"create database {name} template {self._template} strategy file_copy")
+        try:
+            yield with_database(self._url, name)
+        finally:
+            self._execute(f"drop database {name} with (force)")
+
+    def _execute(self, statement: str) -> None:
+        async def execute() -> None:
+            connection = await asyncpg.connect(self._url)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        in_own_loop(execute())
+
+
+def in_own_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop of its own, out of the way of the one that runs the test."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the address of another database on the same server."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+def with_role(url: str, role: str) -> str:
+    """Return the address of the same database for one of the services' roles, such as `writer`."""
+    parts = urlsplit(url)
+    password = os.environ.get("ROLE_PASSWORD")
+    login = f"contactsync_{role}" + (f":{password}" if password else "")
+    return parts._replace(netloc=f"{login}@{parts.hostname}:{parts.port}").geturl()

@@ -1,0 +1,67 @@
+"""The fixtures in tests/conftest.py: what every other test takes for granted."""
+
+import socket
+import time
+from collections.abc import Callable
+
+import asyncpg
+import pytest
+import pytest_socket
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from tests.databases import Databases
+
+CLONE_S_MAX = 1.0  # 20 ms measured; a busy machine may take a while longer.
+ROLES = ("api", "poller", "mapper", "writer", "quota", "activity", "notifier")
+
+
+async def test_every_role_logs_in(role_url: Callable[[str], str]) -> None:
+    for role in ROLES:
+        connection = await asyncpg.connect(role_url(role))
+        assert await connection.fetchval("select current_user") == f"contactsync_{role}"
+        await connection.close()
+
+
+async def test_a_session_sees_the_migrated_schemas(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    async with sessions.begin() as session:
+        found = await session.scalars(text("select nspname from pg_namespace"))
+
+    assert {"config", "sync", "delivery", "ledger", "limits", "notices", "activity"} <= set(found)
+
+
+async def test_a_test_sees_nothing_of_another(databases: Databases) -> None:
+    with databases.clone() as one, databases.clone() as other:
+        first, second = await asyncpg.connect(one), await asyncpg.connect(other)
+        await first.execute("create table public.mine ()")
+
+        assert await second.fetchval("select to_regclass('public.mine')") is None
+
+        await first.close()
+        await second.close()
+
+
+def test_a_database_is_made_in_no_time(databases: Databases) -> None:
+    started = time.perf_counter()
+
+    with databases.clone():
+        taken_s = time.perf_counter() - started
+
+    assert taken_s < CLONE_S_MAX
+
+
+def test_the_network_beyond_this_machine_is_refused() -> None:
+    # 192.0.2.1 is of the block that RFC 5737 keeps for documentation: nobody is there.
+    with (
+        pytest.warns(UserWarning, match="tried to use socket"),
+        pytest.raises(pytest_socket.SocketConnectBlockedError),
+    ):
+        socket.create_connection(("192.0.2.1", 80), timeout=0.1)
+
+
+def test_what_asks_for_a_server_is_marked(request: pytest.FixtureRequest, kafka: str) -> None:
+    assert request.node.get_closest_marker("integration")
+    host, _, port = kafka.partition(":")
+    socket.create_connection((host, int(port)), timeout=5).close()
