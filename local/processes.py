@@ -1,12 +1,13 @@
 """Start programs that end with us, wait until they listen, and end them.
 
-A program started here is killed by the kernel when its parent dies in whatever way (Linux only;
-elsewhere the next start ends what it finds, see `local.orphans`). It is in a session of its own,
-so Ctrl-C in a terminal reaches the parent only, which then ends everything in order.
+A program started here is killed by the kernel when its parent dies in whatever way
+(`local.leash`). It is in a session of its own, so Ctrl-C in a terminal reaches the parent only,
+which then ends everything in order.
 """
 
-import ctypes
+import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -21,12 +22,14 @@ import psutil
 
 from local.errors import StackError
 
+LEASH = Path(__file__).with_name("leash.py")
 LISTEN_POLL_S = 0.02
 LOG_TAIL_BYTES = 2_000  # Enough for the reason, little enough to read in a terminal.
-PR_SET_PDEATHSIG = 1  # From <linux/prctl.h>.
 
-# Loaded here, not in the child: between fork and exec next to nothing is allowed.
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# Below the ports that systems lend to outgoing connections (from 32768 on Linux): a server that is
+# killed and started again finds its port free, not taken by somebody's connection.
+PORT_MIN, PORT_MAX = 15_000, 32_000
+PORT_ATTEMPTS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Program:
     name: str
     command: Sequence[str]
     log: Path
-    port: int = 0  # Where it will listen, on loopback; 0: nowhere, or told otherwise.
+    port: int = 0  # Where it will listen, on loopback; 0: nowhere.
     environment: Mapping[str, str] | None = None  # None: ours.
     user: int | None = None  # None: who we are.
     directory: Path | None = None  # None: ours.
@@ -47,41 +50,26 @@ def start(program: Program) -> subprocess.Popen[bytes]:
     """Start a program; its output goes to the end of its log.
 
     Call it from the main thread: the kernel ends the program when the *thread* that started it
-    ends. Raises `StackError` if the command cannot be run.
+    ends. A command that cannot be run ends at once, and its log says why.
     """
-    other_user = program.user is not None
-    try:
-        with program.log.open("ab") as log:
-            return subprocess.Popen(
-                program.command,
-                env=None if program.environment is None else dict(program.environment),
-                user=program.user,
-                group=group_of(program.user) if other_user else None,
-                extra_groups=[] if other_user else None,
-                cwd=program.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if _libc else None,  # noqa: PLW1509  # one system call
-            )
-    except OSError as error:
-        what = f"{program.name} cannot be started: {error}"
-        raise StackError(
-            what, f"check that {program.command[0]} and {program.log} exist"
-        ) from error
+    who = ("-", "-")
+    if program.user is not None:
+        who = (str(program.user), str(group_of(program.user)))
+    with program.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *who, *program.command],
+            env=None if program.environment is None else dict(program.environment),
+            cwd=program.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
-def group_of(user: int | None) -> int:
+def group_of(user: int) -> int:
     """Return the primary group of a user."""
-    assert user is not None
     return pwd.getpwuid(user).pw_gid
-
-
-def _end_with_parent() -> None:
-    # Runs after the user has changed, which would clear it.
-    assert _libc is not None
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stop(process: subprocess.Popen[bytes], program: Program, *, within_s: float) -> None:
@@ -99,7 +87,7 @@ def running(
     prepare: Callable[[], Program],
     *,
     attempts: int = 3,
-    start_s: float = 60.0,  # A hundred times what a machine with nothing else to do needs.
+    start_s: float = 60.0,  # Thirty times what a machine with nothing else to do needs.
     stop_s: float = 10.0,
 ) -> Iterator[Program]:
     """Keep a server running for as long as the block lasts.
@@ -137,9 +125,14 @@ def await_listening(process: subprocess.Popen[bytes], program: Program, *, withi
 def did_not_start(program: Program, status: int) -> StackError:
     """Return the error for a program that ended before it was ready."""
     return StackError(
-        f"{program.name} did not start (exit status {status}); its log ends:\n{tail(program.log)}",
+        f"{program.name} did not start ({ending(status)}); its log ends:\n{tail(program.log)}",
         f"read {program.log}, mend what it says, and start again",
     )
+
+
+def ending(status: int) -> str:
+    """Return how a process ended, in words."""
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 def tail(log: Path) -> str:
@@ -158,16 +151,22 @@ def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on, chosen by the system."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nothing listens on."""
+    for _ in range(PORT_ATTEMPTS_MAX):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randint(PORT_MIN, PORT_MAX)))  # noqa: S311  # no secret
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    what = f"no free port found between {PORT_MIN} and {PORT_MAX}"
+    raise StackError(what, "end what listens there (`ss -ltnp` tells)")
 
 
 def listens(pid: int, port: int) -> bool:
     """Return whether this very process listens on a port, and not one that came before it."""
     try:
         sockets = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.NoSuchProcess:
-        return False
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False  # Gone, or not yet the program that it will become.
     return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
