@@ -1,0 +1,1 @@
+"""Brevo's API v3, imitated from its documentation."""
