@@ -9,15 +9,21 @@ Sockets other than loopback are refused, so a test cannot depend on somebody els
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from uuid import uuid4
 
 import pytest
 import pytest_socket
+from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from libs.common.events import Topic
+from libs.common.topics import TopicNames, create_topics
 from tests import servers
 from tests.databases import Databases, with_role
 
 SERVERS = frozenset({"kafka", "databases"})  # Every other fixture that needs one asks for these.
+# Enough for several consumers of one group, few enough that a broker makes them in no time.
+TOPIC_PARTITIONS = 3
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
 
@@ -76,3 +82,15 @@ async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncS
     engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:", 1))
     yield async_sessionmaker(engine, expire_on_commit=False)
     await engine.dispose()
+
+
+@pytest.fixture
+async def topics(kafka: str) -> AsyncIterator[TopicNames]:
+    """Make topics of this test's own, and return their names: the broker outlives the test."""
+    names = TopicNames(prefix=f"test-{uuid4().hex}.")
+    await create_topics(kafka, partitions=TOPIC_PARTITIONS, replication=1, names=names)
+    yield names
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.delete_topics([name(topic) for topic in Topic for name in (names.of, names.dead)])
+    await admin.close()

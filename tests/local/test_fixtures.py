@@ -7,9 +7,12 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 import pytest_socket
+from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from libs.common.events import Topic
+from libs.common.topics import TopicNames
 from tests.databases import Databases
 
 CLONE_S_MAX = 1.0  # 20 ms measured; a busy machine may take a while longer.
@@ -50,6 +53,16 @@ def test_a_database_is_made_in_no_time(databases: Databases) -> None:
         taken_s = time.perf_counter() - started
 
     assert taken_s < CLONE_S_MAX
+
+
+async def test_a_test_has_topics_of_its_own(kafka: str, topics: TopicNames) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    found = await admin.list_topics()
+    await admin.close()
+
+    assert {topics.of(topic) for topic in Topic} <= set(found)
+    assert not {topic.value for topic in Topic} & set(found)
 
 
 def test_the_network_beyond_this_machine_is_refused() -> None:
