@@ -65,6 +65,9 @@ class ProviderSettings(ServiceSettings):
     hubspot_client_secret: SecretStr = SecretStr("")
     public_url: str | None = None
 
+    # False only against a sandbox that has its limits off, to measure our own cost.
+    rate_limits: bool = True
+
     @model_validator(mode="after")
     def _production_talks_to_providers_only(self) -> Self:
         if self.environment is Environment.PRODUCTION and self.provider_base_urls:
@@ -72,5 +75,8 @@ class ProviderSettings(ServiceSettings):
                 "PROVIDER_BASE_URLS replaces provider addresses and is for the sandbox only: "
                 "unset it, or set ENVIRONMENT=development"
             )
+            raise ValueError(message)
+        if self.environment is Environment.PRODUCTION and not self.rate_limits:
+            message = "RATE_LIMITS=false is for measurements against the sandbox: unset it"
             raise ValueError(message)
         return self

@@ -110,16 +110,19 @@ create table config.field_mappings (
   primary key (integration_id, version)
 );
 
+-- The operator's rows have the nil workspace. An answer may hold a secret that is shown once, so
+-- it is sealed like a credential.
 create table config.idempotency_keys (
   workspace_id uuid not null,
   key text not null,
   request_sha256 bytea not null,
   status integer,  -- null: the first request is still under way
   headers jsonb,
-  body bytea,
+  sealed_body text,
   created_at timestamptz not null default clock_timestamp(),
   primary key (workspace_id, key)
 );
+create index on config.idempotency_keys (workspace_id, created_at);
 
 create table config.audit_log (
   event_id uuid primary key,

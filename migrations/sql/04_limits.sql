@@ -31,8 +31,12 @@ create table limits.sync_budgets (
 -- Hands out the next call times of a bucket, evenly spaced at `p_rate` a second: how many of
 -- `p_calls` (at most half a second's worth, so that unused ones never add up), in how many
 -- seconds the first one is due, and how far apart they are. granted = 0: ask again in `wait_s`.
--- Interactive calls have a bucket of their own with a reserved share; `p_lane` names it.
-create function limits.take(p_scope text, p_bucket text, p_calls integer, p_rate double precision, p_lane text default '')
+-- After a rest, `p_burst` calls may follow one another at once: only for windows of an hour or so,
+-- where burst + rate * window stays below the limit. Interactive calls have a row of their own
+-- with a reserved share; `p_lane` names it.
+create function limits.take(
+  p_scope text, p_bucket text, p_calls integer, p_rate double precision, p_burst integer default 0, p_lane text default ''
+)
 returns table (granted integer, wait_s double precision, interval_s double precision)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -54,9 +58,10 @@ begin
     return next;
     return;
   end if;
-  v_start := greatest(v_start, v_now);
-  wait_s := extract(epoch from v_start - v_now);
-  if wait_s > greatest(1.0, interval_s) then
+  v_start := greatest(v_start, v_now - make_interval(secs => p_burst * interval_s));
+  wait_s := greatest(extract(epoch from v_start - v_now), 0);
+  -- Further ahead than a second nothing is promised: who waits may be gone by then.
+  if wait_s > 1 then
     granted := 0;
     return next;
     return;

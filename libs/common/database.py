@@ -1,0 +1,126 @@
+"""PostgreSQL: engines, sessions, and transactions that are run again when they lost a race.
+
+Promises: a unit of work is one transaction, opened and ended here (`transact`); it is run again
+as a whole when its connection died or its lock was lost, never in part (RELIABILITY R10), so the
+work handed in must be idempotent and must not call anything but the database (R6).
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from libs.common.backoff import Backoff
+
+SessionMaker = async_sessionmaker[AsyncSession]
+
+T = TypeVar("T")
+
+# 40001 serialization failure, 40P01 deadlock, 55P03 lock not available in time; 08… the connection
+# failed, 57P… the server ends it or is starting (https://www.postgresql.org/docs/18/errcodes-appendix.html).
+RETRIED_STATES = ("40001", "40P01", "55P03", "08", "57P01", "57P02", "57P03", "57P05")
+
+# What asyncpg raises when its connection is gone; the last is its own confusion on killed
+# backends (asyncpg#1069).
+GONE = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# With the back-off below about half a minute in all: longer than a crash-restart of PostgreSQL.
+ATTEMPTS_MAX = 10
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MOST_S = 5.0
+
+
+def create_engine(url: str, *, pool_size_max: int, application_name: str) -> AsyncEngine:
+    """Return an engine for `postgresql://…`; it never holds more than `pool_size_max` connections.
+
+    JIT is off: our statements are short, and compiling them costs more than running them.
+    """
+    return create_async_engine(
+        url.replace("postgresql://", "postgresql+asyncpg://", 1),
+        pool_size=pool_size_max,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 10,
+            "command_timeout": 30,
+            "server_settings": {"application_name": application_name, "jit": "off"},
+        },
+    )
+
+
+def session_maker(engine: AsyncEngine) -> SessionMaker:
+    """Return what opens sessions: `async with sessions.begin() as session` is one transaction."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether running the same transaction again may succeed.
+
+    A connection that cannot be made or that died, or a lost race for a lock; asked of
+    SQLAlchemy's errors and of asyncpg's own, which `driver` lets through.
+    """
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        state = getattr(cause, "sqlstate", None) or ""
+        if isinstance(cause, GONE) or state.startswith(RETRIED_STATES):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+async def transact(
+    sessions: SessionMaker,
+    work: Callable[[AsyncSession], Awaitable[T]],
+    *,
+    attempts_max: int = ATTEMPTS_MAX,
+) -> T:
+    """Run `work` in one transaction, the whole of it again after a transient failure.
+
+    A commit whose answer was lost is run again too: `work` must be idempotent. The last
+    attempt's error is raised.
+    """
+    backoff = Backoff(first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
+    attempt = 0
+    while True:
+        try:
+            async with sessions.begin() as session:
+                return await work(session)
+        except Exception as error:
+            attempt += 1
+            if attempt >= attempts_max or not is_transient(error):
+                raise
+        await backoff.wait()
+
+
+async def driver(session: AsyncSession) -> asyncpg.Connection:
+    """Return asyncpg's connection of this transaction, for statements with arrays on hot paths."""
+    connection = await session.connection()
+    await connection.exec_driver_sql("select 1")  # Opens the transaction at the driver.
+    raw = await connection.get_raw_connection()
+    inner = raw.driver_connection
+    assert isinstance(inner, asyncpg.Connection)
+    return inner
+
+
+async def enter_workspace(session: AsyncSession, workspace: UUID) -> None:
+    """Show this transaction one workspace's rows only (row-level security, X3)."""
+    await session.execute(
+        text("select set_config('app.workspace', :workspace, true)"), {"workspace": str(workspace)}
+    )
+
+
+async def become_operator(session: AsyncSession) -> None:
+    """Act as the operator's role until this transaction ends."""
+    await session.execute(text("set local role contactsync_operator"))

@@ -1,0 +1,73 @@
+"""The shared quota ledger, as the functions that services may call (PROTOCOL.md 3, 5, 9).
+
+Every function runs in the transaction of the session it is given, so that units, links and
+intents move together. The rules themselves are in `migrations/sql/03_ledger.sql`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.database import driver
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One charged task: which effect it was, and which run caused it."""
+
+    effect_key: bytes
+    integration: UUID
+    source_id: str
+    run: UUID
+    operation: str
+
+
+async def hold(session: AsyncSession, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
+    """Reserve up to `wanted` units and return how many were granted.
+
+    Asked again with the same id it grants nothing new and returns what is still open of it.
+    Raises a database error when the month's partition is missing: without a ledger, no write.
+    """
+    granted = await session.scalar(
+        text("select ledger.hold(:workspace, :hold, :wanted)"),
+        {"workspace": workspace, "hold": hold_id, "wanted": wanted},
+    )
+    assert isinstance(granted, int)
+    return granted
+
+
+async def post(session: AsyncSession, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
+    """Turn a hold's units into postings; return how many were new.
+
+    A key that this hold posted before changes nothing; one that another hold posted gives its
+    unit back. Raises a database error if the hold has fewer open units.
+    """
+    connection = await driver(session)
+    new: int = await connection.fetchval(
+        "select ledger.post($1, $2, $3, $4, $5, $6)",
+        hold_id,
+        [posting.effect_key for posting in postings],
+        [posting.integration for posting in postings],
+        [posting.source_id for posting in postings],
+        [posting.run for posting in postings],
+        [posting.operation for posting in postings],
+    )
+    return new
+
+
+async def release(session: AsyncSession, *, hold_id: UUID, units: int) -> None:
+    """Give units of a hold back; raise a database error if it has fewer open ones."""
+    await session.execute(
+        text("select ledger.release(:hold, :units)"), {"hold": hold_id, "units": units}
+    )
+
+
+async def is_open(session: AsyncSession, *, workspace: UUID) -> bool:
+    """Return whether the workspace may write now (posted + held < limit)."""
+    answer = await session.scalar(
+        text("select ledger.is_open(:workspace)"), {"workspace": workspace}
+    )
+    return bool(answer)

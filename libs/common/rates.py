@@ -1,0 +1,227 @@
+"""Provider limits shared by every process, through PostgreSQL (PROTOCOL.md 10, S10).
+
+A `RateGate` stands before each call of a connector. It takes call times from `limits.take` in
+chunks of at most half a second's worth, valid for a second; it counts calls of the day; and it
+tells everybody when a provider says stop. Promises: all processes together stay below the limit
+in any window, also when one of them is slow, because late slots are dropped and never caught up.
+
+Shares of a limit: interactive calls (the wizard) have a tenth of their own, so that a busy sync
+never makes a person wait. Where a limit is small, jitter on the way is large beside the distance
+of two calls, so less of it is used: 80 % up to 10 a second, 86 % above.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.clock import Clock
+from libs.common.database import SessionMaker, transact
+from libs.common.errors import RateLimitedError
+
+INTERACTIVE = "interactive"
+SLOT_VALID_S = 1.0
+CHUNK_S = 0.5
+
+# From this window on (Brevo's hourly limits) a rest may be followed by a burst.
+LONG_WINDOW_S = 60.0
+SMALL_LIMIT_PER_S = 10.0
+
+# Two calls of one process are never closer than this share of the slots' distance.
+SPACING_SHARE = 0.95
+
+
+class LimitLike(Protocol):
+    """What this module needs of `libs.connectors.contract.Limit`."""
+
+    @property
+    def bucket(self) -> str: ...
+    @property
+    def calls(self) -> int: ...
+    @property
+    def window_s(self) -> float: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def per_day(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one lane may call one bucket: calls a second, and calls at once after a rest."""
+
+    rate_per_s: float
+    burst: int
+
+
+def pace(limits: Iterable[LimitLike], *, interactive: bool) -> Pace:
+    """Return the pace that keeps a lane's share below every one of a bucket's limits."""
+    paces = [_pace_of(limit, interactive=interactive) for limit in limits]
+    return Pace(
+        rate_per_s=min(pace.rate_per_s for pace in paces), burst=min(pace.burst for pace in paces)
+    )
+
+
+def _pace_of(limit: LimitLike, *, interactive: bool) -> Pace:
+    per_s = limit.calls / limit.window_s
+    if limit.window_s >= LONG_WINDOW_S:
+        # 65 % + 15 % burst, and 10 % + 10 % burst: together the whole limit in any window.
+        rate, burst = (0.10, 0.10) if interactive else (0.65, 0.15)
+        return Pace(rate_per_s=rate * per_s, burst=int(burst * limit.calls))
+    if interactive:
+        return Pace(rate_per_s=0.10 * per_s, burst=0)
+    return Pace(rate_per_s=(0.80 if per_s <= SMALL_LIMIT_PER_S else 0.86) * per_s, burst=0)
+
+
+def resets_at(now: datetime, time_zone: str) -> datetime:
+    """Return when the provider's day ends: the next midnight in its zone."""
+    local = now.astimezone(ZoneInfo(time_zone))
+    tomorrow = local.date() + timedelta(days=1)
+    return datetime.combine(tomorrow, datetime.min.time(), tzinfo=local.tzinfo)
+
+
+class _Lane:
+    """The slots this process holds of one bucket."""
+
+    def __init__(self, limits: list[LimitLike], lane: str) -> None:
+        self.lock = asyncio.Lock()
+        self.pace = pace(limits, interactive=lane == INTERACTIVE)
+        self.per_day = min((limit.per_day for limit in limits if limit.per_day), default=None)
+        self.scope = limits[0].scope
+        self.due: deque[float] = deque()
+        self.last_call = float("-inf")
+        self.waiting = 0
+
+    def take_due(self, now: float) -> float | None:
+        """Return when the next call may be made; None if no slot is valid any more."""
+        while self.due:
+            due = self.due.popleft()
+            if due + SLOT_VALID_S >= now:
+                return due
+        return None
+
+
+class RateGate:
+    """Lets calls of one account through at the pace of its limits.
+
+    `scopes` names whose limit it is in the shared tables, by the limit's own scope
+    (`{"account": "hubspot:62515"}`). `patience_s` is the longest a caller is kept waiting; after
+    it RateLimitedError says when to come back. One gate serves many tasks of one process.
+    """
+
+    def __init__(
+        self,
+        sessions: SessionMaker,
+        limits: Iterable[LimitLike],
+        scopes: Mapping[str, str],
+        clock: Clock,
+        *,
+        patience_s: float,
+        time_zone: str = "UTC",
+        lane: str = "",
+    ) -> None:
+        self._sessions = sessions
+        self._scopes = scopes
+        self._clock = clock
+        self._patience_s = patience_s
+        self._time_zone = time_zone
+        self._lane = lane
+        by_bucket: dict[str, list[LimitLike]] = {}
+        for limit in limits:
+            by_bucket.setdefault(limit.bucket, []).append(limit)
+        self._lanes = {bucket: _Lane(found, lane) for bucket, found in by_bucket.items()}
+
+    async def enter(self, bucket: str) -> None:
+        """Wait for a slot; raise RateLimitedError if none comes within the patience."""
+        lane = self._lanes[bucket]
+        lane.waiting += 1
+        try:
+            async with lane.lock:
+                due = await self._due(bucket, lane)
+                spaced = lane.last_call + SPACING_SHARE / lane.pace.rate_per_s
+                if lane.pace.burst:
+                    spaced = due
+                await self._sleep_until(max(due, spaced))
+                lane.last_call = self._clock.monotonic()
+        finally:
+            lane.waiting -= 1
+
+    async def limited(self, bucket: str, retry_after_s: float) -> None:
+        """Stop a bucket for every process until the provider's time is over (at most 24 h)."""
+        lane = self._lanes[bucket]
+        lane.due.clear()
+        scope = self._scopes[lane.scope]
+
+        async def block(session: AsyncSession) -> None:
+            await session.execute(
+                text("select limits.block(:scope, :bucket, :seconds)"),
+                {"scope": scope, "bucket": bucket, "seconds": retry_after_s},
+            )
+
+        await transact(self._sessions, block)
+
+    async def _due(self, bucket: str, lane: _Lane) -> float:
+        deadline = self._clock.monotonic() + self._patience_s
+        while True:
+            due = lane.take_due(self._clock.monotonic())
+            if due is not None:
+                return due
+            wait_s = await self._take(bucket, lane)
+            if wait_s == 0:
+                continue
+            if self._clock.monotonic() + wait_s > deadline:
+                raise RateLimitedError(bucket, wait_s)
+            await self._sleep_until(self._clock.monotonic() + wait_s)
+
+    async def _take(self, bucket: str, lane: _Lane) -> float:
+        """Take slots for everyone who waits; return 0, or how long until it may be tried again."""
+        chunk = max(1, int(lane.pace.rate_per_s * CHUNK_S))
+        wanted = min(chunk, lane.waiting)
+        scope = self._scopes[lane.scope]
+
+        async def take(session: AsyncSession) -> tuple[int, float, float]:
+            await session.execute(text("set local synchronous_commit = off"))
+            row = await session.execute(
+                text("select * from limits.take(:scope, :bucket, :calls, :rate, :burst, :lane)"),
+                {
+                    "scope": scope,
+                    "bucket": bucket,
+                    "calls": wanted,
+                    "rate": lane.pace.rate_per_s,
+                    "burst": lane.pace.burst,
+                    "lane": f":{self._lane}" if self._lane else "",
+                },
+            )
+            granted, wait_s, interval_s = row.one()
+            if granted and lane.per_day is not None:
+                await self._count_day(session, bucket, scope, granted, lane.per_day)
+            return granted, wait_s, interval_s
+
+        granted, wait_s, interval_s = await transact(self._sessions, take)
+        if not granted:
+            return max(wait_s, 0.001)
+        first = self._clock.monotonic() + wait_s
+        lane.due.extend(first + number * interval_s for number in range(granted))
+        return 0
+
+    async def _count_day(
+        self, session: AsyncSession, bucket: str, scope: str, calls: int, per_day: int
+    ) -> None:
+        end = resets_at(self._clock.now(), self._time_zone)
+        counted = await session.scalar(
+            text("select limits.count_day(:scope, :calls, :limit, :resets_at)"),
+            {"scope": scope, "calls": calls, "limit": per_day, "resets_at": end},
+        )
+        if not counted:
+            raise RateLimitedError(bucket, (end - self._clock.now()).total_seconds())
+
+    async def _sleep_until(self, moment: float) -> None:
+        left = moment - self._clock.monotonic()
+        if left > 0:
+            await asyncio.sleep(left)

@@ -1,0 +1,270 @@
+"""The quota ledger's functions on the real database (Q1, Q2, Q3, Q6)."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import database, ledger
+from libs.common.database import SessionMaker, transact
+from libs.common.ledger import Posting
+
+RUN = UUID(int=7)
+
+
+class Workspace:
+    """One workspace's ledger, as the writer's role uses it; the owner looks on."""
+
+    def __init__(self, writer: SessionMaker, owner: SessionMaker) -> None:
+        self.id = uuid4()
+        self._writer = writer
+        self._owner = owner
+
+    async def set_limit(self, limit: int) -> int:
+        async with self._owner.begin() as session:
+            return int(
+                await session.scalar(
+                    text("select ledger.set_limit(:w, :l)"), {"w": self.id, "l": limit}
+                )
+                or 0
+            )
+
+    async def hold(self, wanted: int, hold_id: UUID | None = None) -> tuple[UUID, int]:
+        hold_id = hold_id or uuid4()
+        async with self._writer.begin() as session:
+            granted = await ledger.hold(session, workspace=self.id, hold_id=hold_id, wanted=wanted)
+        return hold_id, granted
+
+    async def post(self, hold_id: UUID, *names: str) -> int:
+        postings = [
+            Posting(name.encode().ljust(16), UUID(int=1), name, RUN, "upsert") for name in names
+        ]
+
+        async def work(session: AsyncSession) -> int:
+            return await ledger.post(session, hold_id=hold_id, postings=postings)
+
+        return await transact(self._writer, work)
+
+    async def release(self, hold_id: UUID, units: int) -> None:
+        async with self._writer.begin() as session:
+            await ledger.release(session, hold_id=hold_id, units=units)
+
+    async def is_open(self) -> bool:
+        async with self._writer.begin() as session:
+            return await ledger.is_open(session, workspace=self.id)
+
+    async def counters(self) -> tuple[int, int]:
+        async with self._owner.begin() as session:
+            row = await session.execute(
+                text("select posted, held from ledger.periods where workspace_id = :w"),
+                {"w": self.id},
+            )
+            posted, held = row.one()
+            return posted, held
+
+    async def published(self) -> list[tuple[int, bool]]:
+        """Return the thresholds that were published, and whether each says both."""
+        async with self._owner.begin() as session:
+            bodies = await session.scalars(
+                text("select body from ledger.outbox where key = :w order by id"),
+                {"w": str(self.id)},
+            )
+            events = [json.loads(body) for body in bodies]
+        return [
+            (event["threshold"], event["both"]) for event in events if event["kind"] == "threshold"
+        ]
+
+
+@pytest.fixture
+async def workspace(
+    role_url: Callable[[str], str], sessions: SessionMaker
+) -> AsyncIterator[Workspace]:
+    engine = database.create_engine(role_url("writer"), pool_size_max=8, application_name="test")
+    yield Workspace(database.session_maker(engine), sessions)
+    await engine.dispose()
+
+
+async def test_a_hold_is_granted_up_to_the_limit_and_never_beyond(workspace: Workspace) -> None:
+    """Proves Q1."""
+    await workspace.set_limit(10)
+
+    assert (await workspace.hold(7))[1] == 7
+    assert await workspace.is_open()
+    assert (await workspace.hold(7))[1] == 3
+    assert (await workspace.hold(7))[1] == 0
+    assert not await workspace.is_open()
+    assert await workspace.counters() == (0, 10)
+
+
+async def test_the_default_limit_is_a_hundred_thousand(workspace: Workspace) -> None:
+    """Proves Q1."""
+    assert await workspace.is_open()
+    assert (await workspace.hold(100_001))[1] == 100_000
+
+
+async def test_a_hold_asked_for_again_grants_nothing_new(workspace: Workspace) -> None:
+    hold_id, _ = await workspace.hold(5)
+    assert await workspace.hold(5, hold_id) == (hold_id, 5)
+
+    await workspace.post(hold_id, "a", "b")
+
+    assert await workspace.hold(5, hold_id) == (hold_id, 3)
+    assert await workspace.counters() == (2, 3)
+
+
+async def test_an_effect_is_charged_once_however_often_it_is_posted(workspace: Workspace) -> None:
+    """Proves Q6 and X2."""
+    first, _ = await workspace.hold(2)
+    second, _ = await workspace.hold(2)
+
+    assert await workspace.post(first, "a", "b") == 2
+    assert await workspace.post(first, "a", "b") == 0
+    assert await workspace.post(second, "a", "c") == 1
+    assert await workspace.post(second, "a", "c") == 0
+
+    assert await workspace.counters() == (3, 0)
+
+
+async def test_units_are_given_back_once(workspace: Workspace) -> None:
+    hold_id, _ = await workspace.hold(3)
+    await workspace.post(hold_id, "a")
+    await workspace.release(hold_id, 2)
+
+    assert await workspace.counters() == (1, 0)
+    with pytest.raises(DBAPIError, match="open units"):
+        await workspace.release(hold_id, 1)
+    with pytest.raises(asyncpg.CheckViolationError, match="open units"):
+        await workspace.post(hold_id, "b")
+
+
+async def test_a_post_without_a_hold_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(asyncpg.NoDataFoundError, match="there is no hold"):
+        await workspace.post(uuid4(), "a")
+
+
+async def test_a_hold_of_nothing_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(DBAPIError, match="at least 1 unit"):
+        await workspace.hold(0)
+
+
+async def test_each_threshold_is_decided_once_where_it_is_crossed(workspace: Workspace) -> None:
+    """Proves Q2 and Q3."""
+    await workspace.set_limit(10)
+    hold_id, _ = await workspace.hold(10)
+
+    await workspace.post(hold_id, *"abcdefg")
+    assert await workspace.published() == []
+    await workspace.post(hold_id, "h")
+    assert await workspace.published() == [(80, False)]
+    await workspace.post(hold_id, "i")
+    await workspace.post(hold_id, "j")
+    await workspace.post(hold_id, "j")
+    assert await workspace.published() == [(80, False), (100, False)]
+
+
+async def test_both_thresholds_at_once_are_one_decision_to_tell(workspace: Workspace) -> None:
+    """Proves Q2."""
+    await workspace.set_limit(5)
+    hold_id, _ = await workspace.hold(5)
+
+    await workspace.post(hold_id, *"abcde")
+
+    assert await workspace.published() == [(100, True)]
+
+
+async def test_a_raised_limit_is_in_force_with_the_next_hold(workspace: Workspace) -> None:
+    """Proves Q4."""
+    await workspace.set_limit(2)
+    hold_id, _ = await workspace.hold(2)
+    await workspace.post(hold_id, "a", "b")
+    assert (await workspace.hold(1))[1] == 0
+
+    await workspace.set_limit(10)
+
+    assert (await workspace.hold(20))[1] == 8
+
+
+async def test_a_limit_lowered_below_use_is_decided_at_that_moment(workspace: Workspace) -> None:
+    """Proves Q3."""
+    hold_id, _ = await workspace.hold(5)
+    await workspace.post(hold_id, *"abcde")
+
+    await workspace.set_limit(3)
+
+    assert not await workspace.is_open()
+    assert (await workspace.hold(1))[1] == 0
+    assert await workspace.published() == [(100, True)]
+
+
+async def test_the_same_limit_set_again_is_no_new_revision(workspace: Workspace) -> None:
+    assert await workspace.set_limit(3) == await workspace.set_limit(3)
+
+
+async def test_a_limit_of_nothing_is_used_up_at_once(workspace: Workspace) -> None:
+    await workspace.set_limit(0)
+
+    assert not await workspace.is_open()
+    assert await workspace.published() == [(100, True)]
+
+
+async def test_eight_writers_at_the_limit_post_exactly_the_limit(workspace: Workspace) -> None:
+    """Proves Q1, Q2 and Q3: exactly the limit, one decision a threshold."""
+    await workspace.set_limit(100)
+
+    async def write(writer: int) -> None:
+        for number in range(10):
+            hold_id, granted = await workspace.hold(3)
+            names = [f"{writer}.{number}.{unit}" for unit in range(granted)]
+            if names:
+                await workspace.post(hold_id, *names)
+
+    await asyncio.gather(*(write(writer) for writer in range(8)))
+
+    assert await workspace.counters() == (100, 0)
+    assert sorted(await workspace.published()) in ([(80, False), (100, False)], [(100, True)])
+
+
+async def test_without_the_months_partition_nothing_is_granted(
+    workspace: Workspace, sessions: SessionMaker
+) -> None:
+    """Fail closed: a hold whose posting could not be stored is no hold."""
+    async with sessions.begin() as session:
+        [partition] = (
+            await session.scalars(
+                text("select 'ledger.postings_' || to_char(ledger.current_period(), 'YYYY_MM')")
+            )
+        ).all()
+        await session.execute(text(f"drop table {partition}"))
+
+    with pytest.raises(DBAPIError, match="no partition"):
+        await workspace.hold(1)
+
+
+async def test_a_month_boundary_charges_the_month_of_the_hold(
+    workspace: Workspace, sessions: SessionMaker
+) -> None:
+    hold_id, _ = await workspace.hold(1)
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "create or replace function ledger.now() returns timestamptz language sql volatile "
+                "as $$ select clock_timestamp() + interval '1 month' $$"
+            )
+        )
+
+    await workspace.post(hold_id, "a")
+    next_month, _ = await workspace.hold(1)
+    await workspace.post(next_month, "b")
+
+    async with sessions.begin() as session:
+        rows = await session.execute(
+            text("select posted, held from ledger.periods where workspace_id = :w order by period"),
+            {"w": workspace.id},
+        )
+        assert rows.all() == [(1, 0), (1, 0)]

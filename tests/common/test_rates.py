@@ -1,0 +1,176 @@
+"""Provider limits shared by several processes (S10)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from libs.common import database, rates
+from libs.common.clock import SystemClock
+from libs.common.database import SessionMaker
+from libs.common.errors import RateLimitedError
+from libs.common.rates import INTERACTIVE, RateGate
+
+
+@dataclass(frozen=True)
+class Limit:
+    bucket: str
+    calls: int
+    window_s: float
+    scope: str = "account"
+    per_day: int | None = None
+
+
+class Clock(SystemClock):
+    """The machine's clock, with a day that can be chosen."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+async def poller(role_url: Callable[[str], str]) -> AsyncIterator[SessionMaker]:
+    engine = database.create_engine(role_url("poller"), pool_size_max=4, application_name="test")
+    yield database.session_maker(engine)
+    await engine.dispose()
+
+
+def gate(
+    sessions: SessionMaker, *limits: Limit, patience_s: float = 30, lane: str = ""
+) -> RateGate:
+    return RateGate(
+        sessions,
+        limits,
+        {"account": "acme:1"},
+        Clock(NOON),
+        patience_s=patience_s,
+        lane=lane,
+    )
+
+
+def most_in_a_window(moments: Sequence[float], window_s: float) -> int:
+    return max(
+        sum(1 for moment in moments if start <= moment < start + window_s) for start in moments
+    )
+
+
+async def test_processes_together_stay_below_the_limit_in_any_window(
+    poller: SessionMaker,
+) -> None:
+    """Proves S10: three gates are three processes."""
+    limit = Limit("contacts", calls=40, window_s=1.0)
+    gates = [gate(poller, limit) for _ in range(3)]
+    moments: list[float] = []
+
+    async def call(own: RateGate) -> None:
+        for _ in range(20):
+            await own.enter("contacts")
+            moments.append(time.monotonic())
+
+    await asyncio.gather(*(call(own) for own in gates for _ in range(2)))
+
+    assert len(moments) == 120
+    assert most_in_a_window(moments, 1.0) <= 40
+
+
+async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: SessionMaker) -> None:
+    limit = Limit("contacts", calls=10, window_s=1.0)
+    busy, wizard = gate(poller, limit), gate(poller, limit, patience_s=0.5, lane=INTERACTIVE)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(busy.enter("contacts")) for _ in range(5)]
+        await wizard.enter("contacts")
+        assert not all(task.done() for task in tasks)
+
+
+async def test_who_is_not_patient_hears_when_to_come_back(poller: SessionMaker) -> None:
+    own = gate(poller, Limit("search", calls=1, window_s=10.0), patience_s=0.1)
+    await own.enter("search")
+
+    with pytest.raises(RateLimitedError, match="search") as error:
+        await own.enter("search")
+
+    assert error.value.retry_after_s == pytest.approx(12.5, abs=0.5)
+
+
+async def test_after_a_rest_an_hourly_limit_lets_some_calls_through_at_once(
+    poller: SessionMaker,
+) -> None:
+    own = gate(poller, Limit("account", calls=100, window_s=3600.0), patience_s=0.2)
+
+    for _ in range(16):
+        await own.enter("account")
+    with pytest.raises(RateLimitedError):
+        await own.enter("account")
+
+
+async def test_a_provider_that_says_stop_stops_every_process(poller: SessionMaker) -> None:
+    """Proves S10."""
+    limit = Limit("contacts", calls=100, window_s=1.0)
+    first, second = gate(poller, limit), gate(poller, limit, patience_s=0.5)
+
+    await first.limited("contacts", 60.0)
+
+    with pytest.raises(RateLimitedError) as error:
+        await second.enter("contacts")
+    assert error.value.retry_after_s == pytest.approx(60, abs=2)
+
+
+async def test_one_bucket_that_is_stopped_does_not_stop_the_others(poller: SessionMaker) -> None:
+    own = gate(poller, Limit("processes", 100, 3600.0), Limit("contacts", 100, 1.0))
+
+    await own.limited("processes", 60.0)
+
+    await own.enter("contacts")
+
+
+async def test_the_days_calls_end_with_the_day(poller: SessionMaker) -> None:
+    """Proves S10 and HS1: a daily limit is counted, and says when it begins anew."""
+    own = gate(poller, Limit("contacts", calls=1000, window_s=1.0, per_day=3))
+    for _ in range(3):
+        await own.enter("contacts")
+
+    with pytest.raises(RateLimitedError) as error:
+        await own.enter("contacts")
+
+    assert error.value.retry_after_s == 12 * 3600
+
+
+def test_a_day_ends_at_midnight_where_the_account_is() -> None:
+    assert rates.resets_at(NOON, "UTC") == datetime(2026, 11, 25, tzinfo=UTC)
+    assert rates.resets_at(NOON, "US/Eastern") - NOON == timedelta(hours=17)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate", "share"),
+    [
+        (Limit("search", 5, 1.0), 5.0, 0.70),
+        (Limit("contacts", 10, 1.0), 10.0, 0.70),
+        (Limit("contacts", 110, 10.0), 11.0, 0.85),
+        (Limit("contacts", 190, 10.0), 19.0, 0.85),
+    ],
+)
+def test_a_backlog_uses_the_promised_share_of_a_limit(
+    limit: Limit, rate: float, share: float
+) -> None:
+    """PROTOCOL 10: at least 70 % of up to 10 a second, 85 % above."""
+    background = rates.pace([limit], interactive=False)
+    wizard = rates.pace([limit], interactive=True)
+
+    assert background.rate_per_s >= share * rate
+    assert background.rate_per_s + wizard.rate_per_s < rate
+
+
+def test_the_tightest_of_several_limits_sets_the_pace() -> None:
+    both = [Limit("contacts", 10, 1.0), Limit("contacts", 3600, 3600.0)]
+
+    assert rates.pace(both, interactive=False).rate_per_s == pytest.approx(0.65)
+    assert rates.pace(both, interactive=False).burst == 0
