@@ -32,6 +32,7 @@ class Request:
     body: bytes = b""
     base_url: str = "http://127.0.0.1"
     arguments: Mapping[str, str] = field(default_factory=dict)  # What the path's template names.
+    endpoint: str = ""  # Method and template of the route that answers it.
 
     @cached_property
     def query(self) -> dict[str, list[str]]:
@@ -139,8 +140,8 @@ class Routes(Generic[A]):
 
 
 def _plain(path: str) -> str:
-    """Return a path in which a colon is a colon, however the client wrote it."""
-    return path.replace("%3A", ":").replace("%3a", ":")
+    """Return a path as templates have it: a colon is a colon, and no slash is at the end."""
+    return (path.rstrip("/") or "/").replace("%3A", ":").replace("%3a", ":")
 
 
 def _pattern(template: str) -> re.Pattern[str]:

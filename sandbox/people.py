@@ -71,7 +71,7 @@ COMPANIES = (
 MALFORMED = (
     "{local}",
     "{local}@",
-    "@{domain}",
+    "{local}#{domain}",
     "{local}@@{domain}",
     "{local} @{domain}",
     "{local}@{domain}.",

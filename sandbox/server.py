@@ -92,10 +92,11 @@ class ProviderApp(Generic[A]):
         provider = self.provider
         found = provider.routes.find(request.method, request.path)
         route, arguments = found or (None, {})
-        request = Request(**{**_fields(request), "arguments": arguments})
+        endpoint = route.name if route else f"{request.method} (no such path)"
+        request = Request(**{**_fields(request), "arguments": arguments, "endpoint": endpoint})
         account = provider.account_of(request)
         counted = account or provider.default
-        counted.calls.count(route.name if route else f"{request.method} (no such path)")
+        counted.calls.count(endpoint)
         seconds, fault = counted.faults.strike(request.method, request.path)
         if seconds:
             await asyncio.sleep(seconds)
