@@ -56,6 +56,10 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Event(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
     """Base of all events; the body's `type` tells the events of one topic apart."""
 
+    topics: ClassVar[frozenset[Topic]] = frozenset()
+
+    id: UUID
+
 
 class Change(Struct, frozen=True, kw_only=True):
     """One contact as the source gave it, with the provider's modification time."""
