@@ -28,7 +28,7 @@ CAUSES_MAX = 5
 # Names of ids, counts, durations and codes. None may ever hold a contact's value or a credential.
 ALLOWED = frozenset(
     {
-        *("event", "level", "timestamp", "logger", "service", "version", "trace_id", "span_id"),
+        *("event", "level", "timestamp", "module", "service", "version", "trace_id", "span_id"),
         *("error", "stack", "masked", "message"),
         *("workspace", "connection", "destination", "integration", "source", "run", "run_no"),
         *("page", "part", "stage", "mapping_version", "mode", "fencing", "hold", "intent", "job"),
@@ -57,7 +57,7 @@ class Log(structlog.typing.FilteringBoundLogger):
 def get(name: str, **bound: object) -> Log:
     """Return the logger of a module, with keys that each of its lines has."""
     # Lazy: modules ask for theirs while they are imported, before `configure` is called.
-    return cast("Log", structlog.get_logger(logger=name, **bound))
+    return cast("Log", structlog.get_logger(module=name, **bound))
 
 
 def configure(service: str, *, level: str = "INFO") -> None:
