@@ -1,0 +1,312 @@
+"""The whole of contactsync on one machine: servers, sandbox, mailbox and every service.
+
+Everything is started from nothing: data of a stack before this one is thrown away. Every service
+is a process of its own with its own role in the database, as in production. Tests start it too:
+
+    async with stack.running(Options(folder, counts={"writer": 3}), print) as running:
+        killed = running.supervisor.kill("writer-2")
+        await running.supervisor.wait_ready("writer-2", other_than=killed)
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+
+import migrations
+from libs.common.topics import create_topics
+from local import folders, kafka, postgres, processes
+from local.errors import StackError
+from local.processes import Program
+from local.supervisor import Report, Supervisor, supervise
+
+ROOT = Path(__file__).parent.parent
+PARTITIONS = 6  # As many as a small broker makes in no time (PROTOCOL.md 2: embedded).
+READY_TIMEOUT_S = 2.0
+BOOTSTRAP_S = 60.0
+
+# Known to the sandbox from the start, and to nobody else.
+HUBSPOT_CLIENT = {"HUBSPOT_CLIENT_ID": "sandbox-client", "HUBSPOT_CLIENT_SECRET": "sandbox-secret"}
+MAIL_FROM = "contactsync@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One of our processes: its module is `services.<package>`, its role `contactsync_<role>`."""
+
+    name: str
+    package: str
+    role: str
+    arguments: Sequence[str] = ()
+
+
+SERVICES = (
+    Service("config-api", "config_api", "api"),
+    Service("poller-hubspot", "poller", "poller", ("--provider", "hubspot")),
+    Service("mapper", "mapper", "mapper"),
+    Service("writer", "writer", "writer"),
+    Service("quota", "quota", "quota"),
+    Service("activity", "activity", "activity"),
+    Service("notifier", "notifier", "notifier"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a stack differs from the usual one."""
+
+    folder: Path
+    seed: int = 1
+    durable: bool = True  # False: commits do not wait for the disk (`local.postgres`).
+    services: Sequence[Service] = SERVICES
+    # How many processes of a service, by name; more than one are called writer-1, writer-2, ….
+    counts: Mapping[str, int] = field(default_factory=dict)
+    # Settings beside the usual ones, for every service, and by name for one.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What runs, and where to find it."""
+
+    supervisor: Supervisor
+    api: str  # URL.
+    mailbox: str  # URL.
+    kafka: str  # host:port.
+    database: str  # URL, as the owner.
+    providers: Mapping[str, str]  # URL by provider.
+    operator_key: str  # Of the config API.
+
+
+@asynccontextmanager
+async def running(options: Options, report: Report) -> AsyncIterator[Stack]:
+    """Run a stack for as long as the block lasts; everything is ready when the block begins.
+
+    Raises `StackError` if a stack runs in the folder already, or if a part of this one does not
+    start.
+    """
+    folder = folders.writable(options.folder)
+    async with supervise(folder, report) as supervisor, _asking() as client:
+        database_folder = await asyncio.to_thread(_clear, folder)
+        if database_folder.parent != folder:
+            report(f"PostgreSQL's data is in {database_folder}: its user cannot reach {folder}")
+        starting = _Starting(options, folder, supervisor, client, report)
+        yield await starting.everything()
+
+
+@asynccontextmanager
+async def _asking() -> AsyncIterator[httpx.AsyncClient]:
+    # Whatever proxy the environment names is for others than this machine.
+    async with httpx.AsyncClient(timeout=READY_TIMEOUT_S, trust_env=False) as client:
+        yield client
+
+
+def _clear(folder: Path) -> Path:
+    """Throw away what a stack before this one left; return where PostgreSQL's data will be."""
+    reached = folders.reachable(folder / "postgres", by=folders.unprivileged_user())
+    for path in (folder / "kafka", folder / "logs", reached):
+        shutil.rmtree(path, ignore_errors=True)
+    folders.writable(folder / "logs")
+    return reached
+
+
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """The steps from nothing to a stack that runs."""
+
+    options: Options
+    folder: Path
+    supervisor: Supervisor
+    client: httpx.AsyncClient
+    report: Report
+
+    async def everything(self) -> Stack:
+        self.report("starting Apache Kafka, PostgreSQL, the sandbox and the mailbox")
+        kafka_server, postgres_server, providers, (smtp, mailbox) = await _side_by_side(
+            self._kafka(), self._postgres(), self._sandbox(), self._mailbox()
+        )
+        self.report("migrating the database and making topics")
+        await _side_by_side(
+            asyncio.to_thread(migrations.upgrade, postgres_server.url),
+            create_topics(kafka_server.bootstrap, partitions=PARTITIONS, replication=1),
+        )
+        api_port = processes.free_port()
+        environment = {
+            **os.environ,
+            "ENVIRONMENT": "development",
+            "KAFKA_BOOTSTRAP": kafka_server.bootstrap,
+            "KEYS": f"local:{b64encode(secrets.token_bytes(32)).decode()}",
+            "PROVIDER_BASE_URLS": json.dumps(providers),
+            "PUBLIC_URL": f"http://127.0.0.1:{api_port}",
+            "API_HOST": "127.0.0.1",
+            "API_PORT": str(api_port),
+            "SMTP_HOST": smtp.partition(":")[0],
+            "SMTP_PORT": smtp.partition(":")[2],
+            "MAIL_FROM": MAIL_FROM,
+            **HUBSPOT_CLIENT,
+            **self.options.environment,
+        }
+        operator_key = await self._services(environment, postgres_server.url)
+        return Stack(
+            supervisor=self.supervisor,
+            api=f"http://127.0.0.1:{api_port}",
+            mailbox=mailbox,
+            kafka=kafka_server.bootstrap,
+            database=postgres_server.url,
+            providers=providers,
+            operator_key=operator_key,
+        )
+
+    async def _kafka(self) -> kafka.Kafka:
+        server = await asyncio.to_thread(kafka.prepare, self.folder / "kafka")
+        await self.supervisor.start(
+            server.program, partial(_accepts, server.program.port), is_server=True
+        )
+        return server
+
+    async def _postgres(self) -> postgres.Postgres:
+        server = await asyncio.to_thread(
+            postgres.prepare, self.folder / "postgres", durable=self.options.durable
+        )
+        await self.supervisor.start(server.program, partial(_answers, server.url), is_server=True)
+        return server
+
+    async def _sandbox(self) -> dict[str, str]:
+        ports = {provider: processes.free_port() for provider in ("hubspot", "brevo")}
+        words = (word for each in ports.items() for word in ("--port", "{}={}".format(*each)))
+        command = [*_python("sandbox"), *words, "--seed", str(self.options.seed)]
+        urls = {provider: f"http://127.0.0.1:{port}" for provider, port in ports.items()}
+        is_ready = partial(self._all_ok, [f"{url}/_sandbox/calls" for url in urls.values()])
+        await self.supervisor.start(self._program("sandbox", command), is_ready, is_server=True)
+        return urls
+
+    async def _mailbox(self) -> tuple[str, str]:
+        smtp, http = processes.free_port(), processes.free_port()
+        command = [*_python("sandbox.mailbox"), f"--smtp-port={smtp}", f"--http-port={http}"]
+        url = f"http://127.0.0.1:{http}"
+        is_ready = partial(self._all_ok, [f"{url}/api/messages"])
+        await self.supervisor.start(self._program("mailbox", command), is_ready, is_server=True)
+        return f"127.0.0.1:{smtp}", url
+
+    async def _services(self, environment: Mapping[str, str], database: str) -> str:
+        """Make the operator's key and start every service; return the key."""
+        if not self.options.services:
+            return ""
+        as_api = {**environment, "DATABASE_URL": as_role(database, "api")}
+        operator_key = await asyncio.to_thread(_bootstrap, as_api)
+        self.report("starting the services")
+        await _side_by_side(
+            *(
+                self._service(service, name, environment, database)
+                for service in self.options.services
+                for name in names(service, self.options.counts.get(service.name, 1))
+            )
+        )
+        return operator_key
+
+    async def _service(
+        self, service: Service, name: str, environment: Mapping[str, str], database: str
+    ) -> None:
+        port = processes.free_port()
+        own = {
+            "DATABASE_URL": as_role(database, service.role),
+            "HEALTH_PORT": str(port),
+            **self.options.environments.get(service.name, {}),
+        }
+        command = [*_python(f"services.{service.package}"), *service.arguments]
+        program = self._program(name, command, {**environment, **own})
+        ready = partial(self._all_ok, [f"http://127.0.0.1:{port}/ready"])
+        await self.supervisor.start(program, ready)
+
+    def _program(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Program:
+        log = self.folder / "logs" / f"{name}.log"
+        return Program(name, command, log, environment=environment, directory=ROOT)
+
+    async def _all_ok(self, urls: Sequence[str]) -> bool:
+        try:
+            answers = [await self.client.get(url) for url in urls]
+        except httpx.TransportError:
+            return False
+        return all(answer.is_success for answer in answers)
+
+
+def names(service: Service, count: int) -> Iterator[str]:
+    """Yield the names of so many processes of a service."""
+    if count == 1:
+        yield service.name
+    else:
+        yield from (f"{service.name}-{number}" for number in range(1, count + 1))
+
+
+def as_role(database: str, role: str) -> str:
+    """Return the database's address for one of the services' roles."""
+    parts = urlsplit(database)
+    login = f"contactsync_{role}@{parts.hostname}:{parts.port}"
+    return parts._replace(netloc=login).geturl()
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def _bootstrap(environment: Mapping[str, str]) -> str:
+    """Make the operator's first key; return it."""
+    made = subprocess.run(
+        [*_python("services.config_api"), "bootstrap"],
+        env=dict(environment),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=BOOTSTRAP_S,
+        check=False,
+    )
+    for line in reversed(made.stdout.splitlines()):
+        if made.returncode == 0 and line.startswith('{"operator"'):
+            return str(json.loads(line)["operator"]["api_key"])
+    what = f"the operator's key could not be made (exit status {made.returncode}): {made.stderr}"
+    raise StackError(what, "mend what it says, and start again")
+
+
+async def _side_by_side(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run parts side by side; if one fails the others are given up, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part) for part in parts]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, connection = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    connection.close()
+    return True
+
+
+async def _answers(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url, timeout=READY_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return False
+    await connection.close()
+    return True
