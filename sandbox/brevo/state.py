@@ -120,16 +120,10 @@ class State(Provider[BrevoAccount]):
     ) -> Answer:
         if fault.status is not None or fault.body is not None:
             return super().lie(account, route, request, fault)
-        match route.name:
-            case "POST /v3/contacts":
-                return Answer(204)
-            case "POST /v3/contacts/import":
-                process = import_routes.accept_without_work(account)
-                return Answer(202, {"processId": process.id})
-            case _ if request.method == "GET":
-                return super().lie(account, route, request, fault)
-            case _:
-                return Answer(204)
+        if request.method == "GET":
+            return super().lie(account, route, request, fault)
+        claim = route.tags.get("claim")
+        return claim(account, request) if claim else Answer(204)
 
     def finish(
         self,
