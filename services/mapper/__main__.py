@@ -1,0 +1,63 @@
+"""Start the mapper: `python -m services.mapper`."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.consumer import Consumer
+from libs.common.database import create_engine, session_maker, transact
+from libs.common.events import Changed, Event, Topic
+from libs.common.lifecycle import Process, run
+from libs.common.publisher import Publisher
+from services.mapper import store
+from services.mapper.map_records import RecordMapper
+from services.mapper.settings import Settings
+from services.mapper.store import Integration
+
+GROUP = "mapper"
+
+
+def weigh(event: Event) -> int:
+    """Return how many contacts a record holds."""
+    return len(event.changes) if isinstance(event, Changed) else 1
+
+
+async def main(process: Process, settings: Settings) -> None:
+    """Map records until told to stop."""
+    engine = create_engine(
+        str(settings.database_url),
+        pool_size_max=settings.database_pool_size_max,
+        application_name=f"contactsync_{GROUP}",
+    )
+    sessions = session_maker(engine)
+
+    async def load(integration: UUID, versions: set[int]) -> Integration | None:
+        async def work(session: AsyncSession) -> Integration | None:
+            return await store.load_integration(session, integration, versions=versions)
+
+        return await transact(sessions, work)
+
+    try:
+        async with Publisher(settings.kafka_bootstrap, source=GROUP) as publisher:
+
+            async def publish(topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
+                await publisher.publish_all(topic, events)
+
+            consumer = Consumer(
+                settings.kafka_bootstrap,
+                group=GROUP,
+                topics=[Topic.CONTACTS_CHANGED],
+                handler=RecordMapper(load, publish).handle,
+                publisher=publisher,
+                weigh=weigh,
+            )
+            process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
+            await consumer.run(process.stop)
+    finally:
+        await engine.dispose()
+
+
+if __name__ == "__main__":
+    _settings = Settings()
+    run(GROUP, _settings, lambda process: main(process, _settings))

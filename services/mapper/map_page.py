@@ -1,0 +1,102 @@
+"""Map one part of a provider page: every contact of it comes out as exactly one thing.
+
+Pure. Promises: an effect, a filtered or a rejected entry for each change, none lost; one contact's
+mistake is one rejected contact; what comes out fits a record of the broker.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from libs.common.errors import ContactRejectedError
+from libs.common.events import Changed, Effect, Mapped
+from libs.common.reasons import Filter, Reject
+from services.mapper.map_contact import MapContact
+
+# A record may have 1 MiB; a quarter is left for what the estimate below leaves out.
+PART_BYTES_MAX = 768 * 1024
+ENTRY_BYTES = 256  # Ids, versions, hash and JSON's own signs of one contact.
+
+Rejected = tuple[str, int, str]
+
+
+def map_page(changed: Changed, map_contact: MapContact, *, destination: UUID) -> Mapped:
+    """Return the part as its mapping version wants it."""
+    effects: list[Effect] = []
+    rejected: list[Rejected] = []
+    filtered: list[tuple[str, int]] = []
+    for change in changed.changes:
+        try:
+            outcome = map_contact(change)
+        except ContactRejectedError as error:
+            rejected.append((change.id, change.version_ms, error.reason))
+            continue
+        if isinstance(outcome, Filter):
+            filtered.append((change.id, change.version_ms))
+        else:
+            effects.append(outcome)
+    effects, too_large = fit(effects, bytes_max=PART_BYTES_MAX)
+    return _mapped(
+        changed, destination, effects=effects, rejected=rejected + too_large, filtered=filtered
+    )
+
+
+def reject_page(changed: Changed, reason: Reject, *, destination: UUID) -> Mapped:
+    """Return the part with all its contacts rejected for one reason."""
+    rejected = [(change.id, change.version_ms, reason.value) for change in changed.changes]
+    return _mapped(changed, destination, rejected=rejected)
+
+
+def fit(effects: Sequence[Effect], *, bytes_max: int) -> tuple[list[Effect], list[Rejected]]:
+    """Return the effects that fit together, in order, and the heaviest others as rejected.
+
+    A source field may feed several attributes, so a part can be larger after mapping than before.
+    """
+    weights = [_weight(effect) for effect in effects]
+    excess = sum(weights) - bytes_max
+    refused: set[int] = set()
+    for number in sorted(range(len(effects)), key=weights.__getitem__, reverse=True):
+        if excess <= 0:
+            break
+        refused.add(number)
+        excess -= weights[number]
+    kept = [effect for number, effect in enumerate(effects) if number not in refused]
+    rejected = [
+        (effects[number].id, effects[number].version_ms, Reject.VALUE_TOO_LONG.value)
+        for number in sorted(refused)
+    ]
+    return kept, rejected
+
+
+def _weight(effect: Effect) -> int:
+    return (
+        ENTRY_BYTES
+        + len(memoryview(effect.attributes))
+        + len(effect.identity.email or "")
+        + sum(len(merged) + 3 for merged in effect.merged_from)
+    )
+
+
+def _mapped(
+    changed: Changed,
+    destination: UUID,
+    *,
+    effects: Sequence[Effect] = (),
+    rejected: Sequence[Rejected] = (),
+    filtered: Sequence[tuple[str, int]] = (),
+) -> Mapped:
+    return Mapped(
+        id=changed.id,
+        workspace=changed.workspace,
+        integration=changed.integration,
+        destination=destination,
+        run=changed.run,
+        run_no=changed.run_no,
+        mode=changed.mode,
+        fencing=changed.fencing,
+        page=changed.page,
+        part=changed.part,
+        mapping_version=changed.mapping_version,
+        effects=list(effects),
+        rejected=list(rejected),
+        filtered=list(filtered),
+    )
