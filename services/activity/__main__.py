@@ -1,0 +1,36 @@
+"""`python -m services.activity`: from contacts.settled.v1 to what the API shows."""
+
+from libs.common import database
+from libs.common.consumer import Consumer
+from libs.common.events import Topic
+from libs.common.lifecycle import Process, run
+from libs.common.publisher import Publisher
+from services.activity.settings import Settings
+from services.activity.settle import Projection
+
+
+async def main(process: Process, settings: Settings) -> None:
+    """Wire the consumer to the read model, and run until told to stop."""
+    engine = database.create_engine(
+        str(settings.database_url),
+        pool_size_max=settings.database_pool_size_max,
+        application_name=process.service,
+    )
+    try:
+        async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
+            consumer = Consumer(
+                settings.kafka_bootstrap,
+                group=process.service,
+                topics=[Topic.CONTACTS_SETTLED],
+                handler=Projection(database.session_maker(engine)),
+                publisher=publisher,
+            )
+            process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
+            await consumer.run(process.stop)
+    finally:
+        await engine.dispose()
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    run("activity", settings, lambda process: main(process, settings))

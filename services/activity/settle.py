@@ -1,0 +1,71 @@
+"""Projects one batch of an integration's outcomes into the read model, in one transaction.
+
+Promise: the transaction is idempotent (a part counts once, sums are only added for new parts), so
+a batch may come again after a crash, whole or cut differently.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import metrics
+from libs.common.consumer import Batch
+from libs.common.database import SessionMaker, transact
+from libs.common.events import RunRead, Settled
+from services.activity import store
+from services.activity.project import deltas, ending, split, statuses
+
+CONTACTS_SETTLED = metrics.counter(
+    "contacts_settled_total", "Contacts told of by the writer, by how they ended.", ["outcome"]
+)
+RUNS_ENDED = metrics.counter("runs_ended_total", "Runs that ended, by verdict.", ["verdict"])
+
+
+class Projection:
+    """The consumer's handler; holds nothing but where the database is."""
+
+    def __init__(self, sessions: SessionMaker) -> None:
+        self._sessions = sessions
+
+    async def __call__(self, batch: Batch) -> None:
+        """Store a batch's parts and run_reads, and end the runs that they complete."""
+        parts, run_reads = split(record.event for record in batch.records)
+
+        async def work(session: AsyncSession) -> tuple[list[Settled], list[str]]:
+            fresh = await store.insert_parts(session, parts) if parts else []
+            await store.add_to_runs(session, deltas(fresh))
+            await store.store_run_reads(session, run_reads)
+            await _store_statuses(session, fresh)
+            return fresh, await _end_runs(session, fresh, run_reads)
+
+        fresh, verdicts = await transact(self._sessions, work)
+        for delta in deltas(fresh).values():
+            for outcome, count in (delta.counts + delta.later).items():
+                CONTACTS_SETTLED.labels(outcome).inc(count)
+        for verdict in verdicts:
+            RUNS_ENDED.labels(verdict).inc()
+
+
+async def _store_statuses(session: AsyncSession, parts: Sequence[Settled]) -> None:
+    by_integration: defaultdict[tuple[UUID, UUID], list[Settled]] = defaultdict(list)
+    for part in parts:
+        by_integration[part.integration, part.workspace].append(part)
+    for (integration, workspace), own in sorted(by_integration.items()):
+        if named := statuses(own):
+            await store.store_statuses(
+                session, integration=integration, workspace=workspace, statuses=named
+            )
+
+
+async def _end_runs(
+    session: AsyncSession, parts: Sequence[Settled], run_reads: Sequence[RunRead]
+) -> list[str]:
+    touched = {part.run for part in parts} | {event.run for event in run_reads}
+    verdicts = []
+    for run, standing in sorted((await store.sums(session, touched)).items()):
+        if ended := ending(standing):
+            await store.end_run(session, run, ended)
+            verdicts.append(ended.verdict)
+    return verdicts

@@ -1,0 +1,195 @@
+"""Activity's SQL: parts that were counted, runs' sums, contacts' last status.
+
+Every statement of this service is in this file. Functions take the session of the caller's
+transaction and never commit it. Rows are locked in the order of their keys.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.database import driver
+from libs.common.events import RunRead, Settled
+from services.activity.project import (
+    COUNTS,
+    ContactStatus,
+    Ended,
+    RunDelta,
+    RunSums,
+    counts_of,
+)
+
+
+async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[Settled]:
+    """Store parts; return those that were not there before."""
+    connection = await driver(session)
+    columns = ", ".join(COUNTS)
+    values = ", ".join(f"${7 + number}::int[]" for number in range(len(COUNTS)))
+    counts = [counts_of(part) for part in parts]
+    rows = await connection.fetch(
+        "insert into activity.parts as p "  # noqa: S608  # names, not values
+        f"(run_id, page, part, stage, integration_id, workspace_id, {columns}, importing) "
+        "select * from unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::uuid[], $6::uuid[],"
+        f" {values}, ${7 + len(COUNTS)}::int[]) "
+        "on conflict do nothing returning run_id, page, part, stage",
+        [part.run for part in parts],
+        [part.page for part in parts],
+        [part.part for part in parts],
+        [part.stage for part in parts],
+        [part.integration for part in parts],
+        [part.workspace for part in parts],
+        *([count[name] for count in counts] for name in COUNTS),
+        [part.importing for part in parts],
+    )
+    new = {tuple(row) for row in rows}
+    fresh = []
+    for part in parts:
+        key = (part.run, part.page, part.part, part.stage)
+        if key in new:
+            new.discard(key)  # A copy in the same batch is the same part.
+            fresh.append(part)
+    return fresh
+
+
+async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) -> None:
+    """Add new parts to their runs' sums."""
+    sums = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in COUNTS)
+    columns = ", ".join(COUNTS)
+    places = ", ".join(f":{name}" for name in COUNTS)
+    statement = text(
+        f"insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, "  # noqa: S608  # names, not values
+        f"parts_settled, importing, {columns}, settled_later, rejected_by_reason, parked_by_reason)"
+        f" values (:run, :integration, :workspace, :run_no, :parts, :importing, {places}, "
+        "cast(:later as jsonb), cast(:rejections as jsonb), cast(:parkings as jsonb)) "
+        "on conflict (run_id) do update set "
+        "parts_settled = r.parts_settled + excluded.parts_settled, "
+        f"importing = r.importing + excluded.importing, {sums}, "
+        f"settled_later = {_added('settled_later')}, "
+        f"rejected_by_reason = {_added('rejected_by_reason')}, "
+        f"parked_by_reason = {_added('parked_by_reason')}"
+    )
+    for run, delta in sorted(deltas.items()):
+        await session.execute(
+            statement,
+            {
+                "run": run,
+                "integration": delta.integration,
+                "workspace": delta.workspace,
+                "run_no": delta.run_no,
+                "parts": delta.parts,
+                "importing": delta.importing,
+                **{name: delta.counts[name] for name in COUNTS},
+                "later": json.dumps(delta.later),
+                "rejections": json.dumps(delta.rejected),
+                "parkings": json.dumps(delta.parked),
+            },
+        )
+
+
+def _added(column: str) -> str:
+    """Return SQL that adds two JSON objects of numbers key by key."""
+    return (
+        "(select coalesce(jsonb_object_agg(key, total), '{}') from "  # noqa: S608  # a column's name
+        "(select key, sum(value::bigint) as total from "
+        f"(select * from jsonb_each_text(r.{column}) union all "
+        f"select * from jsonb_each_text(excluded.{column})) both_sides group by key) added)"
+    )
+
+
+async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -> None:
+    """Store what runs said when they had read everything; the same again changes nothing."""
+    statement = text(
+        "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
+        "pages, parts, read, left_out, total_before, total_after, read_is_complete) values "
+        "(:run, :integration, :workspace, :run_no, :mode, :pages, :parts, :read, :left_out, "
+        ":total_before, :total_after, :complete) on conflict (run_id) do update set "
+        "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
+        "read = excluded.read, left_out = excluded.left_out, "
+        "total_before = excluded.total_before, total_after = excluded.total_after, "
+        "read_is_complete = excluded.read_is_complete"
+    )
+    for event in sorted(run_reads, key=lambda event: event.run):
+        await session.execute(
+            statement,
+            {
+                "run": event.run,
+                "integration": event.integration,
+                "workspace": event.workspace,
+                "run_no": event.run_no,
+                "mode": event.mode.value,
+                "pages": event.pages,
+                "parts": event.parts,
+                "read": event.read,
+                "left_out": event.left_out,
+                "total_before": event.total_before,
+                "total_after": event.total_after,
+                "complete": event.complete,
+            },
+        )
+
+
+async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
+    """Return runs that have not ended, as they stand."""
+    settled = " + ".join(COUNTS)
+    rows = await session.execute(
+        text(
+            f"select run_id, parts, parts_settled, read, {settled} as settled, importing, "  # noqa: S608  # names, not values
+            "read_is_complete, total_before, total_after from activity.runs "
+            "where run_id = any (:runs) and state = 'settling'"
+        ),
+        {"runs": list(runs)},
+    )
+    return {
+        row.run_id: RunSums(
+            parts=row.parts,
+            parts_settled=row.parts_settled,
+            read=row.read or 0,
+            settled=row.settled,
+            importing=row.importing,
+            read_is_complete=bool(row.read_is_complete),
+            total_before=row.total_before,
+            total_after=row.total_after,
+        )
+        for row in rows
+    }
+
+
+async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> None:
+    """Store how a run ended."""
+    await session.execute(
+        text(
+            "update activity.runs set state = :state, verdict = :verdict, "
+            "ended_at = clock_timestamp() where run_id = :run"
+        ),
+        {"run": run, **asdict(ended)},
+    )
+
+
+async def store_statuses(
+    session: AsyncSession,
+    *,
+    integration: UUID,
+    workspace: UUID,
+    statuses: Sequence[ContactStatus],
+) -> None:
+    """Store contacts' last status; an older run's word does not overwrite a newer one's."""
+    connection = await driver(session)
+    ordered = sorted(statuses, key=lambda status: status.source_id)
+    await connection.execute(
+        "insert into activity.contacts as c "
+        "(integration_id, workspace_id, source_id, status, reason, run_no) "
+        "select $1, $2, u.* from unnest($3::text[], $4::text[], $5::text[], $6::int[]) u "
+        "on conflict (integration_id, source_id) do update set status = excluded.status, "
+        "reason = excluded.reason, run_no = excluded.run_no, at = clock_timestamp() "
+        "where c.run_no <= excluded.run_no",
+        integration,
+        workspace,
+        [status.source_id for status in ordered],
+        [status.status for status in ordered],
+        [status.reason for status in ordered],
+        [status.run_no for status in ordered],
+    )

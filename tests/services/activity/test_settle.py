@@ -1,0 +1,164 @@
+"""The read model on the real database: every part once, however it is delivered."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from libs.common import database, ids
+from libs.common.consumer import Batch, Record
+from libs.common.database import SessionMaker
+from libs.common.events import Event, RunMode, RunRead, Settled, Topic
+from services.activity.settle import Projection
+
+WORKSPACE, INTEGRATION, RUN = UUID(int=1), UUID(int=2), UUID(int=3)
+
+
+@pytest.fixture
+async def activity(role_url: Callable[[str], str]) -> AsyncIterator[SessionMaker]:
+    engine = database.create_engine(role_url("activity"), pool_size_max=2, application_name="test")
+    yield database.session_maker(engine)
+    await engine.dispose()
+
+
+def batch(*events: Event) -> Batch:
+    return Batch(
+        key=str(INTEGRATION),
+        topic=Topic.CONTACTS_SETTLED,
+        partition=0,
+        records=[
+            Record(
+                event=event,
+                topic=Topic.CONTACTS_SETTLED,
+                partition=0,
+                offset=offset,
+                key=str(INTEGRATION),
+            )
+            for offset, event in enumerate(events)
+        ],
+    )
+
+
+def settled(page: int, stage: str = "direct", **kinds: Any) -> Settled:
+    return Settled(
+        id=ids.computed(page, stage),
+        workspace=WORKSPACE,
+        integration=INTEGRATION,
+        run=RUN,
+        run_no=1,
+        page=page,
+        part=0,
+        stage=stage,
+        **kinds,
+    )
+
+
+def run_read(*, parts: int, read: int, complete: bool = True) -> RunRead:
+    return RunRead(
+        id=ids.computed("read"),
+        workspace=WORKSPACE,
+        integration=INTEGRATION,
+        run=RUN,
+        run_no=1,
+        mode=RunMode.FULL,
+        fencing=1,
+        mapping_version=1,
+        pages=parts,
+        parts=parts,
+        read=read,
+        total_before=read,
+        total_after=read,
+        complete=complete,
+    )
+
+
+async def rows(sessions: SessionMaker, query: str) -> Sequence[Any]:
+    async with sessions.begin() as session:
+        return [dict(row) for row in (await session.execute(text(query))).mappings()]
+
+
+EVENTS = (
+    settled(1, created=["1", "2"], rejected=[("3", "invalid_email")], importing=2),
+    settled(2, unchanged=3, parked=[("9", "quota")]),
+    settled(1, "import:a", updated=["4", "5"]),
+    settled(2, "drain:b", created=["9"]),
+)
+
+
+@pytest.mark.parametrize("cuts", [[4], [1, 3], [1, 1, 1, 1], [2, 2]])
+async def test_counts_are_the_same_however_the_records_are_cut_and_repeated(
+    activity: SessionMaker, cuts: list[int]
+) -> None:
+    """Proves X2 for the read model: a part counts once."""
+    projection = Projection(activity)
+    for _ in range(2):
+        start = 0
+        for cut in cuts:
+            await projection(batch(*EVENTS[start : start + cut]))
+            start += cut
+        await projection(batch(run_read(parts=2, read=9)))
+
+    [run] = await rows(activity, "select * from activity.runs")
+    contacts = await rows(
+        activity, "select source_id, status, reason from activity.contacts order by 1"
+    )
+
+    assert (run["state"], run["verdict"]) == ("complete", "complete")
+    assert {name: run[name] for name in ("created", "updated", "unchanged", "rejected")} == {
+        "created": 2,
+        "updated": 2,
+        "unchanged": 3,
+        "rejected": 1,
+    }
+    assert run["settled_later"] == {"created": 1}
+    assert run["rejected_by_reason"] == {"invalid_email": 1}
+    assert run["parked_by_reason"] == {"quota": 1}
+    assert [(row["source_id"], row["status"]) for row in contacts] == [
+        ("1", "created"),
+        ("2", "created"),
+        ("3", "rejected"),
+        ("4", "updated"),
+        ("5", "updated"),
+        ("9", "created"),
+    ]
+
+
+async def test_a_run_that_was_not_read_to_its_end_is_incomplete(activity: SessionMaker) -> None:
+    await Projection(activity)(
+        batch(settled(1, unchanged=1), run_read(parts=1, read=1, complete=False))
+    )
+
+    [run] = await rows(activity, "select state, verdict from activity.runs")
+    assert run == {"state": "incomplete", "verdict": "incomplete"}
+
+
+async def test_a_run_is_settling_until_its_import_ends(activity: SessionMaker) -> None:
+    projection = Projection(activity)
+    await projection(batch(settled(1, importing=2), run_read(parts=1, read=2)))
+
+    [run] = await rows(activity, "select state from activity.runs")
+    assert run == {"state": "settling"}
+
+    await projection(batch(settled(1, "import:a", created=["1", "2"])))
+    [run] = await rows(activity, "select state from activity.runs")
+    assert run == {"state": "complete"}
+
+
+async def test_unsettled_counts_what_was_read_and_not_told_of(
+    sessions: SessionMaker, activity: SessionMaker
+) -> None:
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "insert into sync.runs (run_id, integration_id, workspace_id, run_no, mode, "
+                "mapping_version, fencing, read) values (:r, :i, :w, 1, 'full', 1, 1, 10)"
+            ),
+            {"r": RUN, "i": INTEGRATION, "w": WORKSPACE},
+        )
+    await Projection(activity)(batch(settled(1, created=["1"], unchanged=3)))
+
+    [row] = await rows(sessions, f"select activity.unsettled('{INTEGRATION}') as waiting")
+
+    assert row == {"waiting": 6}
