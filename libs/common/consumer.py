@@ -45,6 +45,7 @@ from libs.common.tracing import Trace
 from libs.common.watermark import Tracker
 
 POLL_MS = 200
+REJOIN_S = 0.05  # How often to look whether a rebalance has ended.
 TURN_BACK_S = 0.5  # After a failed read; a broker that is away must not be asked in a tight loop.
 PARTITION_SHARE = 4  # One partition may hold a quarter of what is in flight, not all of it.
 LIVENESS_MARGIN_S = 60.0
@@ -317,8 +318,9 @@ class Consumer(ConsumerRebalanceListener):
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            # One assignor: each further one costs a second JoinGroup per rebalance.
-            partition_assignment_strategy=(StickyPartitionAssignor,),
+            # One assignor: each further one costs a second JoinGroup per rebalance. It keeps its
+            # memory in its class, so each consumer needs a class of its own.
+            partition_assignment_strategy=(type("Sticky", (StickyPartitionAssignor,), {}),),
             session_timeout_ms=int(bounds.session_s * 1000),
             heartbeat_interval_ms=int(bounds.heartbeat_s * 1000),
             rebalance_timeout_ms=int(bounds.rebalance_s * 1000),
@@ -338,12 +340,13 @@ class Consumer(ConsumerRebalanceListener):
         while not self._stopping.is_set():
             self._balance()
             try:
-                if self._must_rewind:
-                    await self._rewind()
+                if self._must_rewind and not await self._rewind():
+                    await asyncio.sleep(REJOIN_S)
+                    continue
                 room = max(1, self._bounds.in_flight_records_max - self._load.records)
                 fetched = await kafka.getmany(timeout_ms=POLL_MS, max_records=room)
             except (KafkaError, TimeoutError) as error:
-                # Records of other partitions may be lost with their positions already moved.
+                # Records of other partitions may be gone with their positions already moved.
                 self._must_rewind = True
                 metrics.POLL_FAILURES.labels(self._group).inc()
                 log.warning("poll_failed", group=self._group, exc_info=error)
@@ -351,23 +354,31 @@ class Consumer(ConsumerRebalanceListener):
                 continue
             self._polled_at = self._clock.monotonic()
             for place, records in fetched.items():
-                await self._admit(place, records)
+                self._admit(place, records)
             await asyncio.sleep(0)  # With data at hand, getmany never yields.
 
-    async def _rewind(self) -> None:
-        """Go back to what was really dispatched, in every partition."""
+    async def _rewind(self) -> bool:
+        """Go back to what was really dispatched; False if a rebalance is under way.
+
+        Needed whenever records were read and not dispatched: positions are ahead of them, and a
+        watermark that started behind them would skip them.
+        """
         kafka = self._started()
+        own = kafka.assignment()
+        if own != self._trackers.keys():
+            return False
         for place, tracker in list(self._trackers.items()):
             position = tracker.next_offset
             if position is None:
                 position = await self._committed(place)
-            if self._trackers.get(place) is not tracker or place not in kafka.assignment():
-                continue
+            if self._trackers.get(place) is not tracker or kafka.assignment() != own:
+                return False
             if position is None:
                 await asyncio.wait_for(kafka.seek_to_beginning(place), self._bounds.commit_s)
             else:
                 kafka.seek(place, position)
         self._must_rewind = False
+        return True
 
     async def _committed(self, place: TopicPartition) -> int | None:
         committed: int | None = await asyncio.wait_for(
@@ -375,16 +386,17 @@ class Consumer(ConsumerRebalanceListener):
         )
         return committed
 
-    async def _admit(self, place: TopicPartition, records: Sequence[Consumed]) -> None:
+    def _admit(self, place: TopicPartition, records: Sequence[Consumed]) -> None:
         """Put records into their lanes; what is not admitted is read again later."""
         tracker = self._trackers.get(place)
         if tracker is None or self._draining.is_set():
+            self._must_rewind = True
             return
+        if tracker.next_offset is None and records:
+            self._spawn(self._compare_start(place, records[0].offset))
         for record in records:
             if self._breaker.is_open:
                 self._must_rewind = True
-                return
-            if self._trackers.get(place) is not tracker:
                 return
             self._dispatch(place, tracker, record)
 
@@ -420,12 +432,35 @@ class Consumer(ConsumerRebalanceListener):
         expected = tracker.next_offset
         if not tracker.start(record.offset):
             return False
-        if expected is not None and record.offset > expected:
-            metrics.OFFSETS_MISSED.labels(self._group, place.topic).inc(record.offset - expected)
-            log.error("offsets_missed", topic=place.topic, expected=expected, found=record.offset)
+        if expected is not None:
+            self._compare(place, expected, record.offset)
         self._load.add(place, len(record.value or b""))
         metrics.RECORDS_IN.labels(self._group, place.topic).inc()
         return True
+
+    async def _compare_start(self, place: TopicPartition, found: int) -> None:
+        """Tell if the broker no longer had what the group was to read first."""
+        try:
+            expected = await self._committed(place)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("start_not_compared", group=self._group, exc_info=error)
+            return
+        if expected is not None:
+            self._compare(place, expected, found)
+
+    def _compare(self, place: TopicPartition, expected: int, found: int) -> None:
+        # No topic of ours is compacted or written in transactions: a gap means that records were
+        # removed (retention, a lost disk) before this group had read them.
+        if found > expected:
+            metrics.OFFSETS_MISSED.labels(self._group, place.topic).inc(found - expected)
+            log.error(
+                "offsets_missed",
+                group=self._group,
+                topic=place.topic,
+                partition=place.partition,
+                expected=expected,
+                found=found,
+            )
 
     def _reject(
         self,
@@ -495,7 +530,7 @@ class Consumer(ConsumerRebalanceListener):
         metrics.PAUSED.labels(self._group).set(len(wanted))
 
     def _should_pause(self, place: TopicPartition, *, is_paused: bool) -> bool:
-        if self._breaker.is_open:
+        if self._breaker.is_open or self._draining.is_set():
             return True
         bounds = self._bounds
         # Resume at half, or every finished record would flip the switch.
@@ -682,7 +717,6 @@ class Consumer(ConsumerRebalanceListener):
         """Begin an epoch with new trackers; positions are where the group committed."""
         self._epoch += 1
         self._trackers = {place: Tracker(self._epoch) for place in assigned}
-        self._must_rewind = False
         self._unjoined_since = None
         if not self._stopping.is_set():
             self._draining.clear()

@@ -104,6 +104,7 @@ PRODUCERS_REPLACED = counter("producers_replaced_total", "Producers given up.", 
 
 OUTBOX_OLDEST = gauge("outbox_oldest_seconds", "Age of the oldest row not published.", ["table"])
 OUTBOX_PUBLISHED = counter("outbox_published_total", "Rows published.", ["table"])
+OUTBOX_BURIED = counter("outbox_buried_total", "Rows that were no events.", ["table"])
 
 
 async def sample_loop_lag(stop: asyncio.Event, clock: Clock) -> None:
