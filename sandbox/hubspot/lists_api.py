@@ -43,6 +43,7 @@ def register(routes: Routes[Portal]) -> None:
         ("GET", "/object-type-id/{object_type_id}/name/{name}", _by_name, READ),
         ("PUT", f"{one}/restore", _restore, WRITE),
         ("PUT", f"{one}/update-list-name", _rename, WRITE),
+        ("PUT", f"{one}/update-list-filters", _change_filters, WRITE),
         ("GET", members, _members, READ),
         ("GET", f"{members}/join-order", _members_by_joining, READ),
         ("DELETE", members, _remove_all, WRITE),
@@ -162,6 +163,18 @@ def _rename(portal: Portal, request: Request) -> Answer:
     which.name, which.updated_ms = name, portal.clock.now_ms()
     which.version += 1
     return Answer(200, {"updatedList": described(which)})
+
+
+def _change_filters(portal: Portal, request: Request) -> Answer:
+    """Keep another filter; who is on the list changes by the control interface alone."""
+    which = _list(portal, request.arguments["list_id"])
+    if which.processing is not Processing.DYNAMIC:
+        message = f"List {which.id} is {which.processing}: it has no filters"
+        raise errors.invalid(message, subCategory="ListError.INVALID_PROCESSING_TYPE")
+    wish = request.json if isinstance(request.json, dict) else {}
+    which.filter_branch, which.updated_ms = wish.get("filterBranch"), portal.clock.now_ms()
+    which.version += 1
+    return Answer(200, {"updatedList": described(which, filters=True)})
 
 
 def _members(portal: Portal, request: Request) -> Answer:

@@ -307,7 +307,8 @@ def contacts_only(handler: Handler) -> Handler:
     def checked(portal: Portal, request: Request) -> Answer:
         object_type = request.arguments.get("object_type", "contacts")
         if not versions.is_contacts(object_type):
-            raise errors.invalid(f"Unable to infer object type from: {object_type}")
+            message = f"Unable to infer object type from: {object_type}"
+            raise errors.invalid(message)
         return handler(portal, request)
 
     return checked
