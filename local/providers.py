@@ -1,0 +1,65 @@
+"""Reach into the sandbox from outside: fill it, change it, count its calls, read it back."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import httpx
+
+from local.api import Json
+from local.errors import StackError
+
+ANSWER_WITHIN_S = 120.0  # A state of 100,000 contacts takes a few seconds to write out.
+
+
+class Provider:
+    """The control interface of one provider's sandbox."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str) -> AsyncIterator[Self]:
+        """Open a client; it is closed when the block ends."""
+        async with httpx.AsyncClient(
+            base_url=url, timeout=ANSWER_WITHIN_S, trust_env=False
+        ) as client:
+            yield cls(client)
+
+    async def fill(self, count: int, *, seed: int, name: str, invalid_share: float) -> Json:
+        """Add seeded contacts to a list, which is made if it is not there."""
+        wanted = {"count": count, "seed": seed, "list": name, "invalid_share": invalid_share}
+        return await self._call("POST", "contacts:fill", wanted)
+
+    async def change(self, share: float, *, seed: int) -> list[str]:
+        """Edit a share of the valid contacts; return their ids."""
+        changed = await self._call("POST", "contacts:change", {"share": share, "seed": seed})
+        return [str(each) for each in changed["ids"]]
+
+    async def upsert(self, contacts: list[Mapping[str, Any]]) -> None:
+        """Set contacts exactly so."""
+        await self._call("POST", "contacts:upsert", {"contacts": contacts})
+
+    async def block(self, emails: list[str]) -> None:
+        """Unsubscribe people, as they would themselves."""
+        await self._call("POST", "contacts:block", {"emails": emails})
+
+    async def lift_limits(self) -> None:
+        """Answer at once and without limits from now on."""
+        await self._call("PUT", "limits", {"enabled": False})
+
+    async def state(self) -> Json:
+        """Return everything it holds."""
+        return await self._call("GET", "state")
+
+    async def calls(self) -> Json:
+        """Return how often it was called, and how often beyond its limits."""
+        return await self._call("GET", "calls")
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
+        answer = await self._client.request(method, f"/_sandbox/{path}", json=body)
+        if not answer.is_success:
+            what = f"the sandbox answered {method} {path} {answer.status_code}: {answer.text}"
+            raise StackError(what, "see the log of the sandbox")
+        return dict(answer.json()) if answer.content else {}

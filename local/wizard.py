@@ -1,0 +1,165 @@
+"""Set up an integration as a person would with the wizard: step by step through the config API.
+
+Nothing here knows more than a front end knows: the address of the API, a key, and what a person
+sees and types.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import unescape
+
+import httpx
+
+from local.api import Api, Json
+from local.errors import StackError
+
+RECIPIENTS = (
+    {"email": "ada@example.com", "language": "en"},
+    {"email": "kaethe@example.com", "language": "de"},
+)
+DEFAULT_COUNTRY = "DE"  # Whose national phone numbers the seeded contacts have.
+INTERVAL_MINUTES = 5  # The shortest: somebody is watching.
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line of the mapping; `create` is the type of an attribute that is not there yet."""
+
+    source: str
+    destination: str
+    create: str | None = None
+
+
+FIELDS = (
+    Field("email", "EMAIL"),
+    Field("firstname", "FIRSTNAME"),
+    Field("lastname", "LASTNAME"),
+    Field("phone", "SMS"),
+    Field("company", "COMPANY", create="text"),
+    Field("city", "CITY", create="text"),
+    Field("birthday", "BIRTHDAY", create="date"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A workspace and its first key."""
+
+    id: str
+    api_key: str
+
+
+async def create_workspace(operator: Api, *, quota_limit: int) -> Workspace:
+    """Make a workspace, as the operator does for a new customer."""
+    made = await operator.post(
+        "/v1/workspaces",
+        {
+            "name": "Analytical Engines Ltd",
+            "plan": "enterprise",
+            "language": "en",
+            "recipients": list(RECIPIENTS),
+            "quota_limit": quota_limit,
+        },
+    )
+    return Workspace(id=made["id"], api_key=made["api_key"]["secret"])
+
+
+async def set_up(api: Api, *, source_list: str, destination_list: str) -> str:
+    """Connect both accounts, map and activate; return the integration's id."""
+    source = await _connect_hubspot(api)
+    destination = await _connect_brevo(api)
+    made = await api.post("/v1/integrations", {"name": "HubSpot → Brevo"})
+    integration = f"/v1/integrations/{made['id']}"
+    lists = await api.items(f"/v1/connections/{source}/lists", object="contacts")
+    created = await api.post(f"/v1/connections/{destination}/lists", {"name": destination_list})
+    await api.edit(
+        "PATCH",
+        integration,
+        integration,
+        {
+            "source": {
+                "connection_id": source,
+                "object": "contacts",
+                "list_id": _named(lists, source_list),
+            },
+            "opt_in": {"accepted": True},
+            "destination": {"connection_id": destination, "list_id": created["id"]},
+            "interval_minutes": INTERVAL_MINUTES,
+            "default_country": DEFAULT_COUNTRY,
+        },
+    )
+    await _map_fields(api, integration, source, destination, FIELDS)
+    checklist = await api.get(f"{integration}/checklist")
+    if not checklist["ready"]:
+        what = f"the wizard is not done: {checklist['steps']}"
+        raise StackError(what, "see which step is missing or invalid")
+    await api.edit("POST", f"{integration}:activate", integration, {})
+    return str(made["id"])
+
+
+async def _connect_hubspot(api: Api) -> str:
+    """Connect by HubSpot's own login page, as W2 demands."""
+    made = await api.post("/v1/connections", {"provider": "hubspot", "name": "Our HubSpot"})
+    connection = f"/v1/connections/{made['id']}"
+    asked = await api.post(f"{connection}:authorize")
+    await _grant(asked["authorize_url"])
+    state = (await api.get(connection))["state"]
+    if state != "connected":
+        what = f"the HubSpot connection is {state} after its owner granted access"
+        raise StackError(what, "see the log of config-api")
+    return str(made["id"])
+
+
+async def _grant(authorize_url: str) -> None:
+    """Read the login page, press its button, and come back to where it sends us."""
+    async with httpx.AsyncClient(timeout=30.0, follow_redirects=True, trust_env=False) as browser:
+        page = await browser.get(authorize_url)
+        hidden = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text)
+        action = re.search(r'<form method="post" action="([^"]*)">', page.text)
+        if page.status_code != 200 or action is None:
+            what = f"the login page was answered {page.status_code}: {page.text}"
+            raise StackError(what, "see the log of the sandbox")
+        form = {unescape(name): unescape(value) for name, value in hidden}
+        back = await browser.post(
+            str(page.url.join(unescape(action[1]))), data={**form, "decision": "approve"}
+        )
+        if not back.is_success:
+            what = f"coming back from the login was answered {back.status_code}: {back.text}"
+            raise StackError(what, "see the log of config-api")
+
+
+async def _connect_brevo(api: Api) -> str:
+    made = await api.post(
+        "/v1/connections",
+        {"provider": "brevo", "name": "Our Brevo", "api_key": "xkeysib-sandbox"},
+    )
+    return str(made["id"])
+
+
+async def _map_fields(
+    api: Api, integration: str, source: str, destination: str, wanted: Sequence[Field]
+) -> None:
+    offered = {
+        each["name"]
+        for each in await api.items(f"/v1/connections/{source}/fields", object="contacts")
+    }
+    missing = [field.source for field in wanted if field.source not in offered]
+    if missing:
+        what = f"the API does not offer {', '.join(missing)} for mapping"
+        raise StackError(what, "see what /fields?all=true says about why")
+    for field in wanted:
+        if field.create:
+            attribute = {"name": field.destination, "type": field.create}
+            await api.post(f"/v1/connections/{destination}/fields", attribute)
+    pairs = [{"source": field.source, "destination": field.destination} for field in wanted]
+    await api.edit("PUT", f"{integration}/mapping", integration, {"fields": pairs})
+
+
+def _named(lists: Sequence[Json], name: str) -> str:
+    """Return the id of the list with a name."""
+    for each in lists:
+        if each["name"] == name:
+            return str(each["id"])
+    what = f"the API does not show the list {name!r} among {[each['name'] for each in lists]}"
+    raise StackError(what, "see the log of config-api")
