@@ -1,0 +1,1 @@
+"""Brevo as a destination of contacts."""

@@ -1,0 +1,424 @@
+"""Write contacts to a Brevo account.
+
+What each write costs: 1 call for a new contact and for an update; 3 for a first link to an
+address that Brevo knows already (refused, read, updated), because only a look tells whether the
+person has left the list there; 3 for an e-mail change (read, moved with its block, read back).
+
+Consent (S3): `emailBlacklisted` is sent as true or not at all. List membership is sent when the
+writer says so, and never for a list that the person unsubscribed from.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import quote
+
+import msgspec
+
+from libs.common.errors import (
+    MisconfiguredError,
+    RequestRefusedError,
+    SyncError,
+    UnknownOutcomeError,
+)
+from libs.common.events import Identity, Operation
+from libs.common.reasons import Reject
+from libs.connectors.account import AccountCalls
+from libs.connectors.brevo import facts, payload
+from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
+from libs.connectors.contract import (
+    Account,
+    ContactList,
+    Cursor,
+    Facts,
+    Field,
+    FieldType,
+    FoundImport,
+    Gate,
+    ImportStatus,
+    Missing,
+    NotTried,
+    Outcome,
+    Refused,
+    RemoteContact,
+    RemotePage,
+    Taken,
+    TokenSupply,
+    Unknown,
+    Write,
+    WriteReport,
+    Written,
+)
+from libs.connectors.http import Answer, HttpClient
+
+# Calls of one account at a time: enough for 10 a second at an answer time of 400 ms. The gate
+# holds the rate; this only bounds how many answers can be lost at once.
+_TOGETHER = 4
+_PHONE_LEFT_OUT = "phone_left_out"
+
+
+class BrevoDestination:
+    """A Brevo account that contacts are written to."""
+
+    facts: Facts = facts.FACTS
+
+    def __init__(
+        self,
+        http: HttpClient,
+        gate: Gate,
+        tokens: TokenSupply,
+        base_url: str,
+        account: Account | None = None,
+    ) -> None:
+        self._http = http
+        self._calls = AccountCalls(
+            http=http,
+            gate=gate,
+            tokens=tokens,
+            site=http.site(base_url, self.facts.hosts),
+            provider=self.facts.provider,
+            authorize=lambda token: {"api-key": token},
+            judge=judge,
+        )
+
+    async def check(self) -> Account:
+        """Return whose account this is; raise the reason if it cannot be written to."""
+        answer = await self._calls.call(facts.OTHER, "GET", "/account")
+        account = answer.decode(payload.ACCOUNT)
+        return Account(id=account.organization_id, name=account.company_name or account.email)
+
+    async def describe_attributes(self) -> Sequence[Field]:
+        """Return every attribute, the e-mail address among them."""
+        email = Field(name="EMAIL", label="EMAIL", type=FieldType.EMAIL, unique=True)
+        return [email, *(payload.field_of(each) for each in await self._attributes())]
+
+    async def make_attribute(self, name: str, type_: FieldType) -> None:
+        """Create an attribute; return quietly if it exists with this type."""
+        wanted = payload.ATTRIBUTE_TYPES.get(type_)
+        if wanted is None:
+            raise RequestRefusedError(self._calls.site.host, 400, "attribute_type")
+        answer = await self._calls.call(
+            facts.CONTACTS,
+            "POST",
+            f"/contacts/attributes/normal/{quote(name.upper(), safe='')}",
+            msgspec.json.encode({"type": wanted}),
+            writes=True,
+            expect=(400,),
+        )
+        if answer.status == 400 and not await self._has_attribute(name.upper(), wanted):
+            raise judge(answer, facts.CONTACTS)
+
+    async def find_lists(self) -> Sequence[ContactList]:
+        """Return every list."""
+        found: list[ContactList] = []
+        while True:
+            path = _paged("/contacts/lists", facts.FOLDERS_MAX, len(found))
+            page = (await self._get(path)).decode(payload.LIST_PAGE).lists
+            found += [payload.list_of(each) for each in page]
+            if len(page) < facts.FOLDERS_MAX:
+                return found
+
+    async def make_list(self, name: str) -> ContactList:
+        """Create a list in our folder and return it."""
+        body = {"name": name, "folderId": await self._folder_id()}
+        answer = await self._post("/contacts/lists", msgspec.json.encode(body))
+        return ContactList(id=str(answer.decode(payload.CREATED).id), name=name, size=0)
+
+    async def write(self, writes: Sequence[Write]) -> WriteReport:
+        """Apply single effects, a few at a time; stop at the first error for all.
+
+        An answer that was lost leaves its contact Unknown and stops the others, those on their
+        way excepted.
+        """
+        outcomes: list[Outcome] = [NotTried()] * len(writes)
+        errors: list[SyncError] = []
+        waiting = iter(enumerate(writes))
+
+        async def work() -> None:
+            for index, write in waiting:
+                try:
+                    outcomes[index] = await self._apply(write)
+                except SyncError as error:
+                    if isinstance(error, UnknownOutcomeError):
+                        outcomes[index] = Unknown()
+                    errors.append(error)
+                if errors:
+                    return
+
+        workers = min(_TOGETHER, len(writes))
+        await asyncio.gather(*(work() for _ in range(workers)))
+        return WriteReport(outcomes, errors[0] if errors else None)
+
+    async def read_back(self, identities: Sequence[Identity]) -> Sequence[RemoteContact | None]:
+        """Return each contact as it is now, in the order asked; None for one that is absent."""
+        records = [await self._read(identity) for identity in identities]
+        return [payload.remote_of(record) if record else None for record in records]
+
+    async def read_list(self, list_id: str, after: Cursor | None) -> RemotePage:
+        """Return a page of a list's contacts as they are now, oldest contact first."""
+        offset = int(after or 0)
+        path = _paged(f"/contacts/lists/{quote(list_id)}/contacts", facts.LIST_PAGE_MAX, offset)
+        answer = await self._calls.call(facts.CONTACTS, "GET", path, expect=(404,))
+        if answer.status == 404:
+            raise MisconfiguredError(answer.host, "list_missing")
+        page = answer.decode(payload.CONTACT_PAGE).contacts
+        is_last = len(page) < facts.LIST_PAGE_MAX
+        cursor = None if is_last else Cursor(str(offset + len(page)))
+        return RemotePage([payload.remote_of(each) for each in page], cursor)
+
+    def matches(self, remote: RemoteContact, write: Write) -> bool:
+        """Return whether the contact holds what the write wanted, by Brevo's own forms."""
+        if write.op is not Operation.UPSERT:
+            return write.list_id not in remote.list_ids
+        if write.join_list and write.list_id not in remote.list_ids:
+            return False
+        email = write.identity.email
+        if email is not None and not payload.same("EMAIL", email, remote.identity.email):
+            return False
+        sms = write.identity.sms
+        if email is None and not payload.same("SMS", sms, remote.identity.sms):
+            return False
+        wanted = payload.attributes_of(write.attributes)
+        wanted.pop("EMAIL", None)
+        there = remote.attributes
+        return all(payload.same(name, value, there.get(name)) for name, value in wanted.items())
+
+    def importable(self, write: Write) -> bool:
+        """Return whether an import would do what `write` does."""
+        return False
+
+    async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
+        """Start an import."""
+        raise NotImplementedError
+
+    async def import_status(self, process_id: str) -> ImportStatus:
+        """Return how an import stands."""
+        raise NotImplementedError
+
+    async def find_imports(self, since: datetime) -> Sequence[FoundImport]:
+        """Return the account's imports."""
+        raise NotImplementedError
+
+    async def _apply(self, write: Write) -> Outcome:
+        match write.op:
+            case Operation.DELETE:
+                return await self._delete(write)
+            case Operation.LEAVE:
+                return await self._leave(write)
+            case Operation.UPSERT if write.known_as is None:
+                return await self._link(write)
+            case Operation.UPSERT if _moves(write):
+                return await self._move(write)
+            case _:
+                return await self._update(write, write.known_as)
+
+    async def _link(self, write: Write, without: frozenset[str] = frozenset()) -> Outcome:
+        """Create a contact; if Brevo knows it already, look before it is put on the list."""
+        body = payload.ContactBody(
+            email=write.identity.email,
+            attributes=payload.attributes_for(write.attributes, write.identity, without=without),
+            list_ids=[int(write.list_id)] if write.join_list else None,
+        )
+        answer = await self._post("/contacts", msgspec.json.encode(body), expect=(400, 422))
+        if answer.status not in (400, 422):
+            return _written(without)
+        taken = duplicates(payload.fault_of(answer.body))
+        if taken is None:
+            return await self._refused(write, answer)
+        if ("EMAIL" if write.identity.email else "SMS") in taken:
+            return await self._update(write, write.identity, without)
+        others = taken & facts.PHONES
+        if not others or without:
+            return Refused(Reject.VALUE_NOT_ACCEPTED)
+        return await self._link(write, facts.PHONES & others)
+
+    async def _update(
+        self, write: Write, known_as: Identity, without: frozenset[str] = frozenset()
+    ) -> Outcome:
+        """Update a contact that is there; put it on the list unless the person has left it."""
+        list_ids = None
+        if write.join_list:
+            record = await self._read(known_as)
+            if record is None:
+                return Missing()
+            left = record.list_unsubscribed or []
+            list_ids = [int(write.list_id)] if int(write.list_id) not in left else None
+        return await self._put(write, known_as, payload.ContactBody(list_ids=list_ids), without)
+
+    async def _move(self, write: Write) -> Outcome:
+        """Move a contact to its new address; a block goes with it, in the same call (S3)."""
+        known_as, identity = write.known_as, write.identity
+        assert known_as is not None, "only a contact that is there can move"
+        record = await self._read(known_as)
+        if record is None:
+            return Missing()
+        joins = write.join_list and int(write.list_id) not in (record.list_unsubscribed or [])
+        body = payload.ContactBody(
+            list_ids=[int(write.list_id)] if joins else None,
+            email_blacklisted=True if record.email_blacklisted else None,
+            sms_blacklisted=True if record.sms_blacklisted else None,
+        )
+        outcome = await self._put(write, known_as, body)
+        blocked = record.email_blacklisted or record.sms_blacklisted
+        if not isinstance(outcome, Written) or not blocked:
+            return outcome
+        return await self._keep_block(identity, body, outcome)
+
+    async def _keep_block(
+        self, identity: Identity, body: payload.ContactBody, outcome: Written
+    ) -> Outcome:
+        """Read a moved contact back, and block it again if Brevo dropped its block."""
+        record = await self._read(identity)
+        if record is None:
+            raise UnknownOutcomeError(self._calls.site.host, "moved contact is not there")
+        kept = (record.email_blacklisted or not body.email_blacklisted) and (
+            record.sms_blacklisted or not body.sms_blacklisted
+        )
+        if not kept:
+            block = payload.ContactBody(
+                email_blacklisted=body.email_blacklisted, sms_blacklisted=body.sms_blacklisted
+            )
+            await self._put_body(identity, block)
+        return outcome
+
+    async def _put(
+        self,
+        write: Write,
+        known_as: Identity,
+        body: payload.ContactBody,
+        without: frozenset[str] = frozenset(),
+    ) -> Outcome:
+        """Send the attributes of a write to the contact that is known by an address."""
+        new_email = write.identity.email if _moves(write) else None
+        attributes = payload.attributes_for(
+            write.attributes, write.identity, new_email=new_email, without=without
+        )
+        full = msgspec.structs.replace(body, attributes=attributes)
+        answer = await self._put_body(known_as, full)
+        if answer.status == 404:
+            return Missing()
+        if answer.status < 300:
+            return _written(without)
+        taken = duplicates(payload.fault_of(answer.body))
+        if taken is None:
+            return await self._refused(write, answer)
+        if ("EMAIL" if write.identity.email else "SMS") in taken:
+            return Taken()
+        phones = taken & facts.PHONES
+        if not phones or without:
+            return Refused(Reject.VALUE_NOT_ACCEPTED)
+        return await self._put(write, known_as, body, phones)
+
+    async def _put_body(self, identity: Identity, body: payload.ContactBody) -> Answer:
+        return await self._calls.call(
+            facts.CONTACTS,
+            "PUT",
+            _contact_path(identity),
+            msgspec.json.encode(body),
+            writes=True,
+            expect=(400, 404, 422),
+        )
+
+    async def _leave(self, write: Write) -> Outcome:
+        """Take a contact off the list; one that is not there has left already."""
+        body = payload.ContactBody(unlink_list_ids=[int(write.list_id)])
+        answer = await self._put_body(write.known_as or write.identity, body)
+        if answer.status in (400, 422):
+            return await self._refused(write, answer)
+        return Written()
+
+    async def _delete(self, write: Write) -> Outcome:
+        """Delete a contact; one that is not there is deleted already."""
+        answer = await self._calls.call(
+            facts.CONTACTS,
+            "DELETE",
+            _contact_path(write.known_as or write.identity),
+            writes=True,
+            expect=(404, 405),
+        )
+        # 405: the contact is the account's own address, which Brevo does not delete.
+        return Refused(Reject.VALUE_NOT_ACCEPTED) if answer.status == 405 else Written()
+
+    async def _refused(self, write: Write, answer: Answer) -> Outcome:
+        """Return why a contact is refused; raise if it is not the contact's fault.
+
+        Where Brevo's words do not tell, what every contact needs is looked at: the list, then
+        the attributes. Only if they are there, the contact itself is refused.
+        """
+        reason = reject_reason(payload.fault_of(answer.body))
+        if reason is not None:
+            return Refused(reason)
+        host = answer.host
+        if write.join_list or write.op is Operation.LEAVE:
+            path = f"/contacts/lists/{quote(write.list_id)}"
+            found = await self._calls.call(facts.CONTACTS, "GET", path, expect=(400, 404))
+            if found.status != 200:
+                raise MisconfiguredError(host, "list_missing")
+        names = {each.name for each in await self._attributes()} | facts.UNIQUE
+        if not names.issuperset(payload.attributes_of(write.attributes)):
+            raise MisconfiguredError(host, "attribute_missing")
+        return Refused(Reject.VALUE_NOT_ACCEPTED)
+
+    async def _read(self, identity: Identity) -> payload.ContactRecord | None:
+        """Return a contact as it is now; None if it is not there."""
+        path = _contact_path(identity)
+        answer = await self._calls.call(facts.CONTACTS, "GET", path, expect=(404,))
+        return None if answer.status == 404 else answer.decode(payload.CONTACT)
+
+    async def _attributes(self) -> list[payload.AttributeRecord]:
+        answer = await self._get("/contacts/attributes")
+        return answer.decode(payload.ATTRIBUTE_PAGE).attributes
+
+    async def _has_attribute(self, name: str, type_: str) -> bool:
+        return any(each.name == name and each.type == type_ for each in await self._attributes())
+
+    async def _folder_id(self) -> int:
+        """Return the id of the folder that our lists lie in; it is made if it is not there."""
+        offset = 0
+        while True:
+            path = _paged("/contacts/folders", facts.FOLDERS_MAX, offset)
+            page = (await self._get(path)).decode(payload.FOLDER_PAGE).folders
+            for folder in page:
+                if folder.name == facts.FOLDER:
+                    return folder.id
+            if len(page) < facts.FOLDERS_MAX:
+                break
+            offset += len(page)
+        body = msgspec.json.encode({"name": facts.FOLDER})
+        return (await self._post("/contacts/folders", body)).decode(payload.CREATED).id
+
+    async def _get(self, path: str) -> Answer:
+        return await self._calls.call(facts.CONTACTS, "GET", path)
+
+    async def _post(self, path: str, body: bytes, expect: tuple[int, ...] = ()) -> Answer:
+        return await self._calls.call(
+            facts.CONTACTS, "POST", path, body, writes=True, expect=expect
+        )
+
+
+def _moves(write: Write) -> bool:
+    """Return whether a write changes the address that the contact is known by."""
+    known_as, identity = write.known_as, write.identity
+    if known_as is None:
+        return False
+    if identity.email is not None:
+        return (known_as.email or "").lower() != identity.email.lower()
+    if known_as.email is not None:
+        return False  # The address is gone at the source: at Brevo it cannot be taken away.
+    return payload.digits(known_as.sms or "") != payload.digits(identity.sms or "")
+
+
+def _written(without: frozenset[str]) -> Written:
+    return Written(_PHONE_LEFT_OUT if without else None)
+
+
+def _contact_path(identity: Identity) -> str:
+    """Return a contact's path. A plus sign is escaped, or Brevo may read it as a blank."""
+    if identity.email is not None:
+        return f"/contacts/{quote(identity.email, safe='')}?identifierType=email_id"
+    assert identity.sms is not None, "a contact is known by an address"
+    return f"/contacts/{payload.digits(identity.sms)}?identifierType=phone_id"
+
+
+def _paged(path: str, limit: int, offset: int) -> str:
+    return f"{path}?limit={limit}&offset={offset}&sort=asc"

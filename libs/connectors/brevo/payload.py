@@ -1,0 +1,290 @@
+"""Brevo's JSON as types, and our values in Brevo's forms: pure functions, no call.
+
+Attributes come encoded and are spliced into a body as they are, unless one of them must be
+changed for Brevo: null is no value it knows, an empty text clears (values are text, number,
+boolean or a list of texts by its contract); EMAIL stands beside the attributes, not among them.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from libs.common.events import Identity
+from libs.connectors.brevo.facts import PHONES, UNIQUE
+from libs.connectors.contract import ContactList, Field, FieldType, NotMappable, RemoteContact
+
+NO_ATTRIBUTES = msgspec.Raw(b"{}")
+
+
+class ContactBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a write says of a contact; what it leaves out stays as it is at Brevo.
+
+    `email_blacklisted` and `sms_blacklisted` are only ever sent as true, to keep a block (S3).
+    """
+
+    email: str | None = None
+    attributes: msgspec.Raw = NO_ATTRIBUTES
+    list_ids: list[int] | None = None
+    unlink_list_ids: list[int] | None = None
+    email_blacklisted: bool | None = None
+    sms_blacklisted: bool | None = None
+    update_enabled: bool | None = None
+
+
+class ContactRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """A contact as Brevo shows it; one that has only a phone has no `email`."""
+
+    id: int
+    email: str | None = None
+    email_blacklisted: bool = False
+    sms_blacklisted: bool = False
+    list_ids: list[int] = []
+    list_unsubscribed: list[int] | None = None
+    attributes: dict[str, Any] = {}
+
+
+class ContactPage(msgspec.Struct, frozen=True):
+    """A page of contacts."""
+
+    contacts: list[ContactRecord] = []
+    count: int | None = None
+
+
+class ListRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """A list. Its totals are being dropped to 0 by Brevo; this one still counts."""
+
+    id: int
+    name: str = ""
+    unique_subscribers: int | None = None
+
+
+class ListPage(msgspec.Struct, frozen=True):
+    """A page of lists."""
+
+    lists: list[ListRecord] = []
+
+
+class FolderRecord(msgspec.Struct, frozen=True):
+    """A folder of lists."""
+
+    id: int
+    name: str
+
+
+class FolderPage(msgspec.Struct, frozen=True):
+    """A page of folders."""
+
+    folders: list[FolderRecord] = []
+
+
+class Created(msgspec.Struct, frozen=True):
+    """What Brevo answers for something new."""
+
+    id: int
+
+
+class AttributeRecord(msgspec.Struct, frozen=True):
+    """An attribute; `type` may be absent for one of the category `category`."""
+
+    name: str
+    category: str
+    type: str = ""
+
+
+class AttributePage(msgspec.Struct, frozen=True):
+    """All attributes: they are not paged."""
+
+    attributes: list[AttributeRecord] = []
+
+
+class AccountRecord(msgspec.Struct, frozen=True):
+    """Whose key it is."""
+
+    organization_id: str
+    company_name: str = msgspec.field(default="", name="companyName")
+    email: str = ""
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """Which identifiers belong to somebody else: the stable part of a duplicate's answer."""
+
+    duplicate_identifiers: list[str] = []
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """An error's body. Codes are Brevo's own, texts change."""
+
+    code: str = ""
+    message: str = ""
+    metadata: Metadata | None = None
+
+
+CONTACT = msgspec.json.Decoder(ContactRecord)
+CONTACT_PAGE = msgspec.json.Decoder(ContactPage)
+LIST = msgspec.json.Decoder(ListRecord)
+LIST_PAGE = msgspec.json.Decoder(ListPage)
+FOLDER_PAGE = msgspec.json.Decoder(FolderPage)
+CREATED = msgspec.json.Decoder(Created)
+ATTRIBUTE_PAGE = msgspec.json.Decoder(AttributePage)
+ACCOUNT = msgspec.json.Decoder(AccountRecord)
+_FAULT = msgspec.json.Decoder(Fault)
+_ATTRIBUTES = msgspec.json.Decoder(dict[str, Any])
+
+_DIGITS = re.compile(r"\D+")
+_ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ].*)?")
+_OTHER_DATE = re.compile(r"(\d\d)[-/.](\d\d)[-/.](\d{4})")
+_TYPES: Mapping[str, FieldType] = {
+    "text": FieldType.TEXT,
+    "date": FieldType.DATE,
+    "float": FieldType.NUMBER,
+    "boolean": FieldType.BOOLEAN,
+    "category": FieldType.CATEGORY,
+    "multiple-choice": FieldType.MULTIPLE_CHOICE,
+}
+_NOT_MAPPABLE: Mapping[FieldType, NotMappable] = {
+    FieldType.BOOLEAN: NotMappable.BOOLEAN,
+    FieldType.CATEGORY: NotMappable.CATEGORY,
+    FieldType.MULTIPLE_CHOICE: NotMappable.MULTIPLE_VALUES,
+    FieldType.OTHER: NotMappable.UNSUPPORTED_TYPE,
+}
+# What Brevo calls a type that we name; a moment is kept as its date.
+ATTRIBUTE_TYPES: Mapping[FieldType, str] = {
+    FieldType.TEXT: "text",
+    FieldType.EMAIL: "text",
+    FieldType.PHONE: "text",
+    FieldType.NUMBER: "float",
+    FieldType.BOOLEAN: "boolean",
+    FieldType.DATE: "date",
+    FieldType.DATETIME: "date",
+}
+
+
+def fault_of(body: bytes) -> Fault:
+    """Return what an error's body says; an empty fault if it says nothing that we know."""
+    try:
+        return _FAULT.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Fault()
+
+
+def attributes_of(encoded: bytes) -> dict[str, Any]:
+    """Return the attributes of a write as they were encoded."""
+    return _ATTRIBUTES.decode(encoded or b"{}")
+
+
+def attributes_for(
+    encoded: bytes,
+    identity: Identity,
+    *,
+    new_email: str | None = None,
+    without: Collection[str] = (),
+) -> msgspec.Raw:
+    """Return a write's attributes as Brevo takes them.
+
+    `new_email` moves the contact. `without` are attributes to leave out. A contact that has a
+    phone alone is known by it, so the phone is then always among the attributes.
+    """
+    as_they_are = not without and new_email is None and identity.email is not None
+    if as_they_are and b"null" not in encoded and b'"EMAIL"' not in encoded:
+        return msgspec.Raw(encoded or b"{}")
+    attributes = {
+        name: "" if value is None else value
+        for name, value in attributes_of(encoded).items()
+        if name != "EMAIL" and name not in without
+    }
+    if identity.email is None and identity.sms is not None:
+        attributes["SMS"] = identity.sms
+    if new_email is not None:
+        attributes["EMAIL"] = new_email
+    return msgspec.Raw(msgspec.json.encode(attributes))
+
+
+def remote_of(record: ContactRecord) -> RemoteContact:
+    """Return a contact as it is at Brevo; a phone identifies one that has no address."""
+    sms = record.attributes.get("SMS")
+    return RemoteContact(
+        identity=Identity(email=record.email or None, sms=str(sms) if sms else None),
+        attributes=record.attributes,
+        list_ids=frozenset(str(each) for each in record.list_ids),
+        is_blocked=record.email_blacklisted or record.sms_blacklisted,
+    )
+
+
+def list_of(record: ListRecord) -> ContactList:
+    """Return a list."""
+    return ContactList(id=str(record.id), name=record.name, size=record.unique_subscribers)
+
+
+def field_of(record: AttributeRecord) -> Field:
+    """Return an attribute as a field."""
+    type_ = FieldType.PHONE if record.name in PHONES else _type_of(record)
+    return Field(
+        name=record.name,
+        label=record.name,
+        type=type_,
+        not_mappable=_why_not(record, type_),
+        unique=record.name in UNIQUE,
+    )
+
+
+def digits(phone: str) -> str:
+    """Return a phone number as Brevo keeps it: `+33 6…` and `0033 6…` are both `336…`."""
+    return _DIGITS.sub("", phone).removeprefix("00")
+
+
+def same(name: str, wanted: Any, there: Any) -> bool:
+    """Return whether Brevo holds a value, in whatever form it gives it back."""
+    if wanted is None or wanted == "":
+        return there is None or there in ("", [])
+    if there is None:
+        return False
+    if name in PHONES:
+        return digits(str(wanted)) == digits(str(there))
+    if name == "EMAIL":
+        return str(wanted).lower() == str(there).lower()
+    if isinstance(wanted, list) and isinstance(there, list):
+        return sorted(map(str, wanted)) == sorted(map(str, there))
+    return _plain(wanted) == _plain(there) or _same_date(str(wanted), str(there))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without what does not matter: 12.0 is 12 is "12", blanks around a text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    text = str(value).strip()
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _same_date(wanted: str, there: str) -> bool:
+    """Return whether two texts are one date; Brevo's layout depends on the account's setting."""
+    first, second = _ISO_DATE.fullmatch(wanted), _ISO_DATE.fullmatch(there)
+    if first is None:
+        return False
+    if second is not None:
+        return first.groups() == second.groups()
+    other = _OTHER_DATE.fullmatch(there)
+    if other is None:
+        return False
+    year, month, day = first.groups()
+    return other[3] == year and {other[1], other[2]} == {month, day}
+
+
+def _type_of(record: AttributeRecord) -> FieldType:
+    if record.category == "category":
+        return FieldType.CATEGORY
+    return _TYPES.get(record.type, FieldType.OTHER)
+
+
+def _why_not(record: AttributeRecord, type_: FieldType) -> NotMappable | None:
+    if record.category in {"calculated", "global"}:
+        return NotMappable.CALCULATED
+    if record.category == "transactional":
+        return NotMappable.READ_ONLY  # Brevo matches orders by them; a contact has none.
+    return _NOT_MAPPABLE.get(type_)

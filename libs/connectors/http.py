@@ -1,0 +1,303 @@
+"""From HTTP to our errors: the one place where a connection or a status code is interpreted.
+
+Promises:
+
+* A call ends within `CALL_S`, whatever the other side does; its body is at most 16 MB, also
+  when it is unpacked. Redirects are not followed, the environment (proxies, `.netrc`) is not
+  read, cookies are not kept, and nothing is ever sent twice.
+* What was certainly not applied (`UnavailableError`) is told from what may have been applied
+  (`UnknownOutcomeError`): a connection that never stood from one that was cut; a refusal from
+  an answer that is not the provider's own (a proxy's HTML page, half a JSON document).
+* No error holds a URL, a body or a header: they may name contacts or carry secrets.
+
+The request goes through httpx's API to aiohttp below it (docs/decisions: HTTP through aiohttp).
+httpx-aiohttp reports a connection that was cut after the request as `ConnectTimeout`, so the
+error of aiohttp beneath it is the one that is judged.
+"""
+
+import asyncio
+import functools
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+import aiohttp
+import httpx
+import msgspec
+from aiohttp.abc import AbstractResolver
+from httpx_aiohttp import AiohttpTransport
+
+from libs.common.errors import (
+    MisconfiguredError,
+    NeedsReauthError,
+    RateLimitedError,
+    RequestRefusedError,
+    SyncError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
+from libs.common.settings import Environment
+from libs.connectors.addresses import CheckedResolver, Site, check_loopback, check_url, open_socket
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+READ_S = 20.0
+# The writer waits this long, and 5 s more, before it touches what a lapsed lease left behind.
+CALL_S = CONNECT_S + READ_S
+BODY_BYTES_MAX = 16 * 1024 * 1024
+CONNECTIONS_MAX = 100  # A process talks to many accounts at once, each a few calls at a time.
+DNS_TTL_S = 10  # aiohttp's own default; the addresses in it were checked.
+RETRY_AFTER_DEFAULT_S = 10.0
+RETRY_AFTER_MAX_S = 24 * 3600.0  # PROTOCOL 7: a provider's own time counts, up to a day.
+
+_CHUNK_BYTES = 64 * 1024
+_TIMEOUT = MappingProxyType({"connect": CONNECT_S, "read": READ_S, "pool": CONNECT_S})
+# Refused before anything was done: 423 locked, 425 too early, 503 unavailable.
+_NOT_APPLIED = frozenset({423, 425, 503})
+
+
+class Observer(Protocol):
+    """Who hears of every call that was sent: the owner of metrics."""
+
+    def __call__(self, provider: str, bucket: str, status: str, seconds: float) -> None:
+        """Hear how a call ended: its HTTP status, or `refused`, `lost`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: any 2xx, or a 4xx in the provider's own words."""
+
+    host: str
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    writes: bool
+
+    def decode(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """Return the decoded body; an answer that cannot be is as good as none."""
+        try:
+            return decoder.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise lost(self.host, type(error).__name__, writes=self.writes) from None
+
+
+class HttpClient:
+    """The connections of a process to all providers. Make one, and close it at the end.
+
+    `loopback_urls` are the sandbox's base URLs; in production there are none (ValueError).
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: Environment = Environment.PRODUCTION,
+        loopback_urls: Mapping[str, str] = MappingProxyType({}),
+        observe: Observer | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        if environment is Environment.PRODUCTION and loopback_urls:
+            message = "production talks to providers only: unset PROVIDER_BASE_URLS"
+            raise ValueError(message)
+        self._loopback = frozenset(check_loopback(url) for url in loopback_urls.values())
+        self._observe = observe
+        self._resolver = resolver
+        self._transport: AiohttpTransport | None = None
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
+
+    def site(self, url: str, hosts: Sequence[str]) -> Site:
+        """Return a checked base URL; raise MisconfiguredError(address_not_allowed)."""
+        return check_url(url, hosts, self._loopback)
+
+    async def call(
+        self,
+        site: Site,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        writes: bool = False,
+        provider: str = "",
+        bucket: str = "",
+    ) -> Answer:
+        """Send one request and return a trustworthy answer: 2xx, or 4xx as JSON.
+
+        `path` is percent-encoded and begins with a slash. `writes` says whether the call changes
+        anything: then an answer that was lost is an UnknownOutcomeError. Raises
+        UnavailableError, UnknownOutcomeError; the meaning of a 4xx is the connector's to know,
+        `refusal` is what it means by default.
+        """
+        if not path.startswith("/"):
+            message = "a path begins with a slash"
+            raise ValueError(message)
+        request = httpx.Request(
+            method,
+            site.origin + path,
+            headers={"accept-encoding": "gzip", "user-agent": "contactsync", **headers},
+            content=content,
+            extensions={"timeout": _TIMEOUT},
+        )
+        loop = asyncio.get_running_loop()
+        started, status = loop.time(), "lost"
+        try:
+            answer = await self._send(request, site.host, writes=writes)
+            status = str(answer.status)
+        except UnavailableError as error:
+            status = error.reason.removeprefix("HTTP ")
+            raise
+        finally:
+            if self._observe:
+                self._observe(provider, bucket, _label(status), loop.time() - started)
+        return answer
+
+    async def _send(self, request: httpx.Request, host: str, *, writes: bool) -> Answer:
+        transport = self._transport or self._open()
+        try:
+            async with asyncio.timeout(CALL_S):
+                response = await transport.handle_async_request(request)
+                try:
+                    body = await _read(response, host, writes=writes)
+                finally:
+                    await response.aclose()
+        except (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _failure(host, error, writes=writes) from None
+        answer = Answer(host, response.status_code, response.headers, body, writes)
+        _trust(answer)
+        return answer
+
+    def _open(self) -> AiohttpTransport:
+        """Return the transport; made on first use, since aiohttp wants a running loop."""
+        ports = frozenset(int(origin.rpartition(":")[2]) for origin in self._loopback)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS_MAX,
+                resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver()),
+                ttl_dns_cache=DNS_TTL_S,
+                socket_factory=functools.partial(open_socket, ports),
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+        )
+        # aiohttp repeats a GET, PUT or DELETE by itself when a kept connection was closed, past
+        # the rate budget; there is no public switch (its own test client sets this as well).
+        session._retry_connection = False  # noqa: SLF001 - see above
+        self._transport = AiohttpTransport(client=session)
+        return self._transport
+
+
+def lost(host: str, reason: str, *, writes: bool) -> SyncError:
+    """Return the error for an answer that did not come or cannot be believed."""
+    return UnknownOutcomeError(host, reason) if writes else UnavailableError(host, reason)
+
+
+def refusal(answer: Answer, bucket: str, code: str = "") -> SyncError:
+    """Return what a 4xx means unless the connector knows better. `code` is the provider's own."""
+    match answer.status:
+        case 401:
+            return NeedsReauthError(answer.host, code or "HTTP 401")
+        case 403:
+            return MisconfiguredError(answer.host, "scope_missing")
+        case 404:
+            return MisconfiguredError(answer.host, "not_found")
+        case 429:
+            return RateLimitedError(bucket, retry_after_s(answer) or RETRY_AFTER_DEFAULT_S)
+        case 408 | 423 | 425:
+            return UnavailableError(answer.host, f"HTTP {answer.status}", retry_after_s(answer))
+        case status:
+            return RequestRefusedError(answer.host, status, code)
+
+
+def retry_after_s(answer: Answer) -> float | None:
+    """Return the seconds that Retry-After asks for (RFC 9110 10.2.3), at most a day.
+
+    An HTTP date is taken relative to the answer's own Date, so no clock of ours is in it.
+    """
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isdigit():
+        return min(float(value), RETRY_AFTER_MAX_S)
+    try:
+        until = parsedate_to_datetime(value)
+        seconds = (until - parsedate_to_datetime(answer.headers["date"])).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
+
+
+async def _read(response: httpx.Response, host: str, *, writes: bool) -> bytes:
+    """Return the whole body, unpacked; refuse one that is too large."""
+    body = bytearray()
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    async for chunk in stream:
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise lost(host, "answer too large", writes=writes)
+    encoding = response.headers.get("content-encoding", "identity")
+    if not body or encoding == "identity":
+        return bytes(body)
+    if encoding != "gzip":
+        raise lost(host, "answer in an unknown encoding", writes=writes)
+    return _unpack(bytes(body), host, writes=writes)
+
+
+def _unpack(body: bytes, host: str, *, writes: bool) -> bytes:
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = unpacker.decompress(body, BODY_BYTES_MAX + 1)
+    except zlib.error:
+        raise lost(host, "answer cannot be unpacked", writes=writes) from None
+    if len(plain) > BODY_BYTES_MAX:
+        raise lost(host, "answer too large", writes=writes)
+    if not unpacker.eof:
+        raise lost(host, "answer is cut short", writes=writes)
+    return plain
+
+
+def _failure(host: str, error: BaseException, *, writes: bool) -> SyncError:
+    """Return whether a call that broke can have been applied."""
+    cause = error.__cause__ if isinstance(error, httpx.TransportError) else error
+    name = type(cause or error).__name__
+    never_sent = (
+        aiohttp.ClientConnectorError,
+        aiohttp.ClientConnectorCertificateError,
+        aiohttp.ConnectionTimeoutError,
+        aiohttp.InvalidURL,
+    )
+    if isinstance(cause, never_sent):
+        return UnavailableError(host, name)
+    return lost(host, name, writes=writes)
+
+
+def _trust(answer: Answer) -> None:
+    """Raise unless the answer is the provider's own: 2xx or 4xx, and not a web page."""
+    status, host = answer.status, answer.host
+    content_type = answer.headers.get("content-type", "").lower()
+    if 200 <= status < 300:
+        if content_type.startswith("text/html"):
+            raise lost(host, f"HTTP {status} with a web page", writes=answer.writes)
+        return
+    if 400 <= status < 500 and status != 408:
+        if status not in {423, 425, 429} and answer.body and "json" not in content_type:
+            raise UnavailableError(host, f"HTTP {status} with a web page")
+        return
+    reason, wait_s = f"HTTP {status}", retry_after_s(answer)
+    if status in _NOT_APPLIED or not answer.writes:
+        raise UnavailableError(host, reason, wait_s)
+    raise UnknownOutcomeError(host, reason)
+
+
+def _label(status: str) -> str:
+    """Return a status as a metric's label may hold it: three digits, `refused` or `lost`."""
+    if status == "lost" or status[:3].isdigit():
+        return status[:4].strip()
+    return "refused"

@@ -1,0 +1,97 @@
+"""Every provider there is: how to make its source or its destination.
+
+The only place outside a provider's folder that names it. Adding a provider is a folder and one
+entry here (docs/connectors.md); services ask by the name that a connection has stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from libs.connectors.brevo.destination import BrevoDestination
+from libs.connectors.contract import Account, Destination, Facts, Gate, Source, TokenSupply
+from libs.connectors.http import HttpClient
+from libs.connectors.hubspot.source import HubSpotSource
+
+
+class MakeSource(Protocol):
+    """What makes a source: cheap, without a call. Raises MisconfiguredError for a bad address."""
+
+    def __call__(
+        self,
+        http: HttpClient,
+        gate: Gate,
+        tokens: TokenSupply,
+        base_url: str,
+        account: Account | None = None,
+    ) -> Source:
+        """Return a source for one account; `account` is what its last check returned."""
+
+
+class MakeDestination(Protocol):
+    """What makes a destination, in the same manner."""
+
+    def __call__(
+        self,
+        http: HttpClient,
+        gate: Gate,
+        tokens: TokenSupply,
+        base_url: str,
+        account: Account | None = None,
+    ) -> Destination:
+        """Return a destination for one account; `account` is what its last check returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider's facts, and what makes its two sides; None: it has not this side."""
+
+    facts: Facts
+    source: MakeSource | None = None
+    destination: MakeDestination | None = None
+
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType(
+    {
+        "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
+        "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
+    }
+)
+
+
+def source(provider: str) -> MakeSource:
+    """Return what makes this provider's sources; raise LookupError if it is none."""
+    make = PROVIDERS[provider].source if provider in PROVIDERS else None
+    if make is None:
+        raise NoSuchProviderError(provider, "source")
+    return make
+
+
+def destination(provider: str) -> MakeDestination:
+    """Return what makes this provider's destinations; raise LookupError if it is none."""
+    make = PROVIDERS[provider].destination if provider in PROVIDERS else None
+    if make is None:
+        raise NoSuchProviderError(provider, "destination")
+    return make
+
+
+class NoSuchProviderError(LookupError):
+    """A stored name of a provider that this version has not, or not on this side."""
+
+    def __init__(self, provider: str, side: str) -> None:
+        known = ", ".join(sorted(PROVIDERS))
+        super().__init__(f"{provider} is no {side}; the providers of this version: {known}")
+
+
+def base_url(provider: str, base_urls: Mapping[str, str], account_url: str | None = None) -> str:
+    """Return where a provider's calls go.
+
+    `base_urls` are the sandbox's (`PROVIDER_BASE_URLS`: scheme, host and port), and keep the
+    provider's own path; else the account's own address, else the provider's.
+    """
+    usual = PROVIDERS[provider].facts.base_url
+    if provider in base_urls:
+        path = "/" + usual.split("/", 3)[3] if usual.count("/") > 2 else ""
+        return base_urls[provider].rstrip("/") + path
+    return account_url or usual
