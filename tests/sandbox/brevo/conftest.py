@@ -27,5 +27,8 @@ async def brevo() -> AsyncIterator[Brevo]:
 
 @pytest.fixture
 async def limited(brevo: Brevo) -> Brevo:
+    """Return the sandbox with its limits, and with a clock that only moves when it is moved."""
+    now_s = brevo.state.clock.now_s()
+    brevo.state.clock._read_s = lambda: now_s
     await brevo.control("PUT", "limits", {"enabled": True})
     return brevo
