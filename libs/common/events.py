@@ -49,6 +49,11 @@ class RunMode(StrEnum):
     CHANGES = "changes"
 
 
+def empty_object() -> msgspec.Raw:
+    """Return `{}` as it stands in a body; a factory, because a schema cannot show a Raw default."""
+    return msgspec.Raw(b"{}")
+
+
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of what is nested in an event."""
 
@@ -68,7 +73,7 @@ class Change(Struct, frozen=True, kw_only=True):
     op: Operation
     version_ms: int
     merged_from: list[str] = []
-    properties: msgspec.Raw = msgspec.Raw(b"{}")
+    properties: msgspec.Raw = msgspec.field(default_factory=empty_object)
 
 
 class Changed(Event, frozen=True, kw_only=True, tag="changed"):
@@ -147,7 +152,7 @@ class Effect(Struct, frozen=True, kw_only=True):
     op: Operation
     version_ms: int
     identity: Identity = Identity()
-    attributes: msgspec.Raw = msgspec.Raw(b"{}")
+    attributes: msgspec.Raw = msgspec.field(default_factory=empty_object)
     hash: bytes = b""
     merged_from: list[str] = []
 
