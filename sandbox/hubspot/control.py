@@ -32,7 +32,7 @@ class Wish(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
 
 class Fill(Wish, frozen=True):
     count: int
-    seed: int = 1
+    seed: int | None = None  # None: the one that the sandbox was started or reset with.
     list: str | None = None
     invalid_share: float = 0.01
     same_timestamp: bool = False
@@ -118,9 +118,10 @@ def _fill(portal: Portal, request: Request) -> Answer:
     if wish.count < 0 or not 0 <= wish.invalid_share <= 1:
         message = "count must not be negative, and invalid_share lies between 0 and 1"
         raise ControlError(message)
-    crowd = list(people(wish.count, seed=wish.seed, invalid_share=wish.invalid_share))
+    seed = portal.seed if wish.seed is None else wish.seed
+    crowd = list(people(wish.count, seed=seed, invalid_share=wish.invalid_share))
     if any(person.email and portal.contacts.by_email(person.email) for person in crowd):
-        message = f"the contacts of seed {wish.seed} are there already; take another seed"
+        message = f"the contacts of seed {seed} are there already; take another seed"
         raise ControlError(message)
     stamp = _Stamps(portal, same=wish.same_timestamp)
     ids: list[int] = []

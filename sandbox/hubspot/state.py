@@ -62,6 +62,7 @@ class Portal(Account):
         self.properties = Properties(clock.now_ms())
         self.blocked_emails: set[str] = set()  # Deleted for privacy: may not come back.
         self.invalid_ids: set[int] = set()  # Filled in unusable on purpose.
+        self.seed = 1  # Of the people who are filled in unless another is named.
         self.edits = 0  # Gives each edit of `contacts:change` another value.
 
     def set_limits(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +238,7 @@ class State(Provider[Portal]):
         portal_id = str(FIRST_PORTAL_ID + len(self.accounts))
         name = name or f"Portal {portal_id}"
         portal = Portal(portal_id, name, clock=self.clock, tier=tier, time_zone=time_zone)
+        portal.seed = self.seed
         self.accounts[portal_id] = portal
         self.tokens.add_private(token or f"pat-{portal_id}", portal_id, ALL_SCOPES)
         return portal
