@@ -66,7 +66,7 @@ def shown(account: BrevoAccount, contact: Contact) -> dict[str, Any]:
         "createdAt": account.shown_time(contact.created_us),
         "modifiedAt": account.shown_time(contact.modified_us, precise=True),
         "listIds": contact.list_ids,
-        "listUnsubscribed": None,
+        "listUnsubscribed": contact.lists_left or None,
         "subscriptions": {},
         "attributes": contact.shown_attributes(),
     }

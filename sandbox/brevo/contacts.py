@@ -22,6 +22,7 @@ class Contact:
     identifiers: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, Value] = field(default_factory=dict)
     list_ids: list[int] = field(default_factory=list)
+    lists_left: list[int] = field(default_factory=list)  # By the person, by a link in a mail.
     email_blacklisted: bool = False
     sms_blacklisted: bool = False
     forbidden_senders: list[str] = field(default_factory=list)
@@ -68,6 +69,8 @@ class Contacts:
         self._last_id = 0
         # Addresses that were blocked and that a write took the block from: consent overridden.
         self.resubscribed: list[str] = []
+        # The same for single lists: who was put back on a list that the person had left.
+        self.rejoined: list[tuple[str, int]] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -153,6 +156,13 @@ class Contacts:
         contact.email_blacklisted = True
         self._touch(contact)
 
+    def unsubscribe(self, contact: Contact, list_id: int) -> None:
+        """Take a contact off one list for good, as the person would by a link in a mail."""
+        self._leave(contact, list_id)
+        if list_id not in contact.lists_left:
+            contact.lists_left.append(list_id)
+        self._touch(contact)
+
     def members(self, list_id: int) -> list[Contact]:
         """Return the contacts of a list in order of creation."""
         return [self._by_id[contact_id] for contact_id in sorted(self._members.get(list_id, ()))]
@@ -203,6 +213,9 @@ class Contacts:
         if list_id not in contact.list_ids:
             contact.list_ids.append(list_id)
             self._members.setdefault(list_id, {})[contact.id] = None
+        if list_id in contact.lists_left:
+            contact.lists_left.remove(list_id)
+            self.rejoined.append((contact.identity, list_id))
 
     def _leave(self, contact: Contact, list_id: int) -> None:
         if list_id in contact.list_ids:

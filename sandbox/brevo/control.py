@@ -61,8 +61,11 @@ class Upsert(msgspec.Struct, forbid_unknown_fields=True):
     list: str | None = None
 
 
-class Emails(msgspec.Struct, forbid_unknown_fields=True):
+class Block(msgspec.Struct, forbid_unknown_fields=True):
+    """Who unsubscribes: from everything, or from one list by its name or id."""
+
     emails: list[str]
+    list: str | int | None = None
 
 
 class Ids(msgspec.Struct, forbid_unknown_fields=True):
@@ -251,16 +254,30 @@ def _found(
 
 def _block(account: BrevoAccount, request: Request) -> Answer:
     """Unsubscribe people, as they would by the link in a mail."""
-    emails = parsed(request, Emails).emails
-    chosen = [(email, account.contacts.owner("EMAIL", email.lower())) for email in emails]
+    wanted = parsed(request, Block)
+    list_id = None if wanted.list is None else _list_id(account, str(wanted.list))
+    chosen = [(email, account.contacts.owner("EMAIL", email.lower())) for email in wanted.emails]
     absent = [email for email, contact in chosen if contact is None]
     if absent:
         message = f"there is no contact {', '.join(absent)}"
         raise ControlError(message)
     for _, contact in chosen:
-        assert contact is not None
-        account.contacts.block(contact)
+        assert contact is not None, "the absent were refused"
+        if list_id is None:
+            account.contacts.block(contact)
+        else:
+            account.contacts.unsubscribe(contact, list_id)
     return Answer(200, {"blocked": len(chosen)})
+
+
+def _list_id(account: BrevoAccount, name: str) -> int:
+    """Return the id of a list by its name, or by its id written out."""
+    found = account.lists.named(name)
+    list_id = found.id if found else int(name) if name.isdecimal() else 0
+    if list_id not in account.lists:
+        message = f"there is no list {name}"
+        raise ControlError(message)
+    return list_id
 
 
 def _join(account: BrevoAccount, request: Request) -> Answer:
@@ -272,12 +289,7 @@ def _leave(account: BrevoAccount, request: Request) -> Answer:
 
 
 def _move(account: BrevoAccount, request: Request, step: Callable[[Contact, int], bool]) -> Answer:
-    name = request.arguments["name"]
-    found = account.lists.named(name)
-    list_id = found.id if found else int(name) if name.isdecimal() else 0
-    if list_id not in account.lists:
-        message = f"there is no list {name}"
-        raise ControlError(message)
+    list_id = _list_id(account, request.arguments["name"])
     contacts = [_get(account, contact_id) for contact_id in parsed(request, Ids).ids]
     moved = [contact.id for contact in contacts if step(contact, list_id)]
     return Answer(200, {"ids": moved})
@@ -302,6 +314,7 @@ def _state(account: BrevoAccount, request: Request) -> Answer:
             "attributes": account.attributes.as_json(),
             "blocklist": [each.identity for each in account.contacts if each.email_blacklisted],
             "resubscribed": account.contacts.resubscribed,
+            "rejoined": account.contacts.rejoined,
             "imports": [_import(account, each.id) for each in account.processes.values()],
             "webhooks": [msgspec.to_builtins(each) for each in account.webhooks],
         },

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     uvloop.run(_serve(wanted.smtp_port, wanted.http_port, wanted.tls_certificate))
 
 
-def _tls_context(certificate: Path | None) -> ssl.SSLContext | None:
+def tls_context(certificate: Path | None) -> ssl.SSLContext | None:
+    """Return what STARTTLS needs; None, and with it no STARTTLS, without a certificate."""
     if certificate is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -47,7 +48,7 @@ async def _serve(smtp_port: int, http_port: int, certificate: Path | None) -> No
     mailbox = Mailbox()
     async with AsyncExitStack() as stack:
         smtp = await stack.enter_async_context(
-            listen(mailbox, port=smtp_port, tls_context=_tls_context(certificate))
+            listen(mailbox, port=smtp_port, tls_context=tls_context(certificate))
         )
         http = await stack.enter_async_context(serve(create_app(mailbox), http_port))
         sys.stdout.write(json.dumps({"smtp": smtp, "http": http}) + "\n")

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
@@ -85,8 +85,8 @@ class _Handler:
 
 async def _cut(server: SMTP) -> None:
     """Close the connection and never come back: losing it cancels the task we are in."""
-    assert isinstance(server.transport, asyncio.Transport)
-    server.transport.abort()
+    # Not checked by type: uvloop's transports are none of asyncio's classes.
+    cast("asyncio.Transport", server.transport).abort()
     await asyncio.get_running_loop().create_future()
 
 

@@ -5,13 +5,19 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
 import aiosmtplib
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from sandbox.mailbox.__main__ import tls_context
 from sandbox.mailbox.messages import MAILS_MAX, Mails
 from sandbox.mailbox.pages import create_app
 from sandbox.mailbox.smtp import Mailbox, listen
@@ -99,6 +105,44 @@ async def test_any_login_is_accepted_and_none_is_needed(post: Post) -> None:
     await post.send(mail(), login=("anyone", "any password"))
 
     assert len(await post.messages()) == 2
+
+
+def certificate(folder: Path) -> Path:
+    """Make a certificate for localhost, signed by itself, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    today = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "localhost.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+async def test_a_mail_may_come_over_tls_if_the_mailbox_has_a_certificate(tmp_path: Path) -> None:
+    mailbox = Mailbox()
+    async with listen(mailbox, tls_context=tls_context(certificate(tmp_path))) as smtp:
+        host, _, port = smtp.partition(":")
+
+        await aiosmtplib.send(
+            mail(), hostname=host, port=int(port), start_tls=True, validate_certs=False, timeout=5
+        )
+
+    assert len(mailbox.mails) == 1
+    assert tls_context(None) is None
 
 
 async def test_messages_are_selected_by_recipient_id_and_message_id(post: Post) -> None:
@@ -235,9 +279,12 @@ async def test_the_process_says_where_it_listens_and_ends_when_told() -> None:
     async with httpx.AsyncClient(base_url=addresses["http"]) as http:
         post = Post(addresses["smtp"], http)
 
+        await post.script("cut_after_data")
+        with pytest.raises(aiosmtplib.SMTPServerDisconnected):
+            await post.send(mail())
         await post.send(mail())
         received = await post.messages()
         process.send_signal(signal.SIGTERM)
 
-    assert len(received) == 1
+    assert len(received) == 2
     assert await asyncio.wait_for(process.wait(), 10) == 0

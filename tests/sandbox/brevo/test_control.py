@@ -129,6 +129,21 @@ async def test_people_leave_and_the_blocklist_knows(brevo: Brevo) -> None:
     assert (await state(brevo))["blocklist"] == [ADA]
 
 
+async def test_people_leave_one_list_and_who_puts_them_back_is_remembered(brevo: Brevo) -> None:
+    ada = await brevo.put(ADA)
+    await brevo.control("POST", "lists/2:join", {"ids": [ada]})
+
+    await brevo.control("POST", "contacts:block", {"emails": [ADA], "list": "Your first list"})
+    left = await brevo.contact(ADA)
+    await brevo.ask("PUT", f"/contacts/{ADA}", {"listIds": [2]})
+    back = await brevo.contact(ADA)
+
+    assert (left["listIds"], left["listUnsubscribed"]) == ([], [2])
+    assert left["emailBlacklisted"] is False
+    assert (back["listIds"], back["listUnsubscribed"]) == ([2], None)
+    assert (await state(brevo))["rejoined"] == [[ADA, 2]]
+
+
 async def test_contacts_join_and_leave_lists_by_name_or_id(brevo: Brevo) -> None:
     ids = [await brevo.put(f"{name}@example.org") for name in "ab"]
 
@@ -164,6 +179,7 @@ async def test_the_whole_state_is_read_back(brevo: Brevo) -> None:
         ("contacts:change", {"count": 0, "properties": ["SMS"]}, "no plain text attribute"),
         ("contacts:delete", {"ids": [9]}, "no contact 9"),
         ("contacts:block", {"emails": ["x@example.org"]}, "no contact x@example.org"),
+        ("contacts:block", {"emails": [], "list": 9}, "no list 9"),
         ("contacts:upsert", {"contacts": [{"attributes": {"A": 1}}]}, "no attribute A"),
         ("contacts:upsert", {"contacts": [{}]}, "identifier of its own"),
         ("lists/Nothing:join", {"ids": []}, "no list Nothing"),
