@@ -1,8 +1,8 @@
 """What a provider must do to be a source or a destination.
 
 A connector talks to one provider account and does nothing else: it keeps no state between
-calls, starts no task, writes no log and reads no setting. Whoever calls it owns retries, rate
-budgets, quota, cursors and metrics. In return every connector keeps these promises, and
+calls, starts no task that outlives a call, writes no log and reads no setting. Whoever calls it
+owns retries, rate budgets, quota, cursors and metrics. In return every connector keeps these promises, and
 `tests/connectors/conformance.py` holds each of them to account:
 
 1. It raises only the errors of `libs.common.errors`.
@@ -16,6 +16,7 @@ budgets, quota, cursors and metrics. In return every connector keeps these promi
 7. It never touches consent: no call makes an unsubscribed or blocked contact active (S3).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -144,6 +145,7 @@ class Facts:
     objects: Sequence[SourceObject] = ()
     write_batch_max: int = 1  # Effects in one bulk call; 1: single calls only.
     import_rows_max: int | None = None  # None: no asynchronous import.
+    import_rows_min: int = 50  # Fewer effects go singly (PROTOCOL 6).
     resumable_paging: bool = False
 
 
@@ -248,6 +250,13 @@ class Source(Protocol):
         """Return a page of a list's member ids; without a list, of all living contacts' ids."""
 
 
+def identity_key(identity: Identity) -> str:
+    """Return what two sights of one contact have in common: lower-cased e-mail, else digits."""
+    if identity.email is not None:
+        return identity.email.lower()
+    return re.sub(r"\D+", "", identity.sms or "").removeprefix("00")
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """One effect as a destination takes it.
@@ -341,8 +350,8 @@ class ImportState(StrEnum):
 class ImportStatus:
     """An import's state, and the identity keys of the rows that the provider says it refused.
 
-    `refused` maps an identity key (lower-cased e-mail, else digits of the phone) to a code of
-    `Reject`; it is complete only when the state is completed.
+    `refused` maps an `identity_key` to a code of `Reject`; it is complete only when the state
+    is completed.
     """
 
     state: ImportState
@@ -387,8 +396,14 @@ class Destination(Protocol):
     async def read_back(self, identities: Sequence[Identity]) -> Sequence[RemoteContact | None]:
         """Return each contact as it is now, in the order asked; None for one that is absent."""
 
-    async def read_list(self, list_id: str, after: Cursor | None) -> RemotePage:
-        """Return a page of a list's contacts as they are now."""
+    async def read_list(
+        self, list_id: str, after: Cursor | None, since: datetime | None = None
+    ) -> RemotePage:
+        """Return a page of a list's contacts as they are now.
+
+        With `since`, contacts that nobody touched after it may be left out (inclusive, by the
+        provider's clock: take some minutes off). Pass the same on every page.
+        """
 
     def matches(self, remote: RemoteContact, write: Write) -> bool:
         """Return whether the contact holds what the write wanted, by the provider's own forms.
@@ -400,6 +415,14 @@ class Destination(Protocol):
 
     def importable(self, write: Write) -> bool:
         """Return whether an import would do what `write` does (no moves, no booleans…)."""
+
+    async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
+        """Return for each importable write whether it may go by import; the others go singly.
+
+        An import cannot look before it touches a contact, so only contacts that the account
+        does not have yet may be in it (S3). All False if looking costs more than it saves. Ask
+        before `start_import`, with all the writes that are meant for one import.
+        """
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
         """Start an asynchronous import of importable writes; return the provider's id."""

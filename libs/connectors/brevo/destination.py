@@ -10,8 +10,8 @@ writer says so, and never for a list that the person unsubscribed from.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
-from urllib.parse import quote
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -35,6 +35,7 @@ from libs.connectors.contract import (
     FieldType,
     FoundImport,
     Gate,
+    ImportState,
     ImportStatus,
     Missing,
     NotTried,
@@ -48,12 +49,14 @@ from libs.connectors.contract import (
     Write,
     WriteReport,
     Written,
+    identity_key,
 )
 from libs.connectors.http import Answer, HttpClient
 
 # Calls of one account at a time: enough for 10 a second at an answer time of 400 ms. The gate
 # holds the rate; this only bounds how many answers can be lost at once.
 _TOGETHER = 4
+_IMPORT = "IMPORTUSER"  # What Brevo calls such a process.
 _PHONE_LEFT_OUT = "phone_left_out"
 
 
@@ -154,10 +157,14 @@ class BrevoDestination:
         records = [await self._read(identity) for identity in identities]
         return [payload.remote_of(record) if record else None for record in records]
 
-    async def read_list(self, list_id: str, after: Cursor | None) -> RemotePage:
+    async def read_list(
+        self, list_id: str, after: Cursor | None, since: datetime | None = None
+    ) -> RemotePage:
         """Return a page of a list's contacts as they are now, oldest contact first."""
         offset = int(after or 0)
         path = _paged(f"/contacts/lists/{quote(list_id)}/contacts", facts.LIST_PAGE_MAX, offset)
+        if since is not None:
+            path += f"&modifiedSince={quote(_moment(since))}"
         answer = await self._calls.call(facts.CONTACTS, "GET", path, expect=(404,))
         if answer.status == 404:
             raise MisconfiguredError(answer.host, "list_missing")
@@ -184,20 +191,70 @@ class BrevoDestination:
         return all(payload.same(name, value, there.get(name)) for name, value in wanted.items())
 
     def importable(self, write: Write) -> bool:
-        """Return whether an import would do what `write` does."""
-        return False
+        """Return whether an import could do what `write` does.
+
+        A first link by e-mail: an import must put its contacts on a list, which only a first
+        link may, and its rows are known by an address. It does not overwrite true by false.
+        """
+        return (
+            write.op is Operation.UPSERT
+            and write.known_as is None
+            and write.join_list
+            and write.identity.email is not None
+            and not payload.holds_boolean(write.attributes)
+        )
+
+    async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
+        """Return for each importable write whether its address is new to the account.
+
+        Reads the whole account, 1,000 contacts a call, unless that costs more than single calls.
+        """
+        nobody = [False] * len(writes)
+        wanted = {identity_key(write.identity) for write in writes}
+        known: set[str] = set()
+        offset = 0
+        while True:
+            path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, offset)
+            page = (await self._get(path)).decode(payload.CONTACT_PAGE)
+            if not _import_pays(len(wanted), max(page.count or 0, offset)):
+                return nobody
+            known |= wanted.intersection((each.email or "").lower() for each in page.contacts)
+            offset += len(page.contacts)
+            if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
+                return [identity_key(write.identity) not in known for write in writes]
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
-        """Start an import."""
-        raise NotImplementedError
+        """Start an import of contacts that `screen_import` let pass; return Brevo's id for it."""
+        host = self._calls.site.host
+        body = msgspec.json.encode(_import_body(writes, notify_url))
+        if len(body) > facts.IMPORT_BYTES_MAX:
+            raise RequestRefusedError(host, 413, "import_too_large")
+        answer = await self._post("/contacts/import", body, expect=(400,))
+        if answer.status != 400:
+            return str(answer.decode(payload.STARTED).process_id)
+        await self._check_list(writes[0].list_id)
+        raise judge(answer, facts.CONTACTS)
 
     async def import_status(self, process_id: str) -> ImportStatus:
-        """Return how an import stands."""
-        raise NotImplementedError
+        """Return how an import stands, and which addresses Brevo calls invalid."""
+        path = f"/processes/{quote(process_id)}"
+        record = (await self._calls.call(facts.OTHER, "GET", path)).decode(payload.PROCESS)
+        state = payload.state_of(record)
+        url = record.info.imported.invalid_emails
+        if state is not ImportState.COMPLETED or url is None:
+            return ImportStatus(state)
+        invalid = payload.emails_of_report(await self._report(url))
+        return ImportStatus(state, {each.lower(): Reject.INVALID_EMAIL for each in invalid})
 
     async def find_imports(self, since: datetime) -> Sequence[FoundImport]:
-        """Return the account's imports."""
-        raise NotImplementedError
+        """Return the newest imports. Brevo tells no times, so older ones may be among them."""
+        path = f"/processes?limit={facts.FOLDERS_MAX}&offset=0&sort=desc"
+        answer = await self._calls.call(facts.OTHER, "GET", path)
+        return [
+            FoundImport(str(each.id), payload.state_of(each))
+            for each in answer.decode(payload.PROCESS_PAGE).processes
+            if each.name == _IMPORT
+        ]
 
     async def _apply(self, write: Write) -> Outcome:
         match write.op:
@@ -348,16 +405,37 @@ class BrevoDestination:
         reason = reject_reason(payload.fault_of(answer.body))
         if reason is not None:
             return Refused(reason)
-        host = answer.host
         if write.join_list or write.op is Operation.LEAVE:
-            path = f"/contacts/lists/{quote(write.list_id)}"
-            found = await self._calls.call(facts.CONTACTS, "GET", path, expect=(400, 404))
-            if found.status != 200:
-                raise MisconfiguredError(host, "list_missing")
+            await self._check_list(write.list_id)
         names = {each.name for each in await self._attributes()} | facts.UNIQUE
         if not names.issuperset(payload.attributes_of(write.attributes)):
-            raise MisconfiguredError(host, "attribute_missing")
+            raise MisconfiguredError(answer.host, "attribute_missing")
         return Refused(Reject.VALUE_NOT_ACCEPTED)
+
+    async def _check_list(self, list_id: str) -> None:
+        """Raise MisconfiguredError(list_missing) if there is no such list."""
+        path = f"/contacts/lists/{quote(list_id)}"
+        answer = await self._calls.call(facts.CONTACTS, "GET", path, expect=(400, 404))
+        if answer.status != 200:
+            raise MisconfiguredError(answer.host, "list_missing")
+
+    async def _report(self, url: str) -> str:
+        """Return an import's CSV file; empty if it lies where we do not go, or is gone.
+
+        It lies in a store of files, which gets no key. What it would tell is then found out by
+        the single write that follows for every contact that the import left out.
+        """
+        parts = urlsplit(url)
+        try:
+            site = self._http.site(f"{parts.scheme}://{parts.netloc}", self.facts.hosts)
+        except MisconfiguredError:
+            return ""
+        await self._calls.gate.enter(facts.CONTACTS)
+        path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        answer = await self._http.call(
+            site, "GET", path, headers={}, provider=self.facts.provider, bucket=facts.CONTACTS
+        )
+        return answer.body.decode("utf-8", "replace") if answer.status == 200 else ""
 
     async def _read(self, identity: Identity) -> payload.ContactRecord | None:
         """Return a contact as it is now; None if it is not there."""
@@ -406,6 +484,41 @@ def _moves(write: Write) -> bool:
     if known_as.email is not None:
         return False  # The address is gone at the source: at Brevo it cannot be taken away.
     return payload.digits(known_as.sms or "") != payload.digits(identity.sms or "")
+
+
+def _import_body(writes: Sequence[Write], notify_url: str | None) -> payload.ImportBody:
+    rows = [
+        payload.ImportRow(
+            email=write.identity.email or "",
+            attributes=payload.attributes_for(write.attributes, write.identity),
+        )
+        for write in writes
+    ]
+    return payload.ImportBody(
+        json_body=rows,
+        list_ids=[int(writes[0].list_id)],
+        update_existing_contacts=False,
+        disable_notification=True,
+        notify_url=notify_url,
+    )
+
+
+def _import_pays(wanted: int, in_account: int) -> bool:
+    """Return whether an import needs fewer calls than singles, which cost one each.
+
+    Reading the account, starting, asking once, reading back (docs/decisions: when import, when
+    single).
+    """
+    looking = in_account // facts.CONTACTS_PAGE_MAX + 1
+    reading_back = wanted // facts.LIST_PAGE_MAX + 1
+    return wanted >= facts.IMPORT_ROWS_MIN and looking + 2 + reading_back < wanted
+
+
+def _moment(moment: datetime) -> str:
+    """Return a time as Brevo takes it: UTC, milliseconds, Z."""
+    return (
+        moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
+    )
 
 
 def _written(without: frozenset[str]) -> Written:

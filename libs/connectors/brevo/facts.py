@@ -20,6 +20,9 @@ IMPORT_BYTES_MAX = 8_000_000
 # No limit of rows is documented. This many rows of 16 attributes stay below the bytes.
 IMPORT_ROWS_MAX = 10_000
 
+# Fewer contacts are sooner there by single calls (docs/decisions: when import, when single).
+IMPORT_ROWS_MIN = 500
+
 FOLDER = "contactsync"  # Lists that we make lie in a folder of ours.
 
 # Attributes that identify a contact: each value belongs to one contact of the account.
@@ -54,4 +57,5 @@ FACTS = Facts(
         }
     ),
     import_rows_max=IMPORT_ROWS_MAX,
+    import_rows_min=IMPORT_ROWS_MIN,
 )

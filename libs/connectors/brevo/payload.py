@@ -5,6 +5,8 @@ changed for Brevo: null is no value it knows, an empty text clears (values are t
 boolean or a list of texts by its contract); EMAIL stands beside the attributes, not among them.
 """
 
+import csv
+import io
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,7 +15,14 @@ import msgspec
 
 from libs.common.events import Identity
 from libs.connectors.brevo.facts import PHONES, UNIQUE
-from libs.connectors.contract import ContactList, Field, FieldType, NotMappable, RemoteContact
+from libs.connectors.contract import (
+    ContactList,
+    Field,
+    FieldType,
+    ImportState,
+    NotMappable,
+    RemoteContact,
+)
 
 NO_ATTRIBUTES = msgspec.Raw(b"{}")
 
@@ -107,6 +116,63 @@ class AccountRecord(msgspec.Struct, frozen=True):
     email: str = ""
 
 
+class ImportRow(msgspec.Struct, frozen=True):
+    """One contact of an import; Brevo's contract has nothing beside these two."""
+
+    email: str
+    attributes: msgspec.Raw
+
+
+class ImportBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """An import of contacts that are new to the account.
+
+    Contacts that turn out to be there are left as they are: a late import undoes no newer
+    write. Without `disable_notification` Brevo mails the account's owner after each import.
+    """
+
+    json_body: list[ImportRow]
+    list_ids: list[int]
+    update_existing_contacts: bool = msgspec.field(default=True)
+    disable_notification: bool = msgspec.field(default=False)
+    notify_url: str | None = None
+
+
+class Started(msgspec.Struct, frozen=True, rename="camel"):
+    """What Brevo answers for an import."""
+
+    process_id: int
+
+
+class ImportReports(msgspec.Struct, frozen=True):
+    """Addresses of CSV files about rows that were left out; only this one is about bad values.
+
+    The others list identifiers that belong to somebody else: a single write settles these.
+    """
+
+    invalid_emails: str | None = None
+
+
+class ProcessDetails(msgspec.Struct, frozen=True):
+    """The reports of a completed import."""
+
+    imported: ImportReports = msgspec.field(default=ImportReports(), name="import")
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """A background process and how it stands."""
+
+    id: int
+    name: str = ""
+    status: str = ""
+    info: ProcessDetails = ProcessDetails()
+
+
+class ProcessPage(msgspec.Struct, frozen=True):
+    """A page of processes."""
+
+    processes: list[ProcessRecord] = []
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """Which identifiers belong to somebody else: the stable part of a duplicate's answer."""
 
@@ -129,6 +195,9 @@ FOLDER_PAGE = msgspec.json.Decoder(FolderPage)
 CREATED = msgspec.json.Decoder(Created)
 ATTRIBUTE_PAGE = msgspec.json.Decoder(AttributePage)
 ACCOUNT = msgspec.json.Decoder(AccountRecord)
+STARTED = msgspec.json.Decoder(Started)
+PROCESS = msgspec.json.Decoder(ProcessRecord)
+PROCESS_PAGE = msgspec.json.Decoder(ProcessPage)
 _FAULT = msgspec.json.Decoder(Fault)
 _ATTRIBUTES = msgspec.json.Decoder(dict[str, Any])
 
@@ -148,6 +217,11 @@ _NOT_MAPPABLE: Mapping[FieldType, NotMappable] = {
     FieldType.CATEGORY: NotMappable.CATEGORY,
     FieldType.MULTIPLE_CHOICE: NotMappable.MULTIPLE_VALUES,
     FieldType.OTHER: NotMappable.UNSUPPORTED_TYPE,
+}
+_STATES: Mapping[str, ImportState] = {
+    "completed": ImportState.COMPLETED,
+    "failed": ImportState.FAILED,
+    "cancelled": ImportState.FAILED,
 }
 # What Brevo calls a type that we name; a moment is kept as its date.
 ATTRIBUTE_TYPES: Mapping[FieldType, str] = {
@@ -227,6 +301,28 @@ def field_of(record: AttributeRecord) -> Field:
         not_mappable=_why_not(record, type_),
         unique=record.name in UNIQUE,
     )
+
+
+def state_of(record: ProcessRecord) -> ImportState:
+    """Return how a process stands; a word that is new to us is taken for "still running"."""
+    return _STATES.get(record.status, ImportState.RUNNING)
+
+
+def emails_of_report(text: str) -> list[str]:
+    """Return the addresses of a report: a CSV file with `;` and a header that names EMAIL."""
+    lines = csv.reader(io.StringIO(text.removeprefix("\ufeff")), delimiter=";")
+    header = [name.strip().upper() for name in next(lines, [])]
+    if "EMAIL" not in header:
+        return []
+    column = header.index("EMAIL")
+    return [line[column].strip() for line in lines if len(line) > column and line[column].strip()]
+
+
+def holds_boolean(encoded: bytes) -> bool:
+    """Return whether an attribute is yes or no: an import does not overwrite true by false."""
+    if b"true" not in encoded and b"false" not in encoded:
+        return False
+    return any(isinstance(value, bool) for value in attributes_of(encoded).values())
 
 
 def digits(phone: str) -> str:

@@ -174,6 +174,7 @@ _NOT_MAPPABLE: Mapping[FieldType, NotMappable] = {
     FieldType.MULTIPLE_CHOICE: NotMappable.MULTIPLE_VALUES,
     FieldType.OTHER: NotMappable.UNSUPPORTED_TYPE,
 }
+_SEVERAL = frozenset({"hs_additional_emails"})  # A text with `;` between its values.
 _SEPARATED = re.compile(r"[;,\s]+")
 
 
@@ -235,7 +236,7 @@ def field_of(definition: Property) -> Field:
 def _type_of(definition: Property) -> FieldType:
     if definition.field_type == "booleancheckbox":
         return FieldType.BOOLEAN
-    if definition.field_type == "checkbox":
+    if definition.field_type == "checkbox" or definition.name in _SEVERAL:
         return FieldType.MULTIPLE_CHOICE
     if definition.name == "email":
         return FieldType.EMAIL
