@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     import_silent_failures: Share = 0.0  # Rows that are neither applied nor reported.
     # Both have been seen (brevo-php#37: dropped; others: refused), and the contract says neither.
     unknown_attribute: Literal["ignore", "reject"] = "ignore"
+    # Of a clash on update: both have been seen since May 2026, with the same metadata.
+    update_clash_code: Literal["duplicate_parameter", "invalid_parameter"] = "duplicate_parameter"
     too_early_calls: Count = 0  # The next so many POST and PUT of a contact are answered 425.
     contact_limit: Count | None = None  # Of the plan; over it, POST is answered 402.
     batch_max: Count = 100  # Not documented by Brevo; integrations commonly say 100.

@@ -234,7 +234,8 @@ def _write(
     """Change a contact and return it, or what it was merged into."""
     clashes = account.contacts.clashes(change.identifiers, contact)
     if clashes and not wanted.force_merge:
-        errors.duplicate(list(clashes), updating=True)
+        code = account.settings.update_clash_code
+        errors.duplicate(list(clashes), updating=True, code=code)
     if clashes:
         others = {each.id: each for each in (contact, *clashes.values())}
         contact = account.contacts.merge(others.values())

@@ -62,7 +62,9 @@ def unknown(message: str) -> NoReturn:
     refuse(404, "document_not_found", message)
 
 
-def duplicate(kinds: Sequence[str], *, updating: bool) -> NoReturn:
+def duplicate(
+    kinds: Sequence[str], *, updating: bool, code: str = "duplicate_parameter"
+) -> NoReturn:
     """Refuse identifiers that belong to another contact.
 
     `email` is in lower case and the others in upper case, in the text and in the metadata.
@@ -74,4 +76,4 @@ def duplicate(kinds: Sequence[str], *, updating: bool) -> NoReturn:
         f"Unable to {verb} contact, {', '.join(names)} {verb_form} already associated with "
         "another Contact"
     )
-    refuse(400, "duplicate_parameter", message, {"duplicate_identifiers": names})
+    refuse(400, code, message, {"duplicate_identifiers": names})

@@ -143,6 +143,19 @@ async def test_somebody_elses_identifier_is_refused_and_named(brevo: Brevo, kind
     assert (await brevo.contact(ADA))["attributes"] == {}
 
 
+async def test_a_clash_on_update_may_have_another_code_with_the_same_metadata(
+    brevo: Brevo,
+) -> None:
+    await brevo.put("bob@example.org", SMS="33612345678")
+    await brevo.put(ADA)
+    await brevo.settings(update_clash_code="invalid_parameter")
+
+    answer = await brevo.ask("PUT", f"/contacts/{ADA}", {"attributes": {"SMS": "33612345678"}})
+
+    assert refusal(answer)[:2] == (400, "invalid_parameter")
+    assert answer.json()["metadata"] == {"duplicate_identifiers": ["SMS"]}
+
+
 async def test_several_clashes_are_named_in_one_answer(brevo: Brevo) -> None:
     await brevo.put("bob@example.org", SMS="33612345678", EXT_ID="x")
 
@@ -465,3 +478,43 @@ async def test_every_write_is_remembered_with_what_was_sent_and_the_version_it_m
     ]
     assert writes[0]["attributes"] == {"SMS": "+33612345678"}
     assert {each["identity"] for each in writes} == {ADA}
+
+
+async def test_the_filter_compares_choices_booleans_and_identifiers(brevo: Brevo) -> None:
+    lands = {"type": "multiple-choice", "multiCategoryOptions": ["USA", "INDIA", "PERU"]}
+    await brevo.ask("POST", "/contacts/attributes/normal/LANDS", lands)
+    await brevo.ask("POST", "/contacts/attributes/normal/VIP", {"type": "boolean"})
+    wanted = {"LANDS": ["USA", "INDIA"], "VIP": True, "SMS": "33612345678"}
+    await brevo.ask("POST", "/contacts", {"email": ADA, "attributes": wanted})
+
+    counts = {
+        text: (await brevo.get("/contacts", filter=f"equals({text})"))["count"]
+        for text in (
+            *('LANDS,"USA, INDIA"', 'LANDS,"USA, PERU"', "VIP, true", "VIP, false"),
+            *(f'EMAIL,"{ADA}"', 'SMS,"33612345678"', 'FIRSTNAME,"Ada"'),
+        )
+    }
+
+    assert list(counts.values()) == [1, 0, 1, 0, 1, 1, 0]
+
+
+async def test_sms_is_blocked_apart_from_mail(brevo: Brevo) -> None:
+    await brevo.put(ADA)
+
+    await brevo.ask("PUT", f"/contacts/{ADA}", {"smsBlacklisted": True})
+    await brevo.ask("PUT", f"/contacts/{ADA}", {"smtpBlacklistSender": ["shop@example.com"]})
+
+    shown = await brevo.contact(ADA)
+    assert (shown["smsBlacklisted"], shown["emailBlacklisted"]) == (True, False)
+    stored = brevo.state.default.contacts.owner("EMAIL", ADA)
+    assert stored is not None
+    assert stored.forbidden_senders == ["shop@example.com"]
+
+
+async def test_an_identifier_that_is_no_text_is_dropped(brevo: Brevo) -> None:
+    answer = await brevo.ask(
+        "POST", "/contacts", {"email": ADA, "attributes": {"SMS": ["33612345678"], "EXT_ID": True}}
+    )
+
+    assert answer.status_code == 201
+    assert (await brevo.contact(ADA))["attributes"] == {}

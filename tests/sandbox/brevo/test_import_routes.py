@@ -137,12 +137,23 @@ async def test_rows_that_cannot_go_in_are_listed_in_files_by_reason(brevo: Brevo
 
 
 async def test_a_file_body_is_read_with_semicolons_and_its_words_are_typed(brevo: Brevo) -> None:
+    lands = {"type": "multiple-choice", "multiCategoryOptions": ["USA", "INDIA"]}
+    await brevo.ask("POST", "/contacts/attributes/normal/LANDS", lands)
     await brevo.ask("POST", "/contacts/attributes/normal/POINTS", {"type": "float"})
-    body = 'EMAIL;firstname;POINTS\nada@example.org;"Ada; Lovelace";12.5\n\nbob@example.org;Bob;x\n'
+    lines = [
+        "EMAIL;firstname;POINTS;LANDS",
+        'ada@example.org;"Ada; Lovelace";12.5;USA, INDIA',
+        "",
+        "bob@example.org;Bob;x;MARS",
+    ]
 
-    await imported(brevo, fileBody=body)
+    await imported(brevo, fileBody="\n".join(lines))
 
-    assert await attributes(brevo, ADA) == {"FIRSTNAME": "Ada; Lovelace", "POINTS": 12.5}
+    assert await attributes(brevo, ADA) == {
+        "FIRSTNAME": "Ada; Lovelace",
+        "POINTS": 12.5,
+        "LANDS": ["USA", "INDIA"],
+    }
     assert await attributes(brevo, "bob@example.org") == {"FIRSTNAME": "Bob"}
 
 
