@@ -7,6 +7,7 @@ HubSpot's older status and message.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,8 @@ from sandbox.exchange import Answer, RefusedError
 SCOPES_PAGE = "https://developers.hubspot.com/scopes"
 
 
+# A page of contacts writes each moment four times, and those made together share it.
+@lru_cache(maxsize=4096)
 def iso(at_ms: int) -> str:
     """Return a moment as HubSpot writes it: UTC with milliseconds."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
