@@ -32,10 +32,9 @@ class Provider:
         wanted = {"count": count, "seed": seed, "list": name, "invalid_share": invalid_share}
         return await self._call("POST", "contacts:fill", wanted)
 
-    async def change(self, share: float, *, seed: int) -> list[str]:
-        """Edit a share of the valid contacts; return their ids."""
-        changed = await self._call("POST", "contacts:change", {"share": share, "seed": seed})
-        return [str(each) for each in changed["ids"]]
+    async def change(self, count: int, *, seed: int) -> None:
+        """Edit plain fields of so many valid contacts."""
+        await self._call("POST", "contacts:change", {"count": count, "seed": seed})
 
     async def upsert(self, contacts: list[Mapping[str, Any]]) -> None:
         """Set contacts exactly so."""

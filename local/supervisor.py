@@ -61,6 +61,7 @@ class Supervisor:
         self._report = report
         self._running: dict[str, _Running] = {}
         self._failure: StackError | None = None
+        self._tell_of_restart: Callable[[], None] = lambda: None
 
     async def start(self, program: Program, is_ready: IsReady, *, is_server: bool = False) -> None:
         """Start a program and return once it is ready.
@@ -112,6 +113,10 @@ class Supervisor:
             raise StackError(what, f"read {each.program.log}, then start again") from None
         each.was_ready = True
         return each.process.pid
+
+    def on_restart(self, tell: Callable[[], None]) -> None:
+        """Call this from now on whenever a process was started again."""
+        self._tell_of_restart = tell
 
     def enter(self, phase: str) -> None:
         """Count what is used from now on as used in this phase."""
@@ -172,6 +177,7 @@ class Supervisor:
         self.meter.usage[each.program.name].restarts += 1
         self._report(f"{each.program.name} was started again, with pid {each.process.pid}")
         self._note()
+        self._tell_of_restart()
 
     async def _end(self, each: _Running) -> None:
         if each.restart_at_s is not None:

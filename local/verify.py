@@ -75,24 +75,18 @@ def _mapped(properties: Mapping[str, str | None]) -> dict[str, str] | str:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What the destination held before the first sync, and must keep."""
+    """What the destination held before the first sync."""
 
-    strangers: Mapping[str, Json]  # By e-mail: contacts that the source does not know.
+    contacts: Mapping[str, Json]  # By e-mail, what of each must stay unless the source has it.
     blocked: frozenset[str]  # E-mail addresses that unsubscribed there (S3).
 
 
-def before_of(destination: Json, wanted: Wanted) -> Before:
-    """Take down what must not change."""
-    ours = {contact["EMAIL"] for contact in wanted.contacts.values()}
+def before_of(destination: Json) -> Before:
+    """Take down what there was."""
+    contacts = destination["contacts"]
     return Before(
-        strangers={
-            contact["email"]: _kept(contact)
-            for contact in destination["contacts"]
-            if contact.get("email") not in ours
-        },
-        blocked=frozenset(
-            contact["email"] for contact in destination["contacts"] if contact["emailBlacklisted"]
-        ),
+        contacts={each["email"]: _kept(each) for each in contacts},
+        blocked=frozenset(each["email"] for each in contacts if each["emailBlacklisted"]),
     )
 
 
@@ -154,10 +148,10 @@ def _stranger_differences(
         number = contact["id"]
         if contact["id"] in members:
             yield f"destination contact {number} is on the list and should not be"
-        if email not in before.strangers and email not in before.blocked:
+        if email not in before.contacts:
             yield f"destination contact {number} should not be there"
-        if email in before.strangers and _kept(contact) != before.strangers[email]:
-            yield f"destination contact {number} is none of ours and was changed"
+        elif _kept(contact) != before.contacts[email]:
+            yield f"destination contact {number} should be as it was before"
 
 
 def _consent_differences(

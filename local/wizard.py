@@ -66,7 +66,7 @@ async def create_workspace(operator: Api, *, quota_limit: int) -> Workspace:
 
 
 async def set_up(api: Api, *, source_list: str, destination_list: str) -> str:
-    """Connect both accounts, map and activate; return the integration's id."""
+    """Connect both accounts, choose lists and map fields; return the draft's id."""
     source = await _connect_hubspot(api)
     destination = await _connect_brevo(api)
     made = await api.post("/v1/integrations", {"name": "HubSpot → Brevo"})
@@ -90,12 +90,17 @@ async def set_up(api: Api, *, source_list: str, destination_list: str) -> str:
         },
     )
     await _map_fields(api, integration, source, destination, FIELDS)
+    return str(made["id"])
+
+
+async def activate(api: Api, integration_id: str) -> None:
+    """Save and activate (W7); raises `StackError` if the API finds anything open."""
+    integration = f"/v1/integrations/{integration_id}"
     checklist = await api.get(f"{integration}/checklist")
     if not checklist["ready"]:
         what = f"the wizard is not done: {checklist['steps']}"
         raise StackError(what, "see which step is missing or invalid")
     await api.edit("POST", f"{integration}:activate", integration, {})
-    return str(made["id"])
 
 
 async def _connect_hubspot(api: Api) -> str:

@@ -1,0 +1,109 @@
+"""Run contactsync on this machine: `python -m local demo` and `python -m local up`.
+
+`demo` does the main job once and ends with 0 only if everything is as it should be. `up` runs
+everything until SIGINT or SIGTERM. Neither needs anything but Python packages.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from local import demo, up
+from local.errors import StackError
+from local.outcome import Wishes
+from local.stack import ROOT, Options, running
+from local.terminal import Terminal
+
+SOURCES, DESTINATIONS = ("hubspot",), ("brevo",)
+CONTACTS_MAX = 1_000_000  # What a sandbox may keep in the memory of a machine, and a quota be.
+HOME = ROOT / ".local"
+
+FAILED, INTERRUPTED = 1, 130  # 128 + SIGINT, as shells have it.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the arguments and do as they say; return the exit status."""
+    wanted = _parser().parse_args(arguments)
+    try:
+        work = _demo(wanted) if wanted.command == "demo" else _up(up.checked(wanted.state))
+        return asyncio.run(_until_told(work))
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except asyncio.CancelledError:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    once = commands.add_parser("demo", help="the main job once, then everything ends")
+    usual = Wishes()
+    once.add_argument("--contacts", type=_count, default=usual.contacts, metavar="N")
+    once.add_argument("--source", choices=SOURCES, default=usual.source)
+    once.add_argument("--destination", choices=DESTINATIONS, default=usual.destination)
+    once.add_argument("--quota", type=_count, default=usual.quota, metavar="N")
+    once.add_argument("--limits", choices=("on", "off"), default="on", help="of the sandbox")
+    once.add_argument("--seed", type=_number, default=usual.seed, metavar="S")
+    once.add_argument("--json", action="store_true", help="the last line is the outcome as JSON")
+    for_long = commands.add_parser("up", help="everything, until SIGINT or SIGTERM")
+    for_long.add_argument("--state", type=Path, default=HOME / "state.json", metavar="FILE")
+    return parser
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        message = f"{text!r} is not a whole number, 0 or more"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _count(text: str) -> int:
+    number = _number(text)
+    if not 1 <= number <= CONTACTS_MAX:
+        message = f"{number} is not between 1 and {CONTACTS_MAX}"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+async def _until_told(work: Coroutine[Any, Any, int]) -> int:
+    """Do the work; SIGINT and SIGTERM cancel it, and it ends what it started."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
+
+
+async def _demo(wanted: argparse.Namespace) -> int:
+    wishes = Wishes(
+        contacts=wanted.contacts,
+        source=wanted.source,
+        destination=wanted.destination,
+        quota=wanted.quota,
+        limits=wanted.limits == "on",
+        seed=wanted.seed,
+    )
+    # With --json standard output is for machines.
+    with Terminal(sys.stderr if wanted.json else sys.stdout) as terminal:
+        async with running(Options(HOME / "demo", seed=wishes.seed), terminal.say) as stack:
+            outcome = await demo.run(stack, wishes, terminal.progress)
+        terminal.show(outcome)
+    if wanted.json:
+        print(json.dumps(outcome.report()))
+    return 0 if outcome.ok else FAILED
+
+
+async def _up(state: Path) -> int:
+    with Terminal(sys.stdout) as terminal:
+        async with running(Options(HOME / "up"), terminal.say) as stack:
+            await up.stay(stack, state, terminal.say)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

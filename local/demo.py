@@ -1,0 +1,326 @@
+"""The main job once, judged: what `python -m local demo` does.
+
+A source is filled, an integration is made as a person makes it, and contacts run to the end: all
+of them, then a second time (which must cost nothing), then with one in a hundred edited. With a
+quota below what is needed the first run stops, and goes on once the operator has raised it. After
+each phase the destination is compared with what the rules demand, worked out from the source alone.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import httpx
+
+from local import verify, wizard
+from local.api import Api, Json
+from local.errors import StackError
+from local.outcome import Outcome, Phase, Wishes
+from local.providers import Provider
+from local.stack import Stack
+from local.verify import Before
+
+SOURCE_LIST = "Newsletter"
+DESTINATION_LIST = "Newsletter from HubSpot"
+INVALID_SHARE = 0.01
+CHANGED_SHARE = 0.01
+QUOTA_RAISED = 100_000  # Q1.
+
+# Who is at the destination already, in the source's order: their consent must stay as it is (S3).
+EXISTING, BLOCKED = 5, 3
+STRANGER = {"email": "stranger@example.com", "attributes": {"FIRSTNAME": "Not ours"}}
+
+POLL_S = 0.2
+NO_PROGRESS_S = 90.0  # Longer than a lapsed lease and a destination's probe take together.
+MAILS_WITHIN_S = 15.0  # Several times what the outbox, the topic and the notifier's sweep take.
+UNSETTLED = frozenset({"reading", "settling"})
+BETWEEN = "between"  # CPU of what the demo itself asks; in no phase.
+
+Progress = Callable[[str, int, int], None]  # Which phase, so far, of how many.
+
+
+async def run(stack: Stack, wishes: Wishes, progress: Progress) -> Outcome:
+    """Do the main job once and judge it. Raises `StackError` if it cannot be done to the end."""
+    async with AsyncExitStack() as exits:
+        source, destination = [
+            await exits.enter_async_context(Provider.connect(stack.providers[name]))
+            for name in (wishes.source, wishes.destination)
+        ]
+        operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
+        before = await _prepare(source, destination, wishes)
+        workspace = await wizard.create_workspace(operator, quota_limit=wishes.quota)
+        api = await exits.enter_async_context(Api.connect(stack.api, workspace.api_key))
+        integration = await wizard.set_up(
+            api, source_list=SOURCE_LIST, destination_list=DESTINATION_LIST
+        )
+        job = _Job(
+            stack=stack,
+            wishes=wishes,
+            progress=progress,
+            source=source,
+            destination=destination,
+            operator=operator,
+            api=api,
+            workspace=workspace.id,
+            integration=integration,
+            before=before,
+            calls=int((await destination.calls())["total"]),
+        )
+        await job.run()
+        return job.outcome
+
+
+async def _prepare(source: Provider, destination: Provider, wishes: Wishes) -> Before:
+    """Fill the source; put some of its people, and a stranger, at the destination already."""
+    if not wishes.limits:
+        await source.lift_limits()
+        await destination.lift_limits()
+    await source.fill(
+        wishes.contacts, seed=wishes.seed, name=SOURCE_LIST, invalid_share=INVALID_SHARE
+    )
+    wanted = verify.wanted_of(await source.state(), SOURCE_LIST)
+    emails = [contact["EMAIL"] for contact in wanted.contacts.values()][:EXISTING]
+    old = [{"email": email, "attributes": {"FIRSTNAME": "From before"}} for email in emails]
+    await destination.upsert([*old, STRANGER])
+    await destination.block(emails[:BLOCKED])
+    return verify.before_of(await destination.state())
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """What the integration's runs did so far, all together."""
+
+    runs: int  # The newest run's number; 0: none yet.
+    is_over: bool  # No run is reading or settling.
+    counts: Counter[str]
+    used: int  # Of the quota.
+    held: int
+
+    @property
+    def settled(self) -> int:
+        """Return how many outcomes there are, those of contacts that had waited twice."""
+        return sum(count for name, count in self.counts.items() if name != "read")
+
+
+@dataclass(slots=True)
+class _Job:
+    """The phases, one after the other, and what is known between them."""
+
+    stack: Stack
+    wishes: Wishes
+    progress: Progress
+    source: Provider
+    destination: Provider
+    operator: Api
+    api: Api
+    workspace: str
+    integration: str
+    before: Before
+    calls: int  # At the destination so far.
+    edited: int = 0  # Contacts that the last phase edits at the source.
+    outcome: Outcome = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outcome = Outcome(self.wishes)
+
+    async def run(self) -> None:
+        wanted = verify.wanted_of(await self.source.state(), SOURCE_LIST)
+        due = len(wanted.contacts)
+        written = min(due, self.wishes.quota)
+        full = await self._phase("full", self._activate, self._run_is_over)
+        self._expect(full, read=self.wishes.contacts, rejected=wanted.reasons)
+        self._expect(full, created=written, updated=0, unchanged=0, tasks_charged=written)
+        self._expect(full, parked={"quota": due - written} if due > written else {})
+        if due > written:
+            raised = await self._phase("raised", self._raise_quota, self._nothing_waits)
+            self._expect(raised, created=due - written, updated=0, parked={})
+            self._expect(raised, tasks_charged=due - written)
+        unchanged = await self._phase("unchanged", self._ask_for_a_run, self._run_is_over)
+        self._expect(unchanged, created=0, updated=0, tasks_charged=0, parked={})
+        changed = await self._phase("changed", self._edit, self._run_is_over)
+        self._expect(changed, created=0, updated=self.edited, tasks_charged=self.edited)
+        await self._look_around(stops=due > written)
+
+    async def _activate(self) -> None:
+        await wizard.activate(self.api, self.integration)
+
+    async def _raise_quota(self) -> None:
+        path = f"/v1/workspaces/{self.workspace}/quota"
+        await self.operator.put(path, {"limit": QUOTA_RAISED})
+
+    async def _ask_for_a_run(self) -> None:
+        await self.api.post(f"/v1/integrations/{self.integration}/runs")
+
+    async def _edit(self) -> None:
+        self.edited = max(1, round(CHANGED_SHARE * self.wishes.contacts))
+        await self.source.change(self.edited, seed=self.wishes.seed + 1)
+        await self._ask_for_a_run()
+
+    async def _phase(
+        self,
+        name: str,
+        begin: Callable[[], Awaitable[None]],
+        is_over: Callable[[_Totals, _Totals], Awaitable[bool]],
+    ) -> Phase:
+        """Run one phase to its end, count it, and judge the destination."""
+        before = await self._totals()
+        self.stack.supervisor.enter(name)
+        started_at_s = time.monotonic()
+        await begin()
+        after = await self._end_of(name, before, is_over)
+        seconds = time.monotonic() - started_at_s
+        self.stack.supervisor.enter(BETWEEN)
+        if not self.outcome.phases:
+            self.outcome.seconds = seconds
+        phase = await self._counted(name, before, after)
+        self.outcome.phases.append(phase)
+        await self._judge(phase)
+        return phase
+
+    async def _end_of(
+        self,
+        name: str,
+        before: _Totals,
+        is_over: Callable[[_Totals, _Totals], Awaitable[bool]],
+    ) -> _Totals:
+        """Wait for a phase's end; raises `StackError` if nothing moves for too long."""
+        moved_at_s, last = time.monotonic(), before
+        while True:
+            now = await self._totals()
+            expected = self.wishes.contacts
+            self.progress(name, min(now.settled - before.settled, expected), expected)
+            if await is_over(before, now):
+                self.progress(name, expected, expected)
+                return now
+            if now != last:
+                moved_at_s, last = time.monotonic(), now
+            elif time.monotonic() - moved_at_s > NO_PROGRESS_S:
+                what = f"nothing has moved for {NO_PROGRESS_S:g} s in phase {name!r}: {now}"
+                raise StackError(what, f"see the logs in {self.stack.supervisor.folder / 'logs'}")
+            await asyncio.sleep(POLL_S)
+
+    async def _run_is_over(self, before: _Totals, now: _Totals) -> bool:
+        return now.runs > before.runs and now.is_over and now.held == 0
+
+    async def _nothing_waits(self, before: _Totals, now: _Totals) -> bool:
+        return now.is_over and now.held == 0 and not await self._contacts("parked")
+
+    async def _totals(self) -> _Totals:
+        runs = await self.api.items(f"/v1/integrations/{self.integration}/runs")
+        counts: Counter[str] = Counter()
+        for each in runs:
+            counts.update(each["counts"])
+            counts.update(each["settled_later"])
+        quota = await self.api.get("/v1/quota")
+        return _Totals(
+            runs=max((int(each["run_no"]) for each in runs), default=0),
+            is_over=not any(each["state"] in UNSETTLED for each in runs),
+            counts=counts,
+            used=int(quota["used"]),
+            held=int(quota["held"]),
+        )
+
+    async def _contacts(self, status: str) -> list[Json]:
+        return await self.api.items(f"/v1/integrations/{self.integration}/contacts", status=status)
+
+    async def _counted(self, name: str, before: _Totals, after: _Totals) -> Phase:
+        counts = {each: after.counts[each] - before.counts[each] for each in after.counts}
+        rejected = await self._contacts("rejected") if counts["rejected"] else []
+        parked = await self._contacts("parked")
+        calls, self.calls = self.calls, int((await self.destination.calls())["total"])
+        return Phase(
+            name=name,
+            read=counts["read"],
+            created=counts["created"],
+            updated=counts["updated"],
+            unchanged=counts["unchanged"],
+            superseded=counts["superseded"],
+            rejected=dict(Counter(each["reason"] for each in rejected)),
+            parked=dict(Counter(each["reason"] for each in parked)),
+            tasks_charged=after.used - before.used,
+            destination_calls=self.calls - calls,
+        )
+
+    async def _judge(self, phase: Phase) -> None:
+        """Compare both providers, and what the API tells, with the rules."""
+        wanted = verify.wanted_of(await self.source.state(), SOURCE_LIST)
+        waiting = {str(each["source_id"]) for each in await self._contacts("parked")}
+        found = verify.differences(
+            await self.destination.state(),
+            list_name=DESTINATION_LIST,
+            wanted=wanted,
+            before=self.before,
+            waiting=waiting,
+        )
+        found += verify.rejection_differences(await self._contacts("rejected"), wanted)
+        self.outcome.problems += [f"{phase.name}: {each}" for each in verify.shortened(found)]
+
+    def _expect(self, phase: Phase, **expected: object) -> None:
+        """Note what a phase counted and the rules do not demand."""
+        for name, value in expected.items():
+            counted = getattr(phase, name)
+            if counted != value:
+                problem = f"{phase.name}: {name} is {counted} and should be {value}"
+                self.outcome.problems.append(problem)
+
+    async def _look_around(self, *, stops: bool) -> None:
+        """Take down what belongs to no phase: limits, quota, mails, cost."""
+        outcome = self.outcome
+        outcome.violations = sum(
+            [int((await each.calls())["violations"]) for each in (self.source, self.destination)]
+        )
+        if outcome.violations:
+            outcome.problems.append(f"{outcome.violations} calls were beyond a provider's limits")
+        quota = await self.api.get("/v1/quota")
+        outcome.quota = {name: quota[name] for name in ("limit", "used", "held")}
+        charged = sum(phase.tasks_charged for phase in outcome.phases)
+        if quota["used"] != charged:
+            outcome.problems.append(f"the quota used is {quota['used']} and should be {charged}")
+        outcome.mails, problems = await self._mails(stops=stops)
+        outcome.problems += problems
+        outcome.processes = {
+            name: usage.report(without=BETWEEN)
+            for name, usage in sorted(self.stack.supervisor.meter.usage.items())
+        }
+
+    async def _mails(self, *, stops: bool) -> tuple[list[Json], list[str]]:
+        """Return the mails that came, and what is wrong with them (Q2, Q3)."""
+        due = len(wizard.RECIPIENTS) if stops else 0
+        deadline = time.monotonic() + MAILS_WITHIN_S
+        async with httpx.AsyncClient(base_url=self.stack.mailbox, trust_env=False) as mailbox:
+            while True:
+                mails = [_mail(each) for each in (await mailbox.get("/api/messages")).json()]
+                stopped = [each for each in mails if each["kind"] == "quota_100"]
+                if len(stopped) >= due or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(POLL_S)
+        return mails, _mail_problems(mails, stops=stops)
+
+
+def _mail(message: Json) -> Json:
+    headers = {name.lower(): value for name, value in message["headers"].items()}
+    return {
+        "kind": headers.get("x-contactsync-kind", "unknown"),
+        "language": headers.get("content-language", "unknown"),
+        "to": message["to"][0],
+        "message_id": message["message_id"],
+    }
+
+
+def _mail_problems(mails: Sequence[Json], *, stops: bool) -> list[str]:
+    problems = []
+    for recipient in wizard.RECIPIENTS:
+        kinds = Counter(each["kind"] for each in mails if each["to"] == recipient["email"])
+        wanted = 1 if stops else 0
+        if kinds["quota_100"] != wanted:
+            problem = f"{kinds['quota_100']} mails that the quota is used up, not {wanted}"
+            problems.append(f"{recipient['email']} got {problem}")
+        if kinds["quota_80"] > wanted:
+            problems.append(f"{recipient['email']} got {kinds['quota_80']} mails about 80 %")
+        languages = {each["language"] for each in mails if each["to"] == recipient["email"]}
+        if languages - {recipient["language"]}:
+            problems.append(f"{recipient['email']} got a mail in another language")
+    return problems

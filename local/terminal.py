@@ -1,0 +1,105 @@
+"""What a person sees: lines, a progress bar, and the outcome as a table.
+
+On a terminal the bar moves in place; anywhere else (a log, a pipe) there are plain lines only.
+"""
+
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from local.outcome import Outcome
+
+PLAIN_STEPS = 4  # Lines of progress in each phase where no bar can be shown.
+PLAIN_WIDTH = 200  # A log has no width to wrap at.
+
+
+class Terminal:
+    """Where the demo and `up` speak to a person."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(
+            file=stream,
+            highlight=False,
+            soft_wrap=True,
+            width=None if stream.isatty() else PLAIN_WIDTH,
+        )
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._steps: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(line, markup=False)
+
+    def progress(self, phase: str, so_far: int, of: int) -> None:
+        """Show how far a phase is."""
+        if self._console.is_terminal:
+            if phase not in self._tasks:
+                self._tasks[phase] = self._bars.add_task(phase, total=of)
+            self._bars.update(self._tasks[phase], completed=so_far)
+            return
+        step = PLAIN_STEPS * so_far // of
+        if step > self._steps.get(phase, -1):
+            self._steps[phase] = step
+            self.say(f"{phase}: {so_far} of {of}")
+
+    def show(self, outcome: Outcome) -> None:
+        """Print what happened, and last of all whether all is well."""
+        self._bars.stop()
+        self._console.print(_phases(outcome))
+        quota = outcome.quota
+        left = quota["limit"] - quota["used"] - quota["held"]
+        rate = outcome.phases[0].read / outcome.seconds
+        self.say(f"first run: {outcome.seconds:.1f} s, {rate:.0f} contacts a second")
+        self.say(f"quota: {quota['used']} tasks charged of {quota['limit']}, {left} left")
+        for mail in outcome.mails:
+            self.say(f"mail: {mail['kind']} to {mail['to']} ({mail['language']})")
+        self.say(f"calls beyond a provider's limits: {outcome.violations}")
+        for problem in outcome.problems:
+            self.say(f"wrong: {problem}")
+        if outcome.ok:
+            self.say("The destination holds exactly what it should.")
+        else:
+            self.say(f"{len(outcome.problems)} things are not as they should be.")
+
+
+def _phases(outcome: Outcome) -> Table:
+    table = Table(title="What happened")
+    columns = ("phase", "read", "created", "updated", "unchanged", "superseded", "rejected")
+    for column in (*columns, "parked", "tasks charged", "destination calls"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for phase in outcome.phases:
+        table.add_row(
+            phase.name,
+            *(str(getattr(phase, name)) for name in columns[1:-1]),
+            _reasons(phase.rejected),
+            _reasons(phase.parked),
+            str(phase.tasks_charged),
+            str(phase.destination_calls),
+        )
+    return table
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return "\n".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "0"
