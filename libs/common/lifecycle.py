@@ -10,7 +10,7 @@ read again after the restart.
         async with Publisher(...) as publisher:
             consumer = Consumer(..., publisher=publisher)
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
-            process.start(relay.run(process.stop))  # Anything that runs beside it.
+            _ = process.start(relay.run(process.stop))  # Anything that runs beside it.
             await consumer.run(process.stop)
 
     if __name__ == "__main__":
@@ -118,11 +118,10 @@ async def _run_to_end(process: Process, main: Main, ending_s: float) -> int:
 
 async def _work(process: Process, main: Main) -> None:
     async with process.tasks:
-        sampler = process.start(metrics.sample_loop_lag(process.stop, process.clock))
+        _ = process.start(metrics.sample_loop_lag(process.stop, process.clock))
         await main(process)
         # A main that returned has nothing left to serve: what runs beside it ends as well.
         process.stop.set()
-        sampler.cancel()
 
 
 def _obey_signals(stop: asyncio.Event) -> None:

@@ -102,7 +102,11 @@ class Publisher:
 
     async def start(self) -> None:
         """Connect; raise UnavailableError if no broker answers."""
-        await self._connected()
+        try:
+            async with asyncio.timeout(self._send_s):
+                await self._connected()
+        except TimeoutError as error:
+            raise UnavailableError(self._bootstrap, "no answer") from error
 
     async def stop(self) -> None:
         """Send what is under way, within a bound, and close."""

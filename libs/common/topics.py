@@ -1,10 +1,11 @@
 """Which topics there are at the broker, and how each is laid out (PROTOCOL.md 2).
 
-Promises: topics are made by the migration command and never on the fly; making them twice changes
-nothing; a partition count is never raised (keys would move to other partitions, out of order), so
+Promises: topics are made by the migration command and never on the fly; when it returns, the broker
+knows them all; making them twice changes nothing; a partition count is never raised (keys would move to other partitions, out of order), so
 an existing topic that differs stops the command with what differs and how to mend it.
 """
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ MESSAGE_BYTES_MAX = 1 << 20
 DEAD_HEADERS_BYTES_MAX = 64 * 1024
 DEAD_MESSAGE_BYTES_MAX = MESSAGE_BYTES_MAX + DEAD_HEADERS_BYTES_MAX
 ADMIN_TIMEOUT_MS = 30_000
+KNOWN_LOOK_S = 0.02
 TOPIC_ALREADY_EXISTS = 36  # https://kafka.apache.org/protocol#protocol_error_codes
 
 
@@ -123,9 +125,21 @@ async def _make(admin: AIOKafkaAdminClient, wanted: list[NewTopic]) -> list[str]
 
 
 async def _check(admin: AIOKafkaAdminClient, names: list[str], partitions: int) -> None:
-    for described in await admin.describe_topics(names):
-        found = len(described["partitions"])
-        if found and found != partitions:
-            raise TopicLayoutError(
-                described["topic"], f"{found} partitions", f"{partitions} partitions"
-            )
+    for name, found in (await _described(admin, names)).items():
+        if found != partitions:
+            raise TopicLayoutError(name, f"{found} partitions", f"{partitions} partitions")
+
+
+async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    """Return the partition count of each topic, once the broker knows them all.
+
+    A topic just made is not at once in the broker's metadata. Raises TimeoutError if that takes
+    longer than an answer may.
+    """
+    async with asyncio.timeout(ADMIN_TIMEOUT_MS / 1000):
+        while True:
+            described = await admin.describe_topics(names)
+            found = {topic["topic"]: len(topic["partitions"]) for topic in described}
+            if all(found.get(name) for name in names):
+                return found
+            await asyncio.sleep(KNOWN_LOOK_S)

@@ -1,0 +1,194 @@
+"""How a process starts, stops and fails, seen from outside as real processes."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from libs.common import lifecycle
+from libs.common.lifecycle import Process, supervise
+from libs.common.settings import Environment, ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+EVENTUALLY_S = 30
+
+PROGRAM = """
+import asyncio
+from libs.common.lifecycle import Process, run
+from libs.common.settings import ServiceSettings
+
+async def main(process: Process) -> None:
+    {body}
+
+run("test", ServiceSettings(health_port=0), main)
+"""
+
+Line = dict[str, Any]
+
+
+class Started:
+    """A process of the test's own, with what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self, event: str) -> Line:
+        """Return the next line that tells an event."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(EVENTUALLY_S):
+            while raw := await self.process.stdout.readline():
+                line: Line = json.loads(raw)
+                if line["event"] == event:
+                    return line
+        pytest.fail(f"the process ended without {event}")
+
+    async def exit_code(self) -> int:
+        async with asyncio.timeout(EVENTUALLY_S):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def started(body: str) -> AsyncIterator[Started]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM.format(body=body), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Started(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def status(port: int, path: str) -> int:
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"http://127.0.0.1:{port}{path}") as answer,
+    ):
+        return answer.status
+
+
+async def test_a_signal_turns_readiness_off_and_the_process_ends_well() -> None:
+    async with started("await process.stop.wait(); await asyncio.sleep(0.5)") as process:
+        port = (await process.line("health_served"))["port"]
+        assert await status(port, "/ready") == 200
+
+        process.process.send_signal(signal.SIGTERM)
+        await process.line("process_stopping")
+
+        assert await status(port, "/ready") == 503
+        assert await status(port, "/live") == 200
+        assert await process.exit_code() == 0
+
+
+async def test_a_main_that_returns_ends_the_process_well() -> None:
+    async with started("return") as process:
+        assert (await process.line("process_ended"))["exit_code"] == 0
+        assert await process.exit_code() == 0
+
+
+async def test_a_bug_ends_the_process_with_its_stack_and_without_its_values() -> None:
+    """Proves I10: an error's message may hold a contact, so it is not written."""
+    async with started("raise ValueError('ada@example.org')") as process:
+        line = await process.line("process_failed")
+
+        assert line["error"][-1] == "ValueError"
+        assert line["stack"]
+        assert "ada" not in json.dumps(line)
+        assert await process.exit_code() == 1
+
+
+async def test_a_bug_beside_main_ends_the_process_too() -> None:
+    body = """
+    async def beside() -> None:
+        raise KeyError
+    process.start(beside())
+    await process.stop.wait()
+"""
+    async with started(body.strip()) as process:
+        assert (await process.line("process_failed"))["error"][-1] == "KeyError"
+        assert await process.exit_code() == 1
+
+
+async def test_a_second_signal_ends_the_process_at_once() -> None:
+    async with started("await asyncio.sleep(3600)") as process:
+        await process.line("process_started")
+        process.process.send_signal(signal.SIGINT)
+        await process.line("process_stopping")
+
+        process.process.send_signal(signal.SIGTERM)
+
+        assert (await process.line("process_killed"))["signal"] == "SIGTERM"
+        assert await process.exit_code() == 128 + signal.SIGTERM
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    return ServiceSettings(environment=Environment.TEST, health_port=0, drain_s=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+async def test_whoever_does_not_end_in_time_is_cancelled(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "ENDING_S", 0.1)
+    cancelled = asyncio.Event()
+
+    async def main(process: Process) -> None:
+        process.stop.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    assert await supervise("test", settings, main) == 1
+    assert cancelled.is_set()
+
+
+async def test_what_runs_beside_main_is_told_when_main_returns(settings: ServiceSettings) -> None:
+    ended: list[str] = []
+
+    async def main(process: Process) -> None:
+        async def beside() -> None:
+            await process.stop.wait()
+            ended.append("beside")
+
+        _ = process.start(beside())
+        process.watch("main", live=lambda: True, ready=lambda: True)
+
+    assert await supervise("test", settings, main) == 0
+    assert ended == ["beside"]
+
+
+def test_a_platform_that_is_not_installed_has_no_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "DISTRIBUTION", "no-such-distribution")
+
+    assert lifecycle.distribution_version() == "0"
+
+
+def test_run_leaves_with_the_exit_code(
+    settings: ServiceSettings, request: pytest.FixtureRequest
+) -> None:
+    async def main(process: Process) -> None:
+        return
+
+    with pytest.raises(SystemExit) as exit_info:
+        lifecycle.run("test", settings, main)
+
+    assert exit_info.value.code == 0
