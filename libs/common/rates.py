@@ -61,22 +61,29 @@ class Pace:
 
 
 def pace(limits: Iterable[LimitLike], *, interactive: bool) -> Pace:
-    """Return the pace that keeps a lane's share below every one of a bucket's limits."""
-    paces = [_pace_of(limit, interactive=interactive) for limit in limits]
+    """Return the pace that keeps a lane's share below every one of a bucket's limits.
+
+    A burst is only for buckets that have long windows alone: where a short one stands beside it,
+    calls are spaced anyway, and nothing of the long one needs to be kept for bursts.
+    """
+    limits = list(limits)
+    spaced = any(limit.window_s < LONG_WINDOW_S for limit in limits)
+    paces = [_pace_of(limit, interactive=interactive, spaced=spaced) for limit in limits]
     return Pace(
         rate_per_s=min(pace.rate_per_s for pace in paces), burst=min(pace.burst for pace in paces)
     )
 
 
-def _pace_of(limit: LimitLike, *, interactive: bool) -> Pace:
+def _pace_of(limit: LimitLike, *, interactive: bool, spaced: bool) -> Pace:
     per_s = limit.calls / limit.window_s
-    if limit.window_s >= LONG_WINDOW_S:
+    if not spaced:
         # 65 % + 15 % burst, and 10 % + 10 % burst: together the whole limit in any window.
         rate, burst = (0.10, 0.10) if interactive else (0.65, 0.15)
         return Pace(rate_per_s=rate * per_s, burst=int(burst * limit.calls))
     if interactive:
         return Pace(rate_per_s=0.10 * per_s, burst=0)
-    return Pace(rate_per_s=(0.80 if per_s <= SMALL_LIMIT_PER_S else 0.86) * per_s, burst=0)
+    is_small = per_s <= SMALL_LIMIT_PER_S and limit.window_s < LONG_WINDOW_S
+    return Pace(rate_per_s=(0.80 if is_small else 0.86) * per_s, burst=0)
 
 
 def resets_at(now: datetime, time_zone: str) -> datetime:

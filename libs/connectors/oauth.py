@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import msgspec
@@ -32,6 +32,7 @@ from libs.common.errors import (
     SyncError,
     UnavailableError,
 )
+from libs.common.tokens import Tokens
 from libs.connectors.contract import OAuthFacts
 from libs.connectors.http import Answer, HttpClient, refusal
 
@@ -55,19 +56,6 @@ class Client:
 
     id: str
     secret: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a connection is authorised by. `version` counts up whenever they are stored.
-
-    `expires_at` is when the access token ends, by our clock; None: it does not end.
-    """
-
-    access_token: str
-    refresh_token: str
-    expires_at: datetime | None
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +153,8 @@ def authorize(facts: OAuthFacts, client_id: str, redirect_url: str) -> Authoriza
     }
     if verifier is not None:
         query |= {"code_challenge": challenge(verifier), "code_challenge_method": "S256"}
-    return Authorization(f"{facts.authorize_url}?{urlencode(query)}", state, verifier)
+    url = f"{facts.authorize_url}?{urlencode(query, quote_via=quote)}"  # %20, as HubSpot wants it.
+    return Authorization(url, state, verifier)
 
 
 def challenge(verifier: str) -> str:

@@ -170,7 +170,8 @@ def test_a_backlog_uses_the_promised_share_of_a_limit(
 
 
 def test_the_tightest_of_several_limits_sets_the_pace() -> None:
-    both = [Limit("contacts", 10, 1.0), Limit("contacts", 3600, 3600.0)]
+    tight_by_the_hour = [Limit("contacts", 10, 1.0), Limit("contacts", 3_600, 3600.0)]
+    tight_by_the_second = [Limit("contacts", 10, 1.0), Limit("contacts", 36_000, 3600.0)]
 
-    assert rates.pace(both, interactive=False).rate_per_s == pytest.approx(0.65)
-    assert rates.pace(both, interactive=False).burst == 0
+    assert rates.pace(tight_by_the_hour, interactive=False) == rates.Pace(0.86, 0)
+    assert rates.pace(tight_by_the_second, interactive=False) == rates.Pace(8.0, 0)

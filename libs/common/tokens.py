@@ -1,0 +1,147 @@
+"""Where a connection's credentials are: sealed in `config.connections`, behind functions.
+
+Promises: credentials leave the database sealed and are opened only here; fresh tokens are stored
+by compare-and-set on their version (`config.store_tokens`), so of two processes that refreshed one
+stores; the right to refresh is a lease on the database's clock (`config.begin_refresh`).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.database import SessionMaker, enter_workspace, transact
+from libs.common.errors import NeedsReauthError
+from libs.common.secrets import KeyRing, SecretsError
+
+ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field, not a token
+REFRESH_TOKEN = "refresh_token"  # noqa: S105  # as above
+API_KEY = "api_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a connection is authorised by. `version` counts up whenever they are stored.
+
+    `expires_at` is when the access token ends, by our clock; None: it does not end.
+    """
+
+    access_token: str
+    refresh_token: str
+    expires_at: datetime | None
+    version: int
+
+
+class StoredTokens:
+    """The credentials of one workspace's connections, for whoever may read them.
+
+    Set `as_api` for the API's role, which sees rows only inside a workspace.
+    """
+
+    def __init__(
+        self, sessions: SessionMaker, keys: KeyRing, workspace: UUID, *, as_api: bool = False
+    ) -> None:
+        self._sessions = sessions
+        self._keys = keys
+        self._workspace = workspace
+        self._as_api = as_api
+
+    async def load(self, connection: UUID) -> Tokens:
+        """Return the tokens as stored; raise NeedsReauthError if the connection has none."""
+        row = await self._row(connection)
+        if row.sealed_access_token is None:
+            raise NeedsReauthError(row.provider, "never connected")
+        refresh = row.sealed_refresh_token
+        return Tokens(
+            access_token=self._open(row, row.sealed_access_token, ACCESS_TOKEN),
+            refresh_token=self._open(row, refresh, REFRESH_TOKEN) if refresh else "",
+            expires_at=row.token_expires_at,
+            version=row.token_version,
+        )
+
+    async def load_api_key(self, connection: UUID) -> str | None:
+        """Return the connection's API key; None if it logs in by OAuth."""
+        row = await self._row(connection)
+        if row.sealed_api_key is None:
+            return None
+        return self._open(row, row.sealed_api_key, API_KEY)
+
+    async def begin_refresh(self, connection: UUID, owner: UUID, ttl_s: float) -> bool:
+        """Take the right to refresh for `ttl_s`; False: somebody else has it."""
+
+        async def work(session: AsyncSession) -> bool:
+            taken = await session.scalar(
+                text(
+                    "select config.begin_refresh(:connection, :owner, make_interval(secs => :ttl))"
+                ),
+                {"connection": connection, "owner": owner, "ttl": ttl_s},
+            )
+            return bool(taken)
+
+        return await transact(self._sessions, work)
+
+    async def store_tokens(
+        self,
+        connection: UUID,
+        version: int,
+        *,
+        access_token: str,
+        refresh_token: str | None,
+        expires_at: datetime,
+    ) -> bool:
+        """Store if `version` is still the stored one, and give up the right; False if not."""
+
+        async def work(session: AsyncSession) -> bool:
+            stored = await session.scalar(
+                text(
+                    "select config.store_tokens(:connection, :version, :access, :refresh, :expires)"
+                ),
+                {
+                    "connection": connection,
+                    "version": version,
+                    "access": self._seal(connection, access_token, ACCESS_TOKEN),
+                    "refresh": self._seal(connection, refresh_token, REFRESH_TOKEN)
+                    if refresh_token
+                    else None,
+                    "expires": expires_at,
+                },
+            )
+            return bool(stored)
+
+        return await transact(self._sessions, work)
+
+    async def _row(self, connection: UUID) -> Row[tuple[object, ...]]:
+        async def work(session: AsyncSession) -> Row[tuple[object, ...]] | None:
+            if self._as_api:
+                await enter_workspace(session, self._workspace)
+            rows = await session.execute(
+                text(
+                    "select connection_id, provider, sealed_access_token, sealed_refresh_token, "
+                    "sealed_api_key, token_expires_at, token_version from config.connections "
+                    "where connection_id = :connection and workspace_id = :workspace"
+                ),
+                {"connection": connection, "workspace": self._workspace},
+            )
+            return rows.one_or_none()
+
+        row = await transact(self._sessions, work)
+        if row is None:
+            name = f"connection {connection}"
+            raise NeedsReauthError(name, "it is no more")
+        return row
+
+    def _seal(self, connection: UUID, plaintext: str, field: str) -> str:
+        return self._keys.seal(
+            plaintext, workspace=self._workspace, connection=connection, field=field
+        )
+
+    def _open(self, row: Row[tuple[object, ...]], sealed: str, field: str) -> str:
+        try:
+            return self._keys.unseal(
+                sealed, workspace=self._workspace, connection=row.connection_id, field=field
+            )
+        except SecretsError as error:
+            # An operator's mistake, but the way out is the same: nothing can be sent until then.
+            raise NeedsReauthError(row.provider, str(error)) from error

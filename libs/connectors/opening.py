@@ -1,0 +1,145 @@
+"""From a stored connection to a source or destination that can be called.
+
+One `Opener` serves a process: it joins the process's HTTP connections, the shared rate budget and
+the stored credentials, so that services ask for a connection and never learn a provider's name.
+Opening makes no call. What is opened may be kept: its credentials are read when they are needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from uuid import UUID
+
+from libs.common.clock import Clock
+from libs.common.database import SessionMaker
+from libs.common.rates import RateGate
+from libs.common.secrets import KeyRing
+from libs.common.tokens import StoredTokens
+from libs.connectors import registry
+from libs.connectors.account import StaticToken
+from libs.connectors.contract import (
+    Account,
+    Destination,
+    Gate,
+    Limit,
+    OpenGate,
+    Source,
+    TokenSupply,
+)
+from libs.connectors.http import HttpClient
+from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint, placed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConnection:
+    """A connection as much as opening it takes; `account` None: it was never checked."""
+
+    workspace: UUID
+    connection: UUID
+    provider: str
+    account: Account | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens connections; `clients` are our applications by provider, `base_urls` the sandbox's.
+
+    `patience_s` is the longest a call waits for its slot, `lane` which share of the limits it
+    takes (`libs.common.rates`). `paced` False leaves the budget out: for measurements only.
+    """
+
+    http: HttpClient
+    sessions: SessionMaker
+    keys: KeyRing
+    clock: Clock
+    patience_s: float
+    lane: str = ""
+    clients: Mapping[str, Client] = MappingProxyType({})
+    base_urls: Mapping[str, str] = MappingProxyType({})
+    paced: bool = True
+    as_api: bool = False
+
+    async def source(self, stored: StoredConnection, *, credential: str | None = None) -> Source:
+        """Return a source, by stored credentials or by one that is not stored yet.
+
+        Raises NeedsReauthError if there are no usable ones, LookupError for a provider that is
+        no source.
+        """
+        make = registry.source(stored.provider)
+        tokens = await self.tokens(stored, credential)
+        return make(
+            self.http, self.gate(stored), tokens, self._base_url(stored.provider), stored.account
+        )
+
+    async def destination(
+        self,
+        stored: StoredConnection,
+        *,
+        credential: str | None = None,
+        gate: Gate | None = None,
+    ) -> Destination:
+        """Return a destination in the same way; `gate` stands before the calls instead of ours."""
+        make = registry.destination(stored.provider)
+        tokens = await self.tokens(stored, credential)
+        return make(
+            self.http,
+            gate or self.gate(stored),
+            tokens,
+            self._base_url(stored.provider),
+            stored.account,
+        )
+
+    async def tokens(self, stored: StoredConnection, credential: str | None) -> TokenSupply:
+        """Return where the calls' credentials come from."""
+        if credential is not None:
+            return StaticToken(credential)
+        kept = StoredTokens(self.sessions, self.keys, stored.workspace, as_api=self.as_api)
+        if (api_key := await kept.load_api_key(stored.connection)) is not None:
+            return StaticToken(api_key)
+        return RefreshingTokens(self.endpoint(stored.provider), kept, stored.connection)
+
+    def endpoint(self, provider: str) -> TokenEndpoint:
+        """Return a provider's token endpoint; raise LookupError if it has none."""
+        facts = registry.PROVIDERS[provider].facts
+        if facts.oauth is None:
+            message = f"{provider} does not log in by OAuth"
+            raise LookupError(message)
+        return TokenEndpoint(
+            http=self.http,
+            clock=self.clock,
+            provider=provider,
+            facts=placed(facts.oauth, self.base_urls.get(provider)),
+            hosts=facts.hosts,
+            client=self.clients[provider],
+        )
+
+    def gate(self, stored: StoredConnection) -> Gate:
+        """Return the shared rate budget of the account behind a connection.
+
+        Limits of the account are shared by every connection to it, of any workspace.
+        """
+        if not self.paced:
+            return OpenGate()
+        account = stored.account
+        # Before the first check the account is unknown: its calls are counted by connection.
+        owner = account.id if account is not None else str(stored.connection)
+        return RateGate(
+            self.sessions,
+            self._limits(stored.provider, account),
+            {
+                "account": f"{stored.provider}:{owner}",
+                "application": f"{stored.provider}:application",
+            },
+            self.clock,
+            patience_s=self.patience_s,
+            time_zone=account.time_zone if account is not None else "UTC",
+            lane=self.lane,
+        )
+
+    def _limits(self, provider: str, account: Account | None) -> Sequence[Limit]:
+        by_tier = registry.PROVIDERS[provider].facts.limits
+        tier = (account.tier if account is not None else None) or ""
+        return by_tier.get(tier, by_tier[""])
+
+    def _base_url(self, provider: str) -> str:
+        return registry.base_url(provider, self.base_urls)
