@@ -1,0 +1,60 @@
+# Everything by Python packages alone: nothing else has to be on the machine, not even Docker.
+
+PYTHON ?= python3
+VENV := .venv
+PIP_INSTALL := $(VENV)/bin/pip --disable-pip-version-check install --quiet --require-hashes -r
+TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
+NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev up down test integration check format
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.dev ## a virtual environment with everything pinned
+
+demo: $(VENV)/.run ## the main job once, on real servers, judged
+	$(VENV)/bin/python -m local demo
+
+dev: $(VENV)/.run ## everything running, until Ctrl-C
+	$(VENV)/bin/python -m local up
+
+up: $(VENV)/.run ## the same in the background, until `make down`
+	@mkdir -p .local && rm -f .local/state.json
+	@nohup $(VENV)/bin/python -m local up > .local/up.log 2>&1 & up=$$!; \
+	while [ ! -e .local/state.json ] && kill -0 $$up 2> /dev/null; do sleep 0.2; done
+	@cat .local/up.log; test -e .local/state.json
+
+down: $(VENV)/.run ## end what `make up` started
+	@$(VENV)/bin/python -m local down
+
+test: $(VENV)/.dev ## every test, on real servers out of packages
+	$(VENV)/bin/pytest --cov --cov-fail-under=95
+
+integration: $(VENV)/.dev ## the tests that need servers, on containers (needs Docker)
+	CONTACTSYNC_STACK=containers $(VENV)/bin/pytest -m integration
+
+check: $(VENV)/.dev ## what is held without running anything; changes no file
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev ## let ruff mend what it can
+	$(VENV)/bin/ruff check --fix --exit-zero
+	$(VENV)/bin/ruff format
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '$(TOO_OLD)'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo '$(NO_VENV)'; exit 1; }
+
+$(VENV)/.run: requirements/run.txt | $(VENV)/bin/pip
+	@echo 'installing $< into $(VENV)'
+	@$(PIP_INSTALL) $<
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt | $(VENV)/bin/pip
+	@echo 'installing $< into $(VENV)'
+	@$(PIP_INSTALL) $<
+	@touch $@
