@@ -31,8 +31,9 @@ class Fill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Edit(msgspec.Struct, forbid_unknown_fields=True):
-    """Which contacts: so many, or a share of all, drawn by the seed."""
+    """Which contacts: by id, or so many or a share of the valid ones, drawn by the seed."""
 
+    ids: list[int] | None = None
     count: Count | None = None
     share: Share | None = None
     seed: int = 1
@@ -149,8 +150,11 @@ def _change(account: BrevoAccount, request: Request) -> Answer:
         if attribute is None or attribute.type != "text" or name in IDENTIFIERS:
             message = f"{name} is no plain text attribute of this account"
             raise ControlError(message)
-    valid = [each for each in account.contacts if each.email and values.email(each.email)]
-    chosen = _drawn(valid, wanted.count, wanted.share, wanted.seed)
+    if wanted.ids is not None:
+        chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
+    else:
+        valid = [each for each in account.contacts if each.email and values.email(each.email)]
+        chosen = _drawn(valid, wanted.count, wanted.share, wanted.seed)
     for contact in chosen:
         mark = f"{wanted.seed}-{contact.id}"
         if wanted.kind == "email":

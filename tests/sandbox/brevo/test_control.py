@@ -80,6 +80,19 @@ async def test_contacts_are_changed_by_number_or_share(brevo: Brevo) -> None:
     assert after[changed[0]]["attributes"]["FIRSTNAME"] == f"Changed 2-{changed[0]}"
 
 
+async def test_contacts_are_changed_by_id(brevo: Brevo) -> None:
+    ada = await brevo.put(ADA, FIRSTNAME="Ada")
+    await brevo.put("bob@example.org", FIRSTNAME="Bob")
+
+    answer = await brevo.control(
+        "POST", "contacts:change", {"ids": [ada], "properties": ["FIRSTNAME"], "seed": 4}
+    )
+
+    names = [each["attributes"]["FIRSTNAME"] for each in (await state(brevo))["contacts"]]
+    assert answer == {"ids": [ada]}
+    assert names == ["Changed 4-1", "Bob"]
+
+
 async def test_contacts_are_deleted_by_number_or_id(brevo: Brevo) -> None:
     ids = (await brevo.control("POST", "contacts:fill", {"count": 10}))["ids"]
 
