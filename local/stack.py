@@ -1,7 +1,8 @@
 """The whole of contactsync on one machine: servers, sandbox, mailbox and every service.
 
-Everything is started from nothing: data of a stack before this one is thrown away. Every service
-is a process of its own with its own role in the database, as in production. Tests start it too:
+Everything is started from nothing, and the servers' data are thrown away in the end; logs stay,
+each in `logs/<process>.log`. Every service is a process of its own with its own role in the
+database, as in production. Tests start it too:
 
     async with stack.running(Options(folder, counts={"writer": 3}), print) as running:
         killed = running.supervisor.kill("writer-2")
@@ -105,8 +106,13 @@ async def running(options: Options, report: Report) -> AsyncIterator[Stack]:
         database_folder = await asyncio.to_thread(_clear, folder)
         if database_folder.parent != folder:
             report(f"PostgreSQL's data is in {database_folder}: its user cannot reach {folder}")
+        await asyncio.to_thread(folders.writable, folder / "logs")
         starting = _Starting(options, folder, supervisor, client, report)
-        yield await starting.everything()
+        try:
+            yield await starting.everything()
+        finally:
+            await supervisor.stop_all()
+            await asyncio.to_thread(_clear, folder)
 
 
 @asynccontextmanager
@@ -117,12 +123,11 @@ async def _asking() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def _clear(folder: Path) -> Path:
-    """Throw away what a stack before this one left; return where PostgreSQL's data will be."""
-    reached = folders.reachable(folder / "postgres", by=folders.unprivileged_user())
-    for path in (folder / "kafka", folder / "logs", reached):
+    """Throw away the servers' data; return where PostgreSQL's was, or will be."""
+    database = folders.reachable(folder / "postgres", by=folders.unprivileged_user())
+    for path in (folder / "kafka", folder / "postgres", database):
         shutil.rmtree(path, ignore_errors=True)
-    folders.writable(folder / "logs")
-    return reached
+    return database
 
 
 @dataclass(frozen=True, slots=True)
