@@ -1,8 +1,9 @@
 """Which topics there are at the broker, and how each is laid out (PROTOCOL.md 2).
 
 Promises: topics are made by the migration command and never on the fly; when it returns, the broker
-knows them all; making them twice changes nothing; a partition count is never raised (keys would move to other partitions, out of order), so
-an existing topic that differs stops the command with what differs and how to mend it.
+knows them all; making them twice changes nothing; a partition count is never raised (keys would
+move to other partitions, out of order), so an existing topic that differs stops the command with
+what differs and how to mend it.
 """
 
 import asyncio

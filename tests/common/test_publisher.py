@@ -1,7 +1,7 @@
 """What is acknowledged is on the topic; what is not is told in time, and can be repeated."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -47,10 +47,10 @@ class Faults:
         self.made: list[FaultyProducer] = []
 
     def connect(self) -> FaultyProducer:
-        self.made.append(
-            FaultyProducer(bootstrap_servers=self.bootstrap, acks="all", enable_idempotence=True)
-        )
-        return self.made[-1]
+        make: Callable[..., FaultyProducer] = FaultyProducer  # aiokafka's is untyped.
+        producer = make(bootstrap_servers=self.bootstrap, acks="all", enable_idempotence=True)
+        self.made.append(producer)
+        return producer
 
 
 @pytest.fixture
