@@ -108,7 +108,7 @@ def _about_calls(table: Routes[A]) -> None:
     @table.add("GET", "/_sandbox/writes")
     def writes(account: A, request: Request) -> Answer:
         after = request.parameter("after", "0")
-        if not after.isdigit():
+        if not (after.isascii() and after.isdigit()):
             message = "after must be the seq of a write, or 0"
             raise ControlError(message)
         return Answer(200, {"writes": account.writes.after(int(after))})

@@ -25,6 +25,8 @@ from sandbox.provider import Account, Provider
 A = TypeVar("A", bound=Account)
 
 URL_BYTES_MAX = 65_536  # What the parser takes; providers refuse far shorter ones themselves.
+# Longer than clients keep an idle connection: none may meet one that is just being closed.
+KEEP_ALIVE_S = 300
 HTML_PAGE = (
     b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Sorry</h1></body></html>"
 )
@@ -47,6 +49,7 @@ async def serve(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         lifespan="off",
         access_log=False,
         log_config=None,
+        timeout_keep_alive=KEEP_ALIVE_S,
         h11_max_incomplete_event_size=URL_BYTES_MAX,
     )
     config.load()
@@ -82,6 +85,8 @@ class ProviderApp(Generic[A]):
             raise RuntimeError(message)
         line = _Line(scope, receive, send, self.provider)
         request = await line.read()
+        if request is None:
+            return
         if request.path.startswith(CONTROL_PREFIX):
             await line.write(self._controlled(request))
         else:
@@ -165,7 +170,8 @@ class _Line:
         self._send = send
         self._provider = provider
 
-    async def read(self) -> Request:
+    async def read(self) -> Request | None:
+        """Return the request; None if the client went away before it had sent all of it."""
         scope = self._scope
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
@@ -174,7 +180,7 @@ class _Line:
         while True:
             event = await self._receive()
             if event["type"] != "http.request":
-                break  # The client has gone; what it sent in part is answered to no one.
+                return None
             body += event.get("body", b"")
             if not event.get("more_body"):
                 break

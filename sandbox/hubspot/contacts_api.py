@@ -9,6 +9,7 @@ from typing import Any
 
 from sandbox.exchange import Answer, RefusedError, Request, Routes
 from sandbox.hubspot import errors, search, versions
+from sandbox.hubspot.bodies import ID_DIGITS_MAX, bounded, inputs_of, number, object_of
 from sandbox.hubspot.contacts import Contact, EmailTakenError
 from sandbox.hubspot.errors import iso
 from sandbox.hubspot.properties import LIFECYCLE_STAGES, ValueProblemError, accepted
@@ -24,6 +25,7 @@ DEFAULT_PROPERTIES = (
 )
 PAGE_DEFAULT, PAGE_MAX, PAGE_WITH_HISTORY_MAX = 10, 100, 50
 BATCH_MAX = 100
+AFTER_MAX = 10**ID_DIGITS_MAX
 MERGES_MAX = 250
 READ = ("crm.objects.contacts.read",)
 WRITE = ("crm.objects.contacts.write",)
@@ -52,11 +54,9 @@ def register(routes: Routes[Portal]) -> None:
 def _page(portal: Portal, request: Request) -> Answer:
     with_history = _names(request, "propertiesWithHistory")
     limit_max = PAGE_WITH_HISTORY_MAX if with_history else PAGE_MAX
-    limit = _number(request.parameter("limit") or str(PAGE_DEFAULT), "limit")
-    if not 1 <= limit <= limit_max:
-        message = f"Invalid limit {limit}: it must be between 1 and {limit_max}"
-        raise errors.invalid(message)
-    after = _number(request.parameter("after") or "0", "after")
+    wanted = request.parameter("limit") or str(PAGE_DEFAULT)
+    limit = bounded(wanted, "limit", low=1, high=limit_max)
+    after = bounded(request.parameter("after") or "0", "after", low=0, high=AFTER_MAX)
     contacts, following = portal.contacts.page(after, limit, archived=request.flag("archived"))
     properties = _names(request, "properties")
     results = [shown(portal, each, properties, with_history) for each in contacts]
@@ -78,7 +78,7 @@ def _get(portal: Portal, request: Request) -> Answer:
 
 
 def _create(portal: Portal, request: Request) -> Answer:
-    wish = _object(request)
+    wish = object_of(request)
     contact = _created(portal, request, _properties_of(wish))
     headers = {"Location": f"{request.base_url}{request.path.rstrip('/')}/{contact.id}"}
     return Answer(201, whole(portal, contact), headers)
@@ -88,7 +88,7 @@ def _patch(portal: Portal, request: Request) -> Answer:
     contact = _wanted(portal, request)
     if contact is None or contact.archived_ms is not None:
         raise errors.not_found()
-    return Answer(200, whole(portal, _updated(portal, request, contact, _object(request))))
+    return Answer(200, whole(portal, _updated(portal, request, contact, object_of(request))))
 
 
 def _delete(portal: Portal, request: Request) -> Answer:
@@ -101,7 +101,7 @@ def _delete(portal: Portal, request: Request) -> Answer:
 
 
 def _search(portal: Portal, request: Request) -> Answer:
-    query = search.parse(request.body)
+    query = search.parsed_query(request)
     portal.index.catch_up(portal.clock.now_ms())
     page, total, following = portal.index.find(query, portal.properties)
     results = [shown(portal, each, query.properties or ()) for each in page]
@@ -112,7 +112,7 @@ def _search(portal: Portal, request: Request) -> Answer:
 
 
 def _merge(portal: Portal, request: Request) -> Answer:
-    wish = _object(request)
+    wish = object_of(request)
     primary = _live(portal, str(wish.get("primaryObjectId", "")))
     other = _live(portal, str(wish.get("objectIdToMerge", "")))
     if primary.id == other.id:
@@ -127,7 +127,7 @@ def _merge(portal: Portal, request: Request) -> Answer:
 
 
 def _gdpr_delete(portal: Portal, request: Request) -> Answer:
-    wish = _object(request)
+    wish = object_of(request)
     identifier = str(wish.get("objectId", ""))
     contact = _find(portal, identifier, str(wish.get("idProperty") or "hs_object_id"))
     if contact is not None:
@@ -140,11 +140,11 @@ def _gdpr_delete(portal: Portal, request: Request) -> Answer:
 
 def _batch_read(portal: Portal, request: Request) -> Answer:
     inputs = _inputs(request)
-    body = _object(request)
+    body = object_of(request)
     id_property = str(body.get("idProperty") or "hs_object_id")
     archived = request.flag("archived")
-    names = body.get("properties") or ()
-    history = body.get("propertiesWithHistory") or ()
+    names = _listed(body, "properties")
+    history = _listed(body, "propertiesWithHistory")
     results, missing = {}, []
     for each in inputs:
         identifier = str(each.get("id", ""))
@@ -196,7 +196,7 @@ def _batch_update(portal: Portal, request: Request) -> Answer:
         identifier = str(each.get("id", ""))
         contact = _find(portal, identifier, str(each.get("idProperty") or "hs_object_id"))
         # Unlike the single update, this one does not know the ids of merged-away records.
-        away = contact is not None and identifier.isdigit() and contact.id != int(identifier)
+        away = contact is not None and number(identifier) not in {None, contact.id}
         if contact is None or contact.archived_ms is not None or away:
             missing.append(identifier)
         else:
@@ -442,14 +442,15 @@ def _wanted(portal: Portal, request: Request) -> Contact | None:
     """Return the contact that the path names, by id or by the property that the query names."""
     identifier = request.arguments["id"]
     id_property = request.parameter("idProperty") or "hs_object_id"
-    if id_property == "hs_object_id" and not identifier.isdigit():
+    if id_property == "hs_object_id" and number(identifier) is None:
         raise errors.not_numeric(identifier)
     return _find(portal, identifier, id_property)
 
 
 def _find(portal: Portal, identifier: str, id_property: str) -> Contact | None:
     if id_property == "hs_object_id":
-        return portal.contacts.by_id(int(identifier)) if identifier.isdigit() else None
+        contact_id = number(identifier)
+        return None if contact_id is None else portal.contacts.by_id(contact_id)
     if id_property == "email":
         return portal.contacts.by_email(identifier)
     definition = portal.properties.live(id_property)
@@ -466,18 +467,8 @@ def _live(portal: Portal, identifier: str) -> Contact:
     return contact
 
 
-def _object(request: Request) -> dict[str, Any]:
-    if not isinstance(request.json, dict):
-        message = "Invalid input JSON: an object is expected"
-        raise errors.invalid(message)
-    return request.json
-
-
 def _inputs(request: Request) -> list[dict[str, Any]]:
-    inputs = _object(request).get("inputs")
-    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
-        message = "Invalid input JSON: some of required attributes are not set [inputs]"
-        raise errors.invalid(message)
+    inputs = inputs_of(request)
     if len(inputs) > BATCH_MAX:
         message = f"The maximum number of inputs supported in a batch request is {BATCH_MAX}"
         raise errors.invalid(message)
@@ -492,14 +483,16 @@ def _properties_of(wish: Mapping[str, Any]) -> dict[str, Any]:
     return properties
 
 
+def _listed(body: Mapping[str, Any], name: str) -> list[str]:
+    """Return the names in a list of a body; the documentation leaves the list out at times."""
+    listed = body.get(name) or []
+    if not isinstance(listed, list):
+        message = f"Invalid input JSON: {name} must be a list"
+        raise errors.invalid(message)
+    return [str(each) for each in listed]
+
+
 def _names(request: Request, parameter: str) -> list[str]:
     """Return names given one by one or separated by commas."""
     values = request.query.get(parameter, [])
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
-
-
-def _number(text: str, name: str) -> int:
-    if not text.isdigit():
-        message = f"Invalid {name} {text}: it must be a number"
-        raise errors.invalid(message)
-    return int(text)

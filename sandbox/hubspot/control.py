@@ -12,6 +12,7 @@ import msgspec
 
 from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
+from sandbox.hubspot.bodies import number
 from sandbox.hubspot.contacts import COMPUTED, Contact, EmailTakenError
 from sandbox.hubspot.errors import iso
 from sandbox.hubspot.lists import ContactList, Processing, described
@@ -347,16 +348,18 @@ def _live(portal: Portal, wanted: int | str) -> Contact:
 
 
 def _number(wanted: int | str) -> int:
-    if not str(wanted).isdigit():
+    contact_id = number(str(wanted))
+    if contact_id is None:
         message = f"{wanted} is not an id: ids are numbers"
         raise ControlError(message)
-    return int(wanted)
+    return contact_id
 
 
 def _named_list(portal: Portal, request: Request) -> ContactList:
     """Return the list that the path names by id or by name, a deleted one too."""
     name = request.arguments["list"]
-    which = portal.lists.by_id.get(int(name)) if name.isdigit() else portal.lists.by_name(name)
+    list_id = number(name)
+    which = portal.lists.by_name(name) if list_id is None else portal.lists.by_id.get(list_id)
     if which is None:
         message = f"there is no list {name}"
         raise ControlError(message)

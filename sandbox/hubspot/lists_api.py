@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
+
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.hubspot import errors, versions
+from sandbox.hubspot.bodies import bounded, inputs_of, number, object_of, parsed
 from sandbox.hubspot.errors import iso
 from sandbox.hubspot.lists import (
     CONTACTS,
@@ -57,17 +60,28 @@ def register(routes: Routes[Portal]) -> None:
         routes.add(method, *versions.lists(rest), scopes=scopes)(handler)
 
 
+class _Search(msgspec.Struct, rename="camel", frozen=True):
+    query: str | None = None
+    count: int | None = None
+    offset: int | None = None
+    list_ids: list[str | int] | None = None
+    processing_types: list[str] | None = None
+    object_type_id: str | None = None
+    additional_properties: list[str] | None = None  # The five that there are come unasked.
+    sort: str | None = None
+
+
 def _search(portal: Portal, request: Request) -> Answer:
-    wish = request.json if isinstance(request.json, dict) else {}
-    count = int(wish.get("count") or COUNT_DEFAULT)
-    offset = int(wish.get("offset") or 0)
+    wish = parsed(request, _Search)
+    count = COUNT_DEFAULT if wish.count is None else wish.count
+    offset = wish.offset or 0
     if not 1 <= count <= COUNT_MAX:
         message = f"count must be between 1 and {COUNT_MAX}"
         raise errors.invalid(message)
-    if offset + count > OFFSET_MAX:
+    if not 0 <= offset <= OFFSET_MAX - count:
         message = f"offset and count may not go beyond {OFFSET_MAX}"
         raise errors.invalid(message)
-    hits = _sorted([each for each in portal.lists.live if _fits(each, wish)], wish.get("sort"))
+    hits = _sorted([each for each in portal.lists.live if _fits(each, wish)], wish.sort)
     page = hits[offset : offset + count]
     return Answer(
         200,
@@ -80,12 +94,12 @@ def _search(portal: Portal, request: Request) -> Answer:
     )
 
 
-def _fits(which: ContactList, wish: dict[str, Any]) -> bool:
+def _fits(which: ContactList, wish: _Search) -> bool:
     return (
-        str(wish.get("query") or "").lower() in which.name.lower()
-        and which.object_type_id == (wish.get("objectTypeId") or which.object_type_id)
-        and which.processing in (wish.get("processingTypes") or list(Processing))
-        and str(which.id) in map(str, wish.get("listIds") or [which.id])
+        (wish.query or "").lower() in which.name.lower()
+        and which.object_type_id == (wish.object_type_id or which.object_type_id)
+        and which.processing in (wish.processing_types or list(Processing))
+        and str(which.id) in map(str, wish.list_ids or [which.id])
     )
 
 
@@ -124,22 +138,22 @@ def _by_name(portal: Portal, request: Request) -> Answer:
     return Answer(200, {"list": described(which, filters=request.flag("includeFilters"))})
 
 
+class _NewList(msgspec.Struct, rename="camel", frozen=True):
+    name: str
+    object_type_id: str
+    processing_type: Processing
+    filter_branch: dict[str, Any] | None = None
+
+
 def _create(portal: Portal, request: Request) -> Answer:
-    wish = request.json if isinstance(request.json, dict) else {}
-    missing = [key for key in ("name", "objectTypeId", "processingType") if not wish.get(key)]
-    if missing:
-        message = f"Invalid input JSON: some of required attributes are not set {missing}"
-        raise errors.invalid(message)
-    if wish["processingType"] not in list(Processing):
-        message = f"processingType must be one of {', '.join(Processing)}"
-        raise errors.invalid(message)
-    _refuse_taken(portal, wish["name"], wish["objectTypeId"])
+    wish = parsed(request, _NewList)
+    _refuse_taken(portal, wish.name, wish.object_type_id)
     created = portal.lists.create(
-        wish["name"],
+        wish.name,
         portal.clock.now_ms(),
-        processing=Processing(wish["processingType"]),
-        object_type_id=wish["objectTypeId"],
-        filter_branch=wish.get("filterBranch"),
+        processing=wish.processing_type,
+        object_type_id=wish.object_type_id,
+        filter_branch=wish.filter_branch,
     )
     return Answer(200, {"list": described(created)})
 
@@ -171,8 +185,8 @@ def _change_filters(portal: Portal, request: Request) -> Answer:
     if which.processing is not Processing.DYNAMIC:
         message = f"List {which.id} is {which.processing}: it has no filters"
         raise errors.invalid(message, subCategory="ListError.INVALID_PROCESSING_TYPE")
-    wish = request.json if isinstance(request.json, dict) else {}
-    which.filter_branch, which.updated_ms = wish.get("filterBranch"), portal.clock.now_ms()
+    which.filter_branch = object_of(request).get("filterBranch")
+    which.updated_ms = portal.clock.now_ms()
     which.version += 1
     return Answer(200, {"updatedList": described(which, filters=True)})
 
@@ -188,10 +202,8 @@ def _members_by_joining(portal: Portal, request: Request) -> Answer:
 
 
 def _page(request: Request, which: ContactList, order: Sequence[Any], key: Any) -> Answer:
-    limit = int(request.parameter("limit") or MEMBERS_DEFAULT)
-    if not 1 <= limit <= MEMBERS_MAX:
-        message = f"limit must be between 1 and {MEMBERS_MAX}"
-        raise errors.invalid(message)
+    wanted = request.parameter("limit") or str(MEMBERS_DEFAULT)
+    limit = bounded(wanted, "limit", low=1, high=MEMBERS_MAX)
     after, before = (
         key(request.parameter(name)) if request.parameter(name) else None
         for name in ("after", "before")
@@ -229,19 +241,20 @@ def _decoded(cursor: str) -> str:
 
 
 def _id_key(cursor: str) -> int:
-    text = _decoded(cursor)
-    if not text.isdigit():
+    contact_id = number(_decoded(cursor))
+    if contact_id is None:
         message = "Invalid paging cursor"
         raise errors.invalid(message)
-    return int(text)
+    return contact_id
 
 
 def _joining_key(cursor: str) -> tuple[int, int]:
-    at, _, contact_id = _decoded(cursor).partition(":")
-    if not (at.isdigit() and contact_id.isdigit()):
+    at, _, member = _decoded(cursor).partition(":")
+    at_ms, contact_id = number(at), number(member)
+    if at_ms is None or contact_id is None:
         message = "Invalid paging cursor"
         raise errors.invalid(message)
-    return int(at), int(contact_id)
+    return at_ms, contact_id
 
 
 def _add(portal: Portal, request: Request) -> Answer:
@@ -253,7 +266,7 @@ def _remove(portal: Portal, request: Request) -> Answer:
 
 
 def _add_and_remove(portal: Portal, request: Request) -> Answer:
-    wish = request.json if isinstance(request.json, dict) else {}
+    wish = object_of(request)
     return _changed(
         portal,
         request,
@@ -268,8 +281,8 @@ def _changed(portal: Portal, request: Request, *, add: list[str], remove: list[s
     there = {
         text: contact.id
         for text in (*add, *remove)
-        if text.isdigit()
-        and (contact := portal.contacts.by_id(int(text))) is not None
+        if (wanted := number(text)) is not None
+        and (contact := portal.contacts.by_id(wanted)) is not None
         and contact.archived_ms is None
     }
     added = which.join([there[text] for text in add if text in there], now_ms)
@@ -305,7 +318,6 @@ def _lists_of(portal: Portal, request: Request) -> Answer:
 
 
 def _lists_of_several(portal: Portal, request: Request) -> Answer:
-    wish = request.json if isinstance(request.json, dict) else {}
     now = iso(portal.clock.now_ms())
     results = [
         {
@@ -313,7 +325,7 @@ def _lists_of_several(portal: Portal, request: Request) -> Answer:
             "recordId": str(each.get("recordId")),
             "recordListMemberships": _memberships(portal, str(each.get("recordId"))),
         }
-        for each in wish.get("inputs", [])
+        for each in inputs_of(request)
     ]
     return Answer(
         200, {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
@@ -321,9 +333,10 @@ def _lists_of_several(portal: Portal, request: Request) -> Answer:
 
 
 def _memberships(portal: Portal, record_id: str) -> list[dict[str, Any]]:
-    if not record_id.isdigit():
+    wanted = number(record_id)
+    if wanted is None:
         raise errors.not_numeric(record_id)
-    contact_id = portal.contacts.current_id(int(record_id))
+    contact_id = portal.contacts.current_id(wanted)
     return [
         {
             "listId": str(each.id),
@@ -337,7 +350,8 @@ def _memberships(portal: Portal, record_id: str) -> list[dict[str, Any]]:
 
 
 def _list(portal: Portal, text: str, *, deleted: bool = False) -> ContactList:
-    which = portal.lists.by_id.get(int(text)) if text.isdigit() else None
+    list_id = number(text)
+    which = None if list_id is None else portal.lists.by_id.get(list_id)
     if which is None or (which.deleted_ms is not None and not deleted):
         raise _no_list(text)
     return which

@@ -5,10 +5,9 @@ Source: guide "Properties" and HubSpot's OpenAPI of properties. There is no pagi
 
 from typing import Any
 
-import msgspec
-
 from sandbox.exchange import Answer, RefusedError, Request, Routes
 from sandbox.hubspot import errors, versions
+from sandbox.hubspot.bodies import inputs_of, object_of
 from sandbox.hubspot.properties import Property
 from sandbox.hubspot.state import Portal, contacts_only
 
@@ -66,11 +65,11 @@ def _wanted(portal: Portal, name: str, request: Request) -> Property:
 
 
 def _create(portal: Portal, request: Request) -> Answer:
-    return Answer(201, portal.properties.create(_object(request), portal.clock.now_ms()))
+    return Answer(201, portal.properties.create(object_of(request), portal.clock.now_ms()))
 
 
 def _change(portal: Portal, request: Request) -> Answer:
-    name, wish = request.arguments["name"], _object(request)
+    name, wish = request.arguments["name"], object_of(request)
     return Answer(200, portal.properties.change(name, wish, portal.clock.now_ms()))
 
 
@@ -80,8 +79,8 @@ def _archive(portal: Portal, request: Request) -> Answer:
 
 
 def _batch_read(portal: Portal, request: Request) -> Answer:
-    wish = _object(request)
-    names = [str(each.get("name")) for each in wish.get("inputs", [])]
+    wish = object_of(request)
+    names = [str(each.get("name")) for each in inputs_of(request)]
     archived = bool(wish.get("archived"))
     known = portal.properties.by_name
     there = [each for each in names if each in known and known[each].archived is archived]
@@ -98,7 +97,7 @@ def _batch_read(portal: Portal, request: Request) -> Answer:
 def _batch_create(portal: Portal, request: Request) -> Answer:
     results: list[Property] = []
     problems: list[dict[str, Any]] = []
-    for each in _object(request).get("inputs", []):
+    for each in inputs_of(request):
         try:
             results.append(portal.properties.create(each, portal.clock.now_ms()))
         except RefusedError as refused:
@@ -110,7 +109,7 @@ def _batch_create(portal: Portal, request: Request) -> Answer:
 
 
 def _batch_archive(portal: Portal, request: Request) -> Answer:
-    for each in _object(request).get("inputs", []):
+    for each in inputs_of(request):
         if portal.properties.live(str(each.get("name"))):
             portal.properties.archive(str(each["name"]), portal.clock.now_ms())
     return Answer(204)
@@ -143,7 +142,7 @@ def _group(portal: Portal, request: Request) -> Answer:
 
 
 def _create_group(portal: Portal, request: Request) -> Answer:
-    wish = _object(request)
+    wish = object_of(request)
     name, label = wish.get("name"), wish.get("label")
     if not (isinstance(name, str) and isinstance(label, str)):
         message = "Invalid input JSON: some of required attributes are not set [name, label]"
@@ -157,7 +156,7 @@ def _create_group(portal: Portal, request: Request) -> Answer:
 
 def _change_group(portal: Portal, request: Request) -> Answer:
     name = _known_group(portal, request)
-    label = _object(request).get("label")
+    label = object_of(request).get("label")
     if isinstance(label, str):
         portal.properties.groups[name] = label
     return Answer(200, _described(portal, name))
@@ -183,11 +182,3 @@ def _known_group(portal: Portal, request: Request) -> str:
 def _described(portal: Portal, name: str) -> dict[str, Any]:
     label = portal.properties.groups[name]
     return {"name": name, "label": label, "displayOrder": -1, "archived": False}
-
-
-def _object(request: Request) -> dict[str, Any]:
-    body = request.json
-    if not isinstance(body, dict):
-        message = "Invalid input JSON: an object is expected"
-        raise errors.invalid(message)
-    return {name: value for name, value in body.items() if value is not msgspec.UNSET}

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from sandbox.exchange import Request
+from sandbox.hubspot.bodies import number, parsed
 from sandbox.hubspot.contacts import Contact
 from sandbox.hubspot.errors import invalid
 from sandbox.hubspot.properties import Properties, Property, moment_ms
@@ -147,8 +149,9 @@ class Index:
         for each in group.filters:
             if each.property_name == "hs_object_id" and each.operator in {"EQ", "IN"}:
                 wanted = each.values if each.operator == "IN" else [each.value]
-                ids = {int(str(i)) for i in wanted or [] if str(i).isdigit()}
-                return [self._entries[i] for i in ids if i in self._entries]
+                ids = {number(str(value)) for value in wanted or []}
+                found = (self._entries.get(i) for i in ids if i is not None)
+                return [contact for contact in found if contact]
             if each.property_name == "lastmodifieddate":
                 low, high = _narrowed(each, low, high)
         if low is None and high is None:
@@ -159,16 +162,12 @@ class Index:
         return [each for at, each in entries if each and each.updated_ms == at]
 
 
-def parse(body: bytes) -> Query:
+def parsed_query(request: Request) -> Query:
     """Return a search's body; raises a `RefusedError` if it is too long or not a search."""
-    if len(body.decode("utf-8", "replace")) > BODY_CHARS_MAX:
+    if len(request.body.decode("utf-8", "replace")) > BODY_CHARS_MAX:
         message = f"The request body is over the limit of {BODY_CHARS_MAX} characters"
         raise invalid(message)
-    try:
-        return msgspec.json.decode(body or b"{}", type=Query)
-    except msgspec.ValidationError as error:
-        message = f"Invalid input JSON: {error}"
-        raise invalid(message) from error
+    return parsed(request, Query)
 
 
 def _groups(query: Query) -> list[FilterGroup]:
@@ -206,17 +205,17 @@ def _sort(query: Query) -> Sort:
 
 def _slice(query: Query) -> tuple[int, int]:
     limit = PAGE_DEFAULT if query.limit is None else query.limit
-    after = str(query.after or 0)
+    after = number(str(query.after or 0))
     if not 0 <= limit <= PAGE_MAX:
         message = f"Invalid limit {limit}: it must be between 0 and {PAGE_MAX}"
         raise invalid(message)
-    if not after.isdigit():
-        message = f"Invalid after {after}: it must be a number"
+    if after is None:
+        message = f"Invalid after {query.after}: it must be a number"
         raise invalid(message)
-    if int(after) + limit > RESULTS_MAX:
+    if after + limit > RESULTS_MAX:
         message = f"The paging offset is over the limit of {RESULTS_MAX} results of a search"
         raise invalid(message)
-    return limit, int(after)
+    return limit, after
 
 
 def _keyset(groups: list[FilterGroup], sort: Sort) -> tuple[int | None, list[FilterGroup]]:
@@ -227,9 +226,10 @@ def _keyset(groups: list[FilterGroup], sort: Sort) -> tuple[int | None, list[Fil
     rest = []
     for each in groups[0].filters:
         if each.property_name == "hs_object_id" and each.operator in {"GT", "GTE"}:
-            if not str(each.value).isdigit():
+            bound = number(str(each.value))
+            if bound is None:
                 return None, groups
-            above.append(int(str(each.value)) - (each.operator == "GTE"))
+            above.append(bound - (each.operator == "GTE"))
         else:
             rest.append(each)
     return (max(above), [FilterGroup(rest)]) if above else (None, groups)

@@ -34,6 +34,7 @@ TIERS = {
     "professional": (190, 625_000),
     "enterprise": (190, 1_000_000),
 }
+MIGRATION_RETRY_AFTER_S = 60  # HubSpot says up to a day.
 URL_CHARS_MAX = 8_192  # Not documented; long property lists in a URL are known to meet a 414.
 
 
@@ -174,7 +175,9 @@ class State(Provider[Portal]):
 
     def error(self, status: int) -> Answer:
         message = _STATUS_MESSAGES.get(status, "internal error")
-        return Answer(status, errors.body(message))
+        # Only a 477 is documented to say when to come back.
+        headers = {"Retry-After": str(MIGRATION_RETRY_AFTER_S)} if status == 477 else {}
+        return Answer(status, errors.body(message), headers)
 
     def throttled(self, account: Portal, route: Route[Portal] | None) -> Answer:
         bucket = "search" if route and route.tags.get("search") else "ten_secondly"

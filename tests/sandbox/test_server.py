@@ -1,5 +1,6 @@
 """The core's HTTP: a provider that only counts, on a real port, broken in every way."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -185,6 +186,21 @@ async def test_latency_is_waited_for(counting: httpx.AsyncClient) -> None:
 
     with pytest.raises(httpx.ReadTimeout):
         await counting.post("/count/a", json={}, timeout=0.2)
+
+
+async def test_a_request_that_was_never_finished_applies_nothing(
+    counting: httpx.AsyncClient,
+) -> None:
+    host, port = counting.base_url.host, counting.base_url.port
+    _, writer = await asyncio.open_connection(host, port)
+    writer.write(b"POST /count/a HTTP/1.1\r\nhost: sandbox\r\ncontent-length: 20\r\n\r\n{}")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+    assert await count_of(counting) == 0
+    calls = (await counting.get("/_sandbox/calls")).json()
+    assert calls["by_endpoint"] == {"GET /count/total": 1}
 
 
 async def test_an_application_without_a_connection_says_that_it_cannot_cut() -> None:

@@ -175,6 +175,16 @@ def test_a_throttle_fault_is_hubspots_own_429(served: Served) -> None:
     }
 
 
+def test_a_migration_says_when_to_come_back_and_a_lock_does_not(served: Served) -> None:
+    fault = {"kind": "status", "times": 1}
+    served.control("PUT", "faults", [{**fault, "status": 477}, {**fault, "status": 423}])
+
+    migrating, locked = served.http.get(CONTACTS), served.http.get(CONTACTS)
+
+    assert (migrating.status_code, migrating.headers["retry-after"]) == (477, "60")
+    assert (locked.status_code, "retry-after" in locked.headers) == (423, False)
+
+
 def test_a_lie_claims_what_was_not_done(served: Served) -> None:
     (known,) = served.fill(1)
     served.control("PUT", "faults", [{"kind": "lie"}])
