@@ -14,8 +14,9 @@ from uuid import uuid4
 import pytest
 import pytest_socket
 from aiokafka.admin import AIOKafkaAdminClient
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from libs.common import database
+from libs.common.database import SessionMaker
 from libs.common.events import Topic
 from libs.common.topics import TopicNames, create_topics
 from tests import servers
@@ -77,10 +78,10 @@ def role_url(database_url: str) -> Callable[[str], str]:
 
 
 @pytest.fixture
-async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+async def sessions(database_url: str) -> AsyncIterator[SessionMaker]:
     """Return sessions on the test's database as its owner, who may do anything."""
-    engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:", 1))
-    yield async_sessionmaker(engine, expire_on_commit=False)
+    engine = database.create_engine(database_url, pool_size_max=5, application_name="tests")
+    yield database.session_maker(engine)
     await engine.dispose()
 
 

@@ -9,8 +9,8 @@ import pytest
 import pytest_socket
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from libs.common.database import SessionMaker
 from libs.common.events import Topic
 from libs.common.topics import TopicNames
 from tests.databases import Databases
@@ -27,7 +27,7 @@ async def test_every_role_logs_in(role_url: Callable[[str], str]) -> None:
 
 
 async def test_a_session_sees_the_migrated_schemas(
-    sessions: async_sessionmaker[AsyncSession],
+    sessions: SessionMaker,
 ) -> None:
     async with sessions.begin() as session:
         found = await session.scalars(text("select nspname from pg_namespace"))

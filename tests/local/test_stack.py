@@ -93,6 +93,7 @@ def servers_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[
         process.kill()
         process.wait()
         process.stdout.close()
+        stack._clear(folder)  # A killed one leaves its data to the next.
 
 
 def are_gone(processes: list[psutil.Process]) -> bool:
