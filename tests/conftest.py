@@ -22,7 +22,9 @@ from libs.common.topics import TopicNames, create_topics
 from tests import servers
 from tests.databases import Databases, with_role
 
-SERVERS = frozenset({"kafka", "databases"})  # Every other fixture that needs one asks for these.
+# Every other fixture that needs a server asks for one of these.
+SERVERS = frozenset({"kafka", "databases", "embedded"})
+
 # Enough for several consumers of one group, few enough that a broker makes them in no time.
 TOPIC_PARTITIONS = 3
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
@@ -37,14 +39,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch the servers before the first test: tests themselves are refused the network."""
-    collect_only = session.config.option.collectonly
-    if not collect_only and any(item.get_closest_marker("integration") for item in session.items):
-        servers.fetch(servers.chosen())
+    asked_for = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly or not asked_for & SERVERS:
+        return
+    servers.fetch(servers.Stack.EMBEDDED if "embedded" in asked_for else servers.chosen())
 
 
 def pytest_runtest_setup() -> None:
     """Refuse sockets to anywhere but this machine."""
     pytest_socket.socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> None:
+    """Make sure that `local.stack` finds its packages: ask for it to start a stack of your own."""
 
 
 @pytest.fixture(scope="session")

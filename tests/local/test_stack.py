@@ -41,7 +41,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 @pytest.fixture
-async def servers(tmp_path: Path) -> AsyncIterator[Stack]:
+async def servers(tmp_path: Path, embedded: None) -> AsyncIterator[Stack]:
     options = Options(tmp_path, durable=False, services=())
     async with stack.running(options, lambda line: None) as running:
         yield running
@@ -103,7 +103,9 @@ def are_gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_end_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_end_leaves_nothing_running(
+    number: signal.Signals, tmp_path: Path, embedded: None
+) -> None:
     with servers_process(tmp_path) as (process, started):
         assert len(started) > 4  # PostgreSQL has children.
 
