@@ -18,9 +18,12 @@ create table sync.schedules (
   last_full_at timestamptz
 ) with (fillfactor = 70);
 create index on sync.schedules (provider, next_due_at) where is_active;
+create index on sync.schedules (provider, lease_until) where lease_owner is not null;
 
--- Where an integration's next sweep starts, and how far the present one is. `sweep` holds what
--- the run under way must know to be resumed: {"from_ms", "to_ms", "cursor", "page", "part", …}.
+-- Two positions an integration. Stream `contacts`: `from_ms` is where the next sweep starts, `sweep`
+-- what the run under way must know to be resumed (services/poller/plan.py: Sweeping). Stream
+-- `members`: `from_ms` is when all members were last read, `sweep` how the list looked then and up
+-- to which run newcomers are settled (plan.py: Roll).
 create table sync.positions (
   integration_id uuid not null,
   stream text not null,
@@ -30,14 +33,15 @@ create table sync.positions (
   primary key (integration_id, stream)
 ) with (fillfactor = 70);
 
--- Who is there (a list's members, or every contact read): `is_settled` false is a joiner whose run has not ended.
+-- Who is there: a list's members, or without a list every contact read. `run_no` is the run that
+-- found the member new, or the last full run that met it. A member is a newcomer until a run with at
+-- least its number has ended (Roll.settled_run_no): then its page may never have been published.
 create table sync.members (
   integration_id uuid not null,
   source_id text not null,
-  is_settled boolean not null default false,
   run_no integer not null,
   primary key (integration_id, source_id)
-);
+) with (fillfactor = 70);
 
 create table sync.runs (
   run_id uuid primary key,
@@ -67,13 +71,15 @@ create table sync.runs (
 ) with (fillfactor = 70);
 create index on sync.runs (workspace_id, started_at);
 
+-- Deletions and leavers that the guard did not publish; the set of the newest run counts. The run
+-- after a confirmation looks again and publishes those that are still gone.
 create table sync.withheld (
   run_id uuid not null,
+  integration_id uuid not null,
   source_id text not null,
-  operation text not null check (operation in ('delete', 'leave')),
-  version_ms bigint not null,
   primary key (run_id, source_id)
 );
+create index on sync.withheld (integration_id);
 
 create table sync.outbox (
   id bigint generated always as identity primary key,

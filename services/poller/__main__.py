@@ -1,0 +1,87 @@
+"""Start a poller for one provider: `python -m services.poller --provider hubspot`."""
+
+import argparse
+
+from pydantic import SecretStr
+
+from libs.common import ids
+from libs.common.database import create_engine, session_maker
+from libs.common.lifecycle import Process, run
+from libs.common.outbox import OutboxRelay
+from libs.common.publisher import Publisher
+from libs.common.secrets import KeyRing
+from libs.connectors import registry
+from libs.connectors.http import HttpClient
+from libs.connectors.oauth import Client
+from libs.connectors.opening import Opener
+from services.poller.attend import Attendant, Bounds
+from services.poller.settings import Settings
+from services.poller.sources import Sources
+
+SERVICE = "poller"
+# How long a call waits for its slot before the integration's turn is put off: long enough for a
+# busy account's page, short enough that a spent day does not hold a place.
+PATIENCE_S = 60.0
+
+
+def provider_of(arguments: list[str] | None = None) -> str:
+    """Return which provider this process reads; end the process with usage if it is no source."""
+    parser = argparse.ArgumentParser(prog="python -m services.poller")
+    sources = sorted(name for name, each in registry.PROVIDERS.items() if each.source is not None)
+    parser.add_argument("--provider", required=True, choices=sources)
+    return str(parser.parse_args(arguments).provider)
+
+
+def client_of(settings: Settings, provider: str) -> Client:
+    """Return our application at a provider, by the provider's own pair of settings."""
+    secret: SecretStr = getattr(settings, f"{provider}_client_secret")
+    return Client(getattr(settings, f"{provider}_client_id"), secret.get_secret_value())
+
+
+async def main(process: Process, settings: Settings, provider: str) -> None:
+    """Poll until told to stop."""
+    engine = create_engine(
+        str(settings.database_url),
+        pool_size_max=settings.database_pool_size_max,
+        application_name=f"contactsync_{SERVICE}_{provider}",
+    )
+    sessions = session_maker(engine)
+    http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
+    opener = Opener(
+        http=http,
+        sessions=sessions,
+        keys=KeyRing.parse(settings.keys.get_secret_value()),
+        clock=process.clock,
+        patience_s=PATIENCE_S,
+        clients={provider: client_of(settings, provider)},
+        base_urls=settings.provider_base_urls,
+        paced=settings.rate_limits,
+    )
+    try:
+        async with Publisher(settings.kafka_bootstrap, source=SERVICE) as publisher:
+            attendant = Attendant(
+                provider,
+                owner=ids.new(),
+                sessions=sessions,
+                open_source=Sources(opener),
+                publish=publisher.publish,
+                clock=process.clock,
+                bounds=Bounds(
+                    in_flight_max=settings.integrations_in_flight_max,
+                    claim_every_s=settings.claim_every_s,
+                ),
+            )
+            relay = OutboxRelay(sessions, "sync.outbox", publisher)
+            relaying = process.start(relay.run(process.stop))
+            await attendant.run(process.stop)
+            # The broker's connection must outlive whoever publishes.
+            await relaying
+    finally:
+        await http.aclose()
+        await engine.dispose()
+
+
+if __name__ == "__main__":
+    _provider = provider_of()
+    _settings = Settings()
+    run(SERVICE, _settings, lambda process: main(process, _settings, _provider))

@@ -1,0 +1,66 @@
+"""Split what a provider's pages hold into records that the broker takes.
+
+Pure. Promises: every change is in exactly one part, in order; a part has at most 200 changes and
+512 KB (PROTOCOL.md 2); a contact that is too large to travel at all goes without its properties,
+as `null`, which the mapper rejects as `value_too_long`: it is told of, and stops nobody.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from libs.common.events import CHANGED_BYTES_MAX, CHANGES_MAX, Change
+
+# With 200 such entries still below a tenth of a part: ids, times and JSON's own signs.
+ENTRY_BYTES = 128
+# One contact may fill half a part: mapping may double what is mapped twice.
+CONTACT_BYTES_MAX = CHANGED_BYTES_MAX // 2
+ID_CHARACTERS_MAX = 255
+FIRST_PRINTABLE = " "
+
+_TOO_LARGE = msgspec.Raw(b"null")
+
+
+def split(changes: Iterable[Change]) -> list[list[Change]]:
+    """Return the parts of some changes; none for none."""
+    return list(_split(changes))
+
+
+def _split(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    part: list[Change] = []
+    size = 0
+    for change in map(_bounded, changes):
+        weight = weigh(change)
+        if part and (len(part) == CHANGES_MAX or size + weight > CHANGED_BYTES_MAX):
+            yield part
+            part, size = [], 0
+        part.append(change)
+        size += weight
+    if part:
+        yield part
+
+
+def weigh(change: Change) -> int:
+    """Return about how many bytes a change takes in a record."""
+    merged = sum(len(merged) + 3 for merged in change.merged_from)
+    return ENTRY_BYTES + len(change.id) + merged + len(memoryview(change.properties))
+
+
+def _bounded(change: Change) -> Change:
+    if len(memoryview(change.properties)) <= CONTACT_BYTES_MAX:
+        return change
+    return msgspec.structs.replace(change, properties=_TOO_LARGE)
+
+
+def storable(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes whose id can be kept: short, and without unprintable characters.
+
+    Such an id is no provider's: it would be the separator of a packed statement, or a NUL that
+    PostgreSQL refuses, and one contact must not stop the others. The caller counts who is left out.
+    """
+    return [change for change in changes if is_storable(change.id)]
+
+
+def is_storable(source_id: str) -> bool:
+    """Return whether a contact's id can be kept."""
+    return 0 < len(source_id) <= ID_CHARACTERS_MAX and min(source_id) >= FIRST_PRINTABLE

@@ -1,0 +1,485 @@
+"""Read one integration's source and publish what changed: the order of effects of a run.
+
+Promises (PROTOCOL.md 4):
+
+* Effects before positions: a position is stored only after every record before it was
+  acknowledged; the next sweep starts where this one ended only after all of it was.
+* Whoever is new is stored before the page that tells of him is published, so that he can leave
+  although this process dies.
+* Deletions and leavers are computed from a complete read, pass the delete guard, and are published
+  before `run_read`, which is last; the lease is checked just before it.
+* Every transaction compares the fencing token. Reading stops, at a page where it can be gone on
+  with, when the quota is used up, the integration is paused, or the process has to end.
+
+Decisions are in `plan`, `parts` and `leavers`; this file only puts effects in order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from libs.common import ids, logs, metrics
+from libs.common.clock import Clock
+from libs.common.events import Change, Changed, Event, Operation, RunMode, RunRead, Topic
+from libs.connectors.contract import ContactList, Cursor, Page, Source, Sweep
+from services.poller import leavers, plan
+from services.poller.leavers import Leavers
+from services.poller.parts import is_storable, split, storable
+from services.poller.plan import Assignment, Roll, Sweeping
+from services.poller.read_ahead import ReadAhead
+from services.poller.store import Withheld
+
+# Groups of pages that may wait for their acknowledgement: enough to never stand still for a
+# broker's linger (50 ms), few enough that a crash reads at most forty pages again.
+UNACKNOWLEDGED_MAX = 4
+HYDRATE_MAX = 200  # One part's worth of contacts read by id at once.
+
+CONTACTS = metrics.counter("polled_contacts_total", "Changes published.", ["provider"])
+RUNS = metrics.counter("polled_runs_total", "Runs that ended.", ["provider", "mode", "outcome"])
+
+log = logs.get(__name__)
+
+
+class Stop(StrEnum):
+    """Why a run ends before its end, without anything being wrong."""
+
+    QUOTA = "quota"
+    INACTIVE = "inactive"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+
+
+class RunStoppedError(Exception):
+    """Reading stopped where it can be gone on with."""
+
+    def __init__(self, reason: Stop) -> None:
+        self.reason = reason
+        super().__init__(f"run stopped: {reason}")
+
+
+class RunStore(Protocol):
+    """What a run keeps, each call one transaction that compares the fencing token.
+
+    All raise LeaseLostError if somebody else has the integration by now.
+    """
+
+    async def begin(self, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+        """Store a new run, the unfinished ones before it abandoned; return it completed."""
+
+    async def resume(self, assignment: Assignment, sweeping: Sweeping) -> bool:
+        """Give a run under way our token; False if it has ended, and a new one must begin."""
+
+    async def advance(
+        self,
+        assignment: Assignment,
+        sweeping: Sweeping,
+        *,
+        present: Sequence[str],
+        merged: Sequence[str],
+    ) -> Stop | None:
+        """Store how far all is acknowledged, and who is on the pages that come next.
+
+        `present` are their ids; `merged` the ids that live on in them. Returns why to stop.
+        """
+
+    async def known(self, assignment: Assignment, source_ids: Sequence[str]) -> set[str]:
+        """Return which of these are members."""
+
+    async def members(self, assignment: Assignment) -> set[str]:
+        """Return all members."""
+
+    async def newcomers(self, assignment: Assignment) -> set[str]:
+        """Return the members whose page may never have been published."""
+
+    async def unmet(self, assignment: Assignment, sweeping: Sweeping) -> set[str]:
+        """Return the members that this full run did not meet."""
+
+    async def withheld(self, assignment: Assignment) -> Withheld:
+        """Return the deletions that wait for a person's word, and those that have it."""
+
+    async def check_lease(self, assignment: Assignment) -> None:
+        """Raise LeaseLostError if the integration is not ours any more."""
+
+    async def end(self, assignment: Assignment, ending: "Ending") -> None:
+        """Store the end of a run and give the lease back."""
+
+
+class Publish(Protocol):
+    """Puts events on a topic, and says when each is there."""
+
+    def __call__(self, topic: Topic, key: str, event: Event) -> asyncio.Task[None]:
+        """Start to publish; the task raises UnavailableError if it is not known to be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended, as it is stored. `leavers` None: the members were not read."""
+
+    sweeping: Sweeping
+    roll: Roll
+    complete: bool
+    total_after: int | None
+    satisfies_wish: bool
+    leavers: Leavers | None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a change run found out about who is there. `gone` None: nobody was looked for."""
+
+    found: ContactList | None = None
+    joiners: Sequence[str] = ()
+    gone: frozenset[str] | None = None
+    members_before: int = 0
+
+
+@dataclass(slots=True)
+class _Unacknowledged:
+    """Groups that were handed to the broker, oldest first, and where each one ends."""
+
+    groups: deque[tuple[asyncio.Future[list[None]], Sweeping]] = field(default_factory=deque)
+
+    def add(self, sends: Sequence[asyncio.Task[None]], ends: Sweeping) -> None:
+        self.groups.append((asyncio.gather(*sends), ends))
+
+    async def settle(self, *, waiting_max: int) -> Sweeping | None:
+        """Wait until at most so many wait; return where the acknowledged end, None if nowhere."""
+        reached = None
+        while self.groups and (len(self.groups) > waiting_max or self.groups[0][0].done()):
+            acknowledged, ends = self.groups[0]
+            await acknowledged
+            self.groups.popleft()
+            reached = ends
+        return reached
+
+    async def give_up(self) -> None:
+        """Let what is under way end, whatever becomes of it: its position is not stored."""
+        waiting = [group for group, _ in self.groups]
+        self.groups.clear()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+class Run:
+    """One run of one integration, from claim to end."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        source: Source,
+        store: RunStore,
+        publish: Publish,
+        clock: Clock,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._assignment = assignment
+        self._source = source
+        self._store = store
+        self._publish = publish
+        self._clock = clock
+        self._is_stopping = is_stopping
+        self._unacknowledged = _Unacknowledged()
+        self._merged: set[str] = set()
+        self._sweeping = plan.begin(assignment)  # As far as records were handed to the broker.
+        self._acknowledged = self._sweeping
+
+    async def poll(self) -> None:
+        """Read to the end.
+
+        Raises RunStoppedError where it may be gone on with, LeaseLostError, TransientError and
+        ConfigurationError of the connector, and UnavailableError of the broker.
+        """
+        try:
+            await self._begin()
+            found = await self._find_list()
+            await self._count_before()
+            membership = await self._look_for_members(found)
+            await self._sweep()
+            await self._hydrate(membership.joiners)
+            await self._end(membership)
+        finally:
+            await self._unacknowledged.give_up()
+
+    @property
+    def sweeping(self) -> Sweeping:
+        """Return the run as far as it has come."""
+        return self._sweeping
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether everything is read, not changes only."""
+        return self._sweeping.mode is RunMode.FULL
+
+    async def _begin(self) -> None:
+        resumed = plan.resumable(
+            self._assignment, resumable_paging=self._source.facts.resumable_paging
+        )
+        if resumed is not None and await self._store.resume(self._assignment, resumed):
+            self._sweeping = resumed
+        else:
+            self._sweeping = await self._store.begin(self._assignment, self._sweeping)
+        self._acknowledged = self._sweeping
+
+    async def _find_list(self) -> ContactList | None:
+        if self._assignment.list_id is None:
+            return None
+        return await self._source.find_list(self._assignment.object, self._assignment.list_id)
+
+    async def _count_before(self) -> None:
+        """Ask the provider's total: of a full run only, a window of changes has none to keep."""
+        if self.is_full and self._sweeping.cursor is None and not self._sweeping.is_swept:
+            total = await self._source.count(self._sweep_wanted)
+            self._sweeping = msgspec.structs.replace(self._sweeping, total_before=total)
+            self._acknowledged = self._sweeping
+
+    async def _look_for_members(self, found: ContactList | None) -> Membership:
+        if self.is_full:
+            return Membership(found)
+        waiting = await self._newcomers()
+        if not plan.must_read_members(self._assignment, found):
+            return Membership(found, joiners=sorted(waiting))
+        present = await self._read_members()
+        known = await self._store.members(self._assignment)
+        return Membership(
+            found,
+            joiners=sorted((present - known) | (waiting & present)),
+            gone=frozenset(known - present),
+            members_before=len(known),
+        )
+
+    async def _newcomers(self) -> set[str]:
+        if not plan.has_newcomers(self._assignment):
+            return set()
+        return await self._store.newcomers(self._assignment)
+
+    async def _read_members(self) -> set[str]:
+        present: set[str] = set()
+        after: Cursor | None = None
+        while True:
+            page = await self._source.read_members(
+                self._assignment.object, self._assignment.list_id, after
+            )
+            present.update(filter(is_storable, page.ids))
+            if page.cursor is None:
+                return present
+            after = page.cursor
+            if self._is_stopping():
+                raise RunStoppedError(Stop.SHUTDOWN)
+
+    async def _sweep(self) -> None:
+        if self._sweeping.is_swept:
+            return
+
+        async def read_page(after: Cursor | None) -> Page:
+            return await self._source.read_page(self._sweep_wanted, after)
+
+        async with ReadAhead(read_page, plan.cursor_of(self._sweeping), self._clock) as ahead:
+            while pages := await ahead.next_group():
+                await self._publish_pages(pages)
+        self._sweeping = msgspec.structs.replace(self._sweeping, is_swept=True, cursor=None)
+        await self._settle()
+
+    async def _publish_pages(self, pages: Sequence[Page]) -> None:
+        chosen = await self._choose([change for page in pages for change in page.changes])
+        await self._advance(chosen)
+        sends = [
+            send
+            for page in pages
+            for send in self._send([change for change in page.changes if change.id in chosen])
+        ]
+        self._sweeping = msgspec.structs.replace(self._sweeping, cursor=pages[-1].cursor)
+        self._unacknowledged.add(sends, self._sweeping)
+
+    async def _choose(self, changes: Sequence[Change]) -> dict[str, Change]:
+        """Return the changes that concern this integration, by id."""
+        chosen = {change.id: change for change in storable(changes)}
+        self._sweeping = msgspec.structs.replace(
+            self._sweeping,
+            left_out=self._sweeping.left_out
+            + sum(1 for change in changes if change.id not in chosen),
+        )
+        if self._assignment.list_id is not None and not self.is_full:
+            # A window of changes is the whole account's; who just joined is read by id.
+            # A survivor may be a member under an id that was merged into it.
+            names = {id_: {id_, *change.merged_from} for id_, change in chosen.items()}
+            members = await self._store.known(
+                self._assignment, sorted(set().union(*names.values()))
+            )
+            chosen = {id_: chosen[id_] for id_, known_as in names.items() if known_as & members}
+        return chosen
+
+    async def _advance(self, coming: dict[str, Change]) -> None:
+        """Store what is acknowledged and who comes next; stop here if there is a reason to."""
+        await self._note_acknowledged(waiting_max=UNACKNOWLEDGED_MAX - 1)
+        merged = [merged for change in coming.values() for merged in change.merged_from]
+        self._merged.update(merged)
+        stop = await self._store.advance(
+            self._assignment,
+            self._acknowledged,
+            present=[id_ for id_, change in coming.items() if change.op is Operation.UPSERT],
+            merged=merged,
+        )
+        if stop is None and self._is_stopping():
+            stop = Stop.SHUTDOWN
+        if stop is not None:
+            await self._note_acknowledged(waiting_max=0)
+            await self._store.advance(self._assignment, self._acknowledged, present=(), merged=())
+            raise RunStoppedError(stop)
+
+    async def _note_acknowledged(self, *, waiting_max: int) -> None:
+        reached = await self._unacknowledged.settle(waiting_max=waiting_max)
+        if reached is not None:
+            self._acknowledged = reached
+
+    async def _settle(self) -> None:
+        """Wait until everything is acknowledged, and store it."""
+        await self._note_acknowledged(waiting_max=0)
+        self._acknowledged = self._sweeping
+        await self._advance({})
+
+    def _send(self, changes: Sequence[Change]) -> list[asyncio.Task[None]]:
+        """Hand the parts of one page to the broker."""
+        parts = split(changes)
+        if not parts:
+            return []
+        page = self._sweeping.pages + 1
+        sends = [self._send_part(page, number, part) for number, part in enumerate(parts, 1)]
+        self._sweeping = msgspec.structs.replace(
+            self._sweeping,
+            pages=page,
+            parts=self._sweeping.parts + len(parts),
+            read=self._sweeping.read + len(changes),
+            met=self._sweeping.met
+            + sum(
+                1 + len(change.merged_from) for change in changes if change.op is Operation.UPSERT
+            ),
+        )
+        CONTACTS.labels(self._assignment.provider).inc(len(changes))
+        return sends
+
+    def _send_part(self, page: int, part: int, changes: list[Change]) -> asyncio.Task[None]:
+        assignment, sweeping = self._assignment, self._sweeping
+        run = plan.run_id(assignment, sweeping)
+        changed = Changed(
+            id=ids.record_id(
+                run, page, part, ((change.id, change.version_ms) for change in changes)
+            ),
+            workspace=assignment.workspace,
+            integration=assignment.integration,
+            run=run,
+            run_no=sweeping.run_no,
+            mode=sweeping.mode,
+            fencing=assignment.fencing,
+            page=page,
+            part=part,
+            mapping_version=sweeping.mapping_version,
+            properties=list(assignment.properties),
+            changes=changes,
+        )
+        return self._publish(Topic.CONTACTS_CHANGED, str(assignment.integration), changed)
+
+    async def _hydrate(self, joiners: Sequence[str]) -> None:
+        """Read those who joined, whatever their modification time, and publish them."""
+        for start in range(0, len(joiners), HYDRATE_MAX):
+            wanted = joiners[start : start + HYDRATE_MAX]
+            changes = storable(await self._source.read_contacts(self._sweep_wanted, wanted))
+            await self._advance({change.id: change for change in changes})
+            # Not a page position: whoever goes on reads the joiners again.
+            self._unacknowledged.add(self._send(changes), self._sweeping)
+        await self._settle()
+
+    async def _end(self, membership: Membership) -> None:
+        total_after = await self._source.count(self._sweep_wanted) if self.is_full else None
+        complete = plan.is_complete(self._sweeping.met, self._sweeping.total_before, total_after)
+        gone = await self._judge_gone(membership, complete=complete)
+        if gone is not None:
+            await self._publish_gone(gone.published)
+        await self._store.check_lease(self._assignment)
+        await self._publish(
+            Topic.CONTACTS_CHANGED,
+            str(self._assignment.integration),
+            self._run_read(total_after, complete=complete),
+        )
+        await self._store.end(
+            self._assignment,
+            Ending(
+                sweeping=self._sweeping,
+                roll=plan.next_roll(
+                    self._assignment,
+                    self._sweeping,
+                    membership.found,
+                    was_read=gone is not None and complete,
+                ),
+                complete=complete,
+                total_after=total_after,
+                satisfies_wish=plan.satisfies_wish(self._assignment, self._sweeping),
+                leavers=gone,
+            ),
+        )
+        RUNS.labels(self._assignment.provider, self._sweeping.mode.value, "read").inc()
+
+    async def _judge_gone(self, membership: Membership, *, complete: bool) -> Leavers | None:
+        """Return who may be told of as gone; None if nobody was looked for."""
+        gone, before = membership.gone, membership.members_before
+        if self.is_full:
+            gone = frozenset(await self._store.unmet(self._assignment, self._sweeping))
+            before = self._sweeping.members_before
+        if gone is None:
+            return None
+        withheld = await self._store.withheld(self._assignment)
+        return leavers.decide(
+            # Who lives on in another contact is taken over by it; the next look finds him gone.
+            gone - self._merged,
+            members_before=before,
+            is_complete=complete,
+            confirmed=withheld.confirmed,
+            standing=frozenset() if self.is_full else withheld.standing,
+        )
+
+    async def _publish_gone(self, gone: Collection[str]) -> None:
+        changes = [
+            Change(
+                id=source_id,
+                op=self._assignment.leaving,
+                version_ms=self._sweeping.until_ms,
+            )
+            for source_id in sorted(gone)
+        ]
+        for part in _chunks(changes, HYDRATE_MAX):
+            self._unacknowledged.add(self._send(part), self._sweeping)
+            await self._note_acknowledged(waiting_max=UNACKNOWLEDGED_MAX)
+        await self._note_acknowledged(waiting_max=0)
+
+    def _run_read(self, total_after: int | None, *, complete: bool) -> RunRead:
+        assignment, sweeping = self._assignment, self._sweeping
+        run = plan.run_id(assignment, sweeping)
+        return RunRead(
+            id=ids.computed("run_read", run, assignment.fencing),
+            workspace=assignment.workspace,
+            integration=assignment.integration,
+            run=run,
+            run_no=sweeping.run_no,
+            mode=sweeping.mode,
+            fencing=assignment.fencing,
+            mapping_version=sweeping.mapping_version,
+            pages=sweeping.pages,
+            parts=sweeping.parts,
+            read=sweeping.read,
+            left_out=sweeping.left_out,
+            total_before=sweeping.total_before,
+            total_after=total_after,
+            complete=complete,
+        )
+
+    @property
+    def _sweep_wanted(self) -> Sweep:
+        return plan.sweep_of(self._assignment, self._sweeping)
+
+
+def _chunks(changes: Sequence[Change], size: int) -> Iterable[Sequence[Change]]:
+    return (changes[start : start + size] for start in range(0, len(changes), size))

@@ -1,0 +1,238 @@
+"""What a run keeps, in PostgreSQL: each call is one transaction under the integration's lease.
+
+The statements are in `services.poller.store`; here is only which of them belong together. Every
+transaction may be run again as a whole (RELIABILITY R10): all of it is computed from the arguments.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import ids
+from libs.common.database import SessionMaker, transact
+from libs.common.events import IntegrationChanged, IntegrationKind, RunMode
+from services.poller import store
+from services.poller.plan import Assignment, Sweeping, run_id
+from services.poller.poll import Ending, Stop
+from services.poller.store import Lease, Standing, Withheld
+
+T = TypeVar("T")
+
+
+class DatabaseRunStore:
+    """`services.poller.poll.RunStore` over PostgreSQL."""
+
+    def __init__(self, sessions: SessionMaker) -> None:
+        self._sessions = sessions
+
+    async def begin(self, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+        """Store a new run, the unfinished ones before it abandoned; return it completed."""
+
+        async def work(session: AsyncSession, _standing: Standing) -> Sweeping:
+            return await store.begin_run(session, assignment, sweeping)
+
+        return await self._leased(assignment, work)
+
+    async def resume(self, assignment: Assignment, sweeping: Sweeping) -> bool:
+        """Give a run under way our token; False if it has ended, and a new one must begin."""
+
+        async def work(session: AsyncSession, _standing: Standing) -> bool:
+            run = run_id(assignment, sweeping)
+            return await store.resume_run(session, run=run, fencing=assignment.fencing)
+
+        return await self._leased(assignment, work)
+
+    async def advance(
+        self,
+        assignment: Assignment,
+        sweeping: Sweeping,
+        *,
+        present: Sequence[str],
+        merged: Sequence[str],
+    ) -> Stop | None:
+        """Store how far all is acknowledged, and who is on the pages that come next."""
+
+        async def work(session: AsyncSession, standing: Standing) -> Stop | None:
+            is_reading = await store.store_progress(
+                session,
+                integration=assignment.integration,
+                run=run_id(assignment, sweeping),
+                sweeping=sweeping,
+            )
+            if not is_reading:
+                return Stop.CANCELLED
+            await _add_members(session, assignment, sweeping, present, merged)
+            if not standing.is_active:
+                return Stop.INACTIVE
+            return None if standing.is_open else Stop.QUOTA
+
+        return await self._leased(assignment, work)
+
+    async def known(self, assignment: Assignment, source_ids: Sequence[str]) -> set[str]:
+        """Return which of these are members."""
+        return await self._read(
+            lambda session: store.known_members(
+                session, integration=assignment.integration, ids=source_ids
+            )
+        )
+
+    async def members(self, assignment: Assignment) -> set[str]:
+        """Return all members."""
+        return await self._read(
+            lambda session: store.all_members(session, integration=assignment.integration)
+        )
+
+    async def newcomers(self, assignment: Assignment) -> set[str]:
+        """Return the members whose page may never have been published."""
+        settled = assignment.roll.settled_run_no if assignment.roll else 0
+        return await self._read(
+            lambda session: store.newcomers(
+                session, integration=assignment.integration, settled_run_no=settled
+            )
+        )
+
+    async def unmet(self, assignment: Assignment, sweeping: Sweeping) -> set[str]:
+        """Return the members that this full run did not meet."""
+        return await self._read(
+            lambda session: store.unmet(
+                session, integration=assignment.integration, run_no=sweeping.run_no
+            )
+        )
+
+    async def withheld(self, assignment: Assignment) -> Withheld:
+        """Return the deletions that wait for a person's word, and those that have it."""
+        return await self._read(
+            lambda session: store.withheld(session, integration=assignment.integration)
+        )
+
+    async def check_lease(self, assignment: Assignment) -> None:
+        """Raise LeaseLostError if the integration is not ours any more."""
+
+        async def work(_session: AsyncSession, _standing: Standing) -> None:
+            return
+
+        await self._leased(assignment, work)
+
+    async def end(self, assignment: Assignment, ending: Ending) -> None:
+        """Store the end of a run and give the lease back."""
+
+        async def work(session: AsyncSession, standing: Standing) -> None:
+            await _end_members(session, assignment, ending)
+            await store.end_run(
+                session,
+                assignment,
+                ending.sweeping,
+                roll=ending.roll,
+                total_after=ending.total_after,
+                complete=ending.complete,
+                satisfies_wish=ending.satisfies_wish,
+            )
+            await _end_trouble(session, assignment, ending, standing)
+
+        await self._leased(assignment, work)
+
+    async def _leased(
+        self,
+        assignment: Assignment,
+        work: Callable[[AsyncSession, Standing], Awaitable[T]],
+    ) -> T:
+        lease = Lease(assignment.integration, assignment.fencing)
+
+        async def leased(session: AsyncSession) -> T:
+            return await work(session, await store.hold_lease(session, lease))
+
+        return await transact(self._sessions, leased)
+
+    async def _read(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        return await transact(self._sessions, work)
+
+
+async def _add_members(
+    session: AsyncSession,
+    assignment: Assignment,
+    sweeping: Sweeping,
+    present: Sequence[str],
+    merged: Sequence[str],
+) -> None:
+    is_full = sweeping.mode is RunMode.FULL
+    if present:
+        await store.add_members(
+            session,
+            integration=assignment.integration,
+            run_no=sweeping.run_no,
+            ids=present,
+            marks_known=is_full,
+        )
+    if merged and is_full:
+        await store.mark_known(
+            session,
+            integration=assignment.integration,
+            run_no=sweeping.run_no,
+            ids=merged,
+        )
+
+
+async def _end_members(session: AsyncSession, assignment: Assignment, ending: Ending) -> None:
+    if ending.leavers is None:
+        return
+    run = run_id(assignment, ending.sweeping)
+    await store.remove_members(
+        session, integration=assignment.integration, ids=ending.leavers.published
+    )
+    await store.replace_withheld(
+        session,
+        integration=assignment.integration,
+        run=run,
+        ids=ending.leavers.withheld,
+        asks_anew=ending.leavers.asks_anew,
+        ends_confirmed=ending.complete,
+    )
+    if ending.leavers.asks_anew:
+        question = IntegrationKind.NEEDS_CONFIRMATION
+        await store.tell(
+            session, await event_of(session, assignment, question, reason=question.value, run=run)
+        )
+
+
+async def _end_trouble(
+    session: AsyncSession, assignment: Assignment, ending: Ending, standing: Standing
+) -> None:
+    """Tell that what was wrong is over: the run came to its end."""
+    if standing.failures:
+        await store.count_check(
+            session, connection=assignment.source.connection, failed=False, reason=None
+        )
+    if assignment.reported_reason is None:
+        return
+    if await store.report_integration(session, integration=assignment.integration, reason=None):
+        event = await event_of(
+            session,
+            assignment,
+            IntegrationKind.RECOVERED,
+            reason=assignment.reported_reason,
+            run=run_id(assignment, ending.sweeping),
+        )
+        await store.tell(session, event)
+
+
+async def event_of(
+    session: AsyncSession,
+    assignment: Assignment,
+    kind: IntegrationKind,
+    *,
+    reason: str,
+    run: UUID | None,
+) -> IntegrationChanged:
+    """Return what people are told; its id is computed from its cause: a claim and what it found."""
+    return IntegrationChanged(
+        id=ids.computed(kind, assignment.integration, assignment.fencing, reason),
+        kind=kind,
+        workspace=assignment.workspace,
+        integration=assignment.integration,
+        connection=assignment.source.connection,
+        run=run,
+        reason=reason,
+        at=await store.database_now(session),
+    )

@@ -1,0 +1,22 @@
+"""What the poller may be told."""
+
+from pydantic import PositiveFloat, PositiveInt
+
+from libs.common.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    ProviderSettings,
+    SecretsSettings,
+)
+
+
+class Settings(DatabaseSettings, KafkaSettings, SecretsSettings, ProviderSettings):
+    """One poller's settings; which provider it reads is its command's argument."""
+
+    # How many integrations one process reads at a time. Each holds some ten pages in memory, half
+    # a megabyte; a claim takes as many at once (PROTOCOL.md 4.1).
+    integrations_in_flight_max: PositiveInt = 50
+
+    # How often an idle process looks for due integrations. Shorter than anyone notices after
+    # asking for a run; one claim costs a millisecond.
+    claim_every_s: PositiveFloat = 1.0
