@@ -20,14 +20,11 @@ demo: $(VENV)/.run ## the main job once, on real servers, judged
 dev: $(VENV)/.run ## everything running, until Ctrl-C
 	$(VENV)/bin/python -m local up
 
-up: $(VENV)/.run ## the same in the background, until `make down`
-	@mkdir -p .local && rm -f .local/state.json
-	@nohup $(VENV)/bin/python -m local up > .local/up.log 2>&1 & up=$$!; \
-	while [ ! -e .local/state.json ] && kill -0 $$up 2> /dev/null; do sleep 0.2; done
-	@cat .local/up.log; test -e .local/state.json
+up: ## everything in containers (needs Docker)
+	docker compose up --build --detach --wait
 
-down: $(VENV)/.run ## end what `make up` started
-	@$(VENV)/bin/python -m local down
+down: ## end the containers and forget their data
+	docker compose down --volumes
 
 test: $(VENV)/.dev ## every test, on real servers out of packages
 	$(VENV)/bin/pytest --cov --cov-fail-under=95

@@ -1,20 +1,19 @@
-"""Run contactsync on this machine: `python -m local demo`, `up` and `down`.
+"""Run contactsync on this machine: `python -m local demo` and `python -m local up`.
 
 `demo` does the main job once and ends with 0 only if everything is as it should be. `up` runs
-everything until SIGINT or SIGTERM, which `down` sends it. Nothing is needed but Python packages.
+everything until SIGINT or SIGTERM. Neither needs anything but Python packages.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from local import demo, orphans, processes, up
+from local import demo, up
 from local.errors import StackError
 from local.outcome import Wishes
 from local.stack import ROOT, Options, running
@@ -24,8 +23,6 @@ SOURCES, DESTINATIONS = ("hubspot",), ("brevo",)
 CONTACTS_MAX = 1_000_000  # What a sandbox may keep in the memory of a machine, and a quota be.
 HOME = ROOT / ".local"
 
-DOWN_WITHIN_S = 60.0  # Services drain for 25 s at most, then servers end.
-
 FAILED, INTERRUPTED = 1, 130  # 128 + SIGINT, as shells have it.
 
 
@@ -33,8 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments and do as they say; return the exit status."""
     wanted = _parser().parse_args(arguments)
     try:
-        if wanted.command == "down":
-            return _down()
         work = _demo(wanted) if wanted.command == "demo" else _up(up.checked(wanted.state))
         return asyncio.run(_until_told(work))
     except StackError as error:
@@ -58,7 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--json", action="store_true", help="the last line is the outcome as JSON")
     for_long = commands.add_parser("up", help="everything, until SIGINT or SIGTERM")
     for_long.add_argument("--state", type=Path, default=HOME / "state.json", metavar="FILE")
-    commands.add_parser("down", help="end what `up` runs in this checkout")
     return parser
 
 
@@ -108,18 +102,6 @@ async def _up(state: Path) -> int:
     with Terminal(sys.stdout) as terminal:
         async with running(Options(HOME / "up"), terminal.say) as stack:
             await up.stay(stack, state, terminal.say)
-    return 0
-
-
-def _down() -> int:
-    pid = orphans.holder(HOME / "up")
-    if pid is None:
-        print("nothing runs in this checkout")
-        return 0
-    os.kill(pid, signal.SIGTERM)
-    if not processes.wait_until(lambda: orphans.holder(HOME / "up") is None, DOWN_WITHIN_S):
-        what = f"{pid} does not end within {DOWN_WITHIN_S:g} s"
-        raise StackError(what, f"see its terminal, or kill -9 {pid}: what it started ends with it")
     return 0
 
 

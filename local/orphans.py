@@ -51,18 +51,6 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def holder(folder: Path) -> int | None:
-    """Return the pid of the stack that holds a folder; None if none does."""
-    try:
-        with (folder / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int((folder / LOCK).read_text())
-    except FileNotFoundError:
-        pass
-    return None
-
-
 def note(folder: Path, processes: dict[str, int]) -> None:
     """Write down what runs, by name and pid; whole or not at all."""
     noted = []

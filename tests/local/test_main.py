@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local import __main__ as command
-from local import orphans, up
+from local import up
 from local.errors import StackError
 from local.outcome import Outcome, Phase, Wishes
 from local.supervisor import supervise
@@ -74,41 +74,6 @@ raise SystemExit(command.main(["up", "--state", {str(home / "state.json")!r}]))
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
-
-
-def test_down_ends_what_is_up(home: Path) -> None:
-    program = """
-import asyncio, signal, sys
-from pathlib import Path
-from local.supervisor import supervise
-
-async def main(folder):
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    async with supervise(folder, print):
-        print("up", flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main(Path(sys.argv[1])))
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(home / "up")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "up\n"
-
-        assert command.main(["down"]) == 0
-
-        assert process.wait(10) != 0  # Cancelled, not finished.
-    assert orphans.holder(home / "up") is None
-
-
-def test_down_says_that_nothing_runs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["down"]) == 0
-    assert capsys.readouterr().out == "nothing runs in this checkout\n"
 
 
 def test_a_state_file_may_be_anywhere_that_can_be_written(tmp_path: Path) -> None:
