@@ -17,6 +17,8 @@ from sandbox.hubspot.errors import invalid, iso, not_found, refused
 STRING_CHARS_MAX = 65_536
 UNIQUE_PROPERTIES_MAX = 10
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+EXACT_MAX = 1e15  # Whole numbers below this are exact as floats.
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DAY_MS = 86_400_000
 FIELD_TYPES = {
@@ -138,12 +140,11 @@ def _email(text: str) -> str:
 
 
 def _number(definition: Property, text: str) -> str:
-    try:
-        number = float(text)
-    except ValueError as error:
+    if not NUMBER.fullmatch(text.strip()):
         code, message = "INVALID_INTEGER", f"{text} was not a valid number."
-        raise ValueProblemError(code, message) from error
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else text
+        raise ValueProblemError(code, message)
+    number = float(text)
+    return str(int(number)) if number.is_integer() and abs(number) < EXACT_MAX else text.strip()
 
 
 def _bool(definition: Property, text: str) -> str:

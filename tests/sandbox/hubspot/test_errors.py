@@ -1,5 +1,6 @@
 """HubSpot's error bodies, word for word where they are known."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -144,6 +145,42 @@ def test_pages_are_bounded(served: Served) -> None:
     assert set(statuses.values()) == {400}
     assert served.http.post("/crm/v3/lists/search", json={"count": 501}).status_code == 400
     assert served.http.post("/crm/v3/lists/search", json={"sort": "SIZE"}).status_code == 400
+
+
+def test_merges_and_batches_that_make_no_sense(served: Served) -> None:
+    (known,) = served.fill(1)
+    twice = [{"properties": {"email": "ada@example.org"}}] * 2
+    unknown = [{"id": "999999", "properties": {"city": "Leeds"}}]
+
+    statuses = [
+        served.http.post(f"{CONTACTS}/{path}", json=wish).status_code
+        for path, wish in (
+            ("merge", {"primaryObjectId": known, "objectIdToMerge": known}),
+            ("merge", {"primaryObjectId": known, "objectIdToMerge": "999999"}),
+            ("batch/create", {"inputs": twice}),
+            ("batch/upsert", {"inputs": unknown}),
+            ("batch/read", {"inputs": [], "properties": "email"}),
+            ("batch/read", {"inputs": [{"id": "1"}], "idProperty": "city"}),
+        )
+    ]
+
+    assert statuses == [400, 404, 400, 404, 400, 400]
+
+
+def test_a_contact_takes_no_more_than_250_merges(served: Served) -> None:
+    first, second = served.fill(2)
+    portal = served.state.default
+    contact = portal.contacts.by_id(int(first))
+    assert contact is not None
+    merges = tuple((number, 0) for number in range(250))
+    portal.contacts._by_id[contact.id] = replace(contact, merged=merges)
+
+    answer = served.http.post(
+        f"{CONTACTS}/merge", json={"primaryObjectId": first, "objectIdToMerge": second}
+    )
+
+    message = "Cannot have more than 250 identities on a profile"
+    assert (answer.status_code, facts(answer)["message"]) == (400, message)
 
 
 def test_a_list_that_is_not_there(served: Served) -> None:

@@ -37,13 +37,21 @@ from hubspot.crm.contacts.exceptions import (
     UnauthorizedException,
 )
 from hubspot.crm.lists import ApiException as ListsApiException
-from hubspot.crm.lists import ListCreateRequest, ListSearchRequest, MembershipChangeRequest
+from hubspot.crm.lists import (
+    ListCreateRequest,
+    ListFilterUpdateRequest,
+    ListSearchRequest,
+    MembershipChangeRequest,
+)
 from hubspot.crm.properties import ApiException as PropertiesApiException
 from hubspot.crm.properties import (
+    BatchInputPropertyCreate,
+    BatchInputPropertyName,
     BatchReadInputPropertyName,
     OptionInput,
     PropertyCreate,
     PropertyGroupCreate,
+    PropertyGroupUpdate,
     PropertyName,
     PropertyUpdate,
 )
@@ -597,6 +605,20 @@ class TestLists:
         assert api.get_by_id("1").list.deleted_at is None
         assert [each.list_id for each in api.get_all(list_ids=["1"]).lists] == ["1"]
 
+    def test_only_a_dynamic_list_has_filters(self, served: Served) -> None:
+        served.control("POST", "lists", {"name": "By hand"})
+        served.control("POST", "lists", {"name": "Active", "processing_type": "DYNAMIC"})
+        branch = {"filterBranchType": "OR", "filterBranches": [], "filters": []}
+        wish = ListFilterUpdateRequest(filter_branch=branch)
+        api = served.official().crm.lists.lists_api
+
+        refused = refusal(lambda: api.update_list_filters("1", wish), ListsApiException)
+        changed = api.update_list_filters("2", wish).updated_list
+
+        assert (refused.status, changed.list_version) == (400, 2)
+        answer = served.http.get("/crm/v3/lists/2", params={"includeFilters": "true"})
+        assert answer.json()["list"]["filterBranch"] == branch
+
     def test_a_list_is_renamed_and_names_are_taken_once(self, served: Served) -> None:
         served.control("POST", "lists", {"name": "One"})
         served.control("POST", "lists", {"name": "Two"})
@@ -686,6 +708,66 @@ class TestProperties:
         read = client.crm.contacts.basic_api.get_by_id(ada.id, properties=["size"])
         assert "size" not in read.properties
 
+    def test_properties_are_created_and_archived_in_batches(self, served: Served) -> None:
+        api = served.official().crm.properties.batch_api
+
+        def wish(name: str) -> PropertyCreate:
+            return PropertyCreate(
+                name=name, label=name, type="number", field_type="number", group_name="sandbox"
+            )
+
+        made = api.create(
+            "contacts", BatchInputPropertyCreate(inputs=[wish("one"), wish("email"), wish("two")])
+        )
+        archived = BatchInputPropertyName(inputs=[PropertyName(name=n) for n in ("one", "none")])
+        api.archive("contacts", archived)
+
+        assert [each.name for each in made.results] == ["one", "two"]
+        assert made.num_errors == 1
+        assert made.errors[0].context == {"name": ["email"]}
+        live = served.state.default.properties.live
+        assert (live("one"), live("two") is not None) == (None, True)
+
+    def test_hubspots_own_properties_stay_as_they_are(self, served: Served) -> None:
+        api = served.official().crm.properties.core_api
+        change = PropertyUpdate(label="E-mail")
+
+        refused = [
+            refusal(lambda: api.update("contacts", "email", change), PropertiesApiException),
+            refusal(lambda: api.archive("contacts", "email"), PropertiesApiException),
+            refusal(lambda: api.update("contacts", "nonsense", change), PropertiesApiException),
+            refusal(lambda: api.archive("contacts", "nonsense"), PropertiesApiException),
+        ]
+
+        assert [each.status for each in refused] == [400, 400, 404, 404]
+
+    def test_a_tenth_unique_property_is_the_last(self, served: Served) -> None:
+        api = served.official().crm.properties.core_api
+
+        def create(number: int) -> None:
+            wish = {"type": "string", "field_type": "text", "group_name": "sandbox"}
+            name = f"key_{number}"
+            api.create(
+                "contacts", PropertyCreate(name=name, label=name, has_unique_value=True, **wish)
+            )
+
+        for number in range(9):  # The tenth is there from the start.
+            create(number)
+
+        assert refusal(lambda: create(10), PropertiesApiException).status == 400
+
+    def test_a_group_is_archived_when_it_is_empty(self, served: Served) -> None:
+        api = served.official().crm.properties.groups_api
+        api.create("contacts", PropertyGroupCreate(name="shop", label="Shop", display_order=-1))
+
+        renamed = api.update("contacts", "shop", PropertyGroupUpdate(label="Our shop"))
+        api.archive("contacts", "shop")
+
+        assert renamed.label == "Our shop"
+        gone = refusal(lambda: api.get_by_name("contacts", "shop"), PropertiesApiException)
+        full = refusal(lambda: api.archive("contacts", "sandbox"), PropertiesApiException)
+        assert (gone.status, full.status) == (404, 400)
+
     def test_a_definition_that_does_not_fit_is_refused(self, served: Served) -> None:
         api = served.official().crm.properties.core_api
 
@@ -734,6 +816,8 @@ class TestProperties:
             ("interests", "music;chess", "INVALID_OPTION"),
             ("newsletter_optin", "maybe", "INVALID_OPTION"),
             ("loyalty_points", "1,000", "INVALID_INTEGER"),
+            ("loyalty_points", "nan", "INVALID_INTEGER"),
+            ("company", "x" * 65_537, "VALUE_TOO_LONG"),
             ("birthday", "1990-05-01T10:00:00Z", "INVALID_DATE"),
             ("last_visit", "yesterday", "INVALID_DATE"),
         ],
