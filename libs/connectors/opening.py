@@ -6,8 +6,7 @@ Opening makes no call. What is opened may be kept: its credentials are read when
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from libs.common.clock import Clock
@@ -54,8 +53,8 @@ class Opener:
     clock: Clock
     patience_s: float
     lane: str = ""
-    clients: Mapping[str, Client] = MappingProxyType({})
-    base_urls: Mapping[str, str] = MappingProxyType({})
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    base_urls: Mapping[str, str] = field(default_factory=dict)
     paced: bool = True
     as_api: bool = False
 
