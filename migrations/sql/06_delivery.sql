@@ -17,6 +17,7 @@ create table delivery.links (
   run_no integer not null,
   operation text not null,  -- of the version: upsert, delete, leave, rejected, filtered
   hash bytea,
+  content_hash bytea,  -- of the attributes alone: what is compared when only the address differs
   refused_identity text,  -- an e-mail change that was refused (S5), so that it does not slip through
   removed_by_us boolean not null default false,
   needs_recheck boolean not null default false,
@@ -61,27 +62,27 @@ create table delivery.destinations (
   lease_owner uuid,
   lease_until timestamptz,
   fencing bigint not null default 0,
+  last_step uuid,  -- of the owner's last transaction, so that a repeated one is not done twice
   blocked_until timestamptz,
   block_reason text,
   block_attempts integer not null default 0
 ) with (fillfactor = 70);
 
 -- Which granted unit belongs to which contact, until it is posted or released; one packed row a
--- batch or an import. `units`: JSON of the open units with what was to be written.
+-- batch or an import. `units`: JSON of what was to be written, one entry an open unit. An import is
+-- `sending` until its POST is answered, then `running` with the provider's id.
 create table delivery.intents (
   intent_id uuid primary key,
   connection_id uuid not null,
   workspace_id uuid not null,
   hold_id uuid not null,
   kind text not null check (kind in ('single', 'import')),
-  state text not null check (state in ('open', 'sending', 'running', 'reading_back')),
+  state text not null check (state in ('open', 'sending', 'running')),
   fencing bigint not null,
   units bytea not null,
   process_id text,
-  attributes bytea,  -- an import's rows
   created_at timestamptz not null default clock_timestamp(),
-  sent_at timestamptz,
-  ask_at timestamptz
+  sent_at timestamptz
 ) with (fillfactor = 50);
 create index on delivery.intents (connection_id);
 

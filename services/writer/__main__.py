@@ -1,0 +1,103 @@
+"""`python -m services.writer`: writes what is wanted to destinations, within the quota."""
+
+import asyncio
+
+from libs.common import ids
+from libs.common.consumer import Bounds, Consumer
+from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.events import Event, Mapped, Topic
+from libs.common.lifecycle import Process, run
+from libs.common.outbox import OutboxRelay
+from libs.common.publisher import Publisher
+from libs.common.secrets import KeyRing
+from libs.connectors.http import HttpClient
+from libs.connectors.opening import Opener
+from services.writer.account import Accounts
+from services.writer.destinations import Destinations
+from services.writer.drain import Drain
+from services.writer.health import Blocks
+from services.writer.imports import Imports
+from services.writer.lease import Leases
+from services.writer.live import Live
+from services.writer.settings import WriterSettings
+from services.writer.write import Writing
+
+GROUP = "writer"
+
+
+def weigh(event: Event) -> int:
+    """Return how many contacts a record holds: a batch is bounded by them."""
+    if not isinstance(event, Mapped):
+        return 1
+    return max(1, len(event.effects) + len(event.rejected) + len(event.filtered))
+
+
+async def main(process: Process, settings: WriterSettings) -> None:
+    """Wire the writer, and run it until told to stop."""
+    engine = create_engine(
+        str(settings.database_url),
+        pool_size_max=settings.database_pool_size_max,
+        application_name=process.service,
+    )
+    http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
+    try:
+        async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
+            await serve(process, settings, publisher, session_maker(engine), http)
+    finally:
+        await http.aclose()
+        await engine.dispose()
+
+
+async def serve(
+    process: Process,
+    settings: WriterSettings,
+    publisher: Publisher,
+    sessions: SessionMaker,
+    http: HttpClient,
+) -> None:
+    """Consume, drain and relay until told to stop; then let go of every destination."""
+    leases = Leases(
+        sessions,
+        process.clock,
+        ids.new(),
+        ttl_s=settings.lease_s,
+        renew_s=settings.lease_renew_s,
+    )
+    accounts = Accounts(sessions, leases)
+    opener = Opener(
+        http=http,
+        sessions=sessions,
+        keys=KeyRing.parse(settings.keys.get_secret_value()),
+        clock=process.clock,
+        patience_s=settings.patience_s,
+        base_urls=settings.provider_base_urls,
+        paced=settings.paced,
+    )
+    imports = Imports(sessions, process.clock, poll_s=settings.import_poll_s)
+    blocks = Blocks(sessions, process.clock)
+    writing = Writing(sessions, process.clock, Destinations(opener), imports, blocks)
+    drain = Drain(
+        sessions, process.clock, accounts, writing, imports, every_s=settings.drain_every_s
+    )
+    live = Live(sessions, accounts, writing, publisher.publish_all, wake=drain.wake)
+    consumer = Consumer(
+        settings.kafka_bootstrap,
+        group=GROUP,
+        topics=[Topic.CONTACTS_MAPPED],
+        handler=live,
+        publisher=publisher,
+        weigh=weigh,
+        on_revoked=live.on_revoked,
+        bounds=Bounds(collect_s=settings.collect_s),
+    )
+    process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
+    relay = OutboxRelay(sessions, "delivery.outbox", publisher)
+    beside = [process.start(each.run(process.stop)) for each in (leases, relay, drain)]
+    await consumer.run(process.stop)
+    await asyncio.gather(*beside)
+    await accounts.release()
+
+
+if __name__ == "__main__":
+    _settings = WriterSettings()
+    run(GROUP, _settings, lambda process: main(process, _settings))

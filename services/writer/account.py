@@ -1,0 +1,225 @@
+"""One destination account while this process owns it: its lease, its turns, what is under way.
+
+Promises: everything that touches a destination happens in a turn, and turns of one destination
+never overlap (`Accounts.turn`); the open units in memory are those of `delivery.intents`, read
+when the lease is taken and changed only after the transaction that changed the rows. A lease that
+is lost takes all of it along: the next turn begins with what the database says.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import logs
+from libs.common.database import SessionMaker, transact
+from libs.common.errors import LeaseLostError, UnavailableError
+from libs.connectors.contract import Destination
+from services.writer import store
+from services.writer.lease import Lease, Leases
+from services.writer.values import ContactId, Task, Unit
+
+log = logs.get(__name__)
+
+ASK_AGAIN_S = 0.5  # Somebody else's turn at a destination is short; a dead owner's lease is not.
+
+
+class OpenDestination(Protocol):
+    """Makes what speaks to an account, with its credentials and its share of the rates."""
+
+    async def __call__(self, connection: store.Connection, lease: Lease) -> Destination:
+        """Return the destination; raise NeedsReauthError if there are no usable credentials."""
+
+
+@dataclass(slots=True)
+class Intent:
+    """Units of one hold, until each is posted or released; for an import also how it stands.
+
+    An import in `sending` whose token is not the lease's was perhaps sent. `checked` counts how
+    often its rows were read back, and `seen` is how many of them stood there the last time.
+    """
+
+    intent: UUID
+    hold: UUID
+    state: str
+    tasks: dict[ContactId, Task]
+    process_id: str | None = None
+    created_at: datetime | None = None
+    sent_at: datetime | None = None
+    fencing: int = 0
+    checked: int = 0
+    seen: int = 0
+    check_at: float = 0.0
+    has_ended: bool = False
+
+    @property
+    def is_import(self) -> bool:
+        """Return whether it is an import, in any of its states."""
+        return self.state != "open"
+
+
+@dataclass(slots=True)
+class Account:
+    """What the owner of a destination knows of it."""
+
+    connection: UUID
+    workspace: UUID
+    lease: Lease
+    intents: dict[UUID, Intent] = field(default_factory=dict)
+    units: dict[ContactId, Unit] = field(default_factory=dict)
+    destination: Destination | None = None
+    opened_for: store.Connection | None = None
+    attempts: int = 0
+    ask_at: float = 0.0  # When the provider may next be asked how imports stand.
+
+    def next_attempt(self) -> str:
+        """Return what tells this batch of effects from an earlier try of the same ones."""
+        self.attempts += 1
+        return f"{self.connection}:{self.lease.fencing}:{self.attempts}"
+
+    def load(self, stored: Iterable[store.StoredIntent]) -> None:
+        """Take in what was under way when the lease was taken: all of it is doubtful."""
+        for row in stored:
+            intent = Intent(
+                row.intent,
+                row.hold,
+                row.state,
+                {task.contact: task for task in row.tasks},
+                row.process_id,
+                row.created_at,
+                row.sent_at,
+                row.fencing,
+            )
+            self.add(intent, is_doubtful=True)
+
+    def add(self, intent: Intent, *, is_doubtful: bool = False) -> None:
+        """Put an intent and its units among those that are open."""
+        self.intents[intent.intent] = intent
+        for contact, task in intent.tasks.items():
+            self.units[contact] = Unit(
+                task, intent.intent, intent.hold, intent.is_import, is_doubtful
+            )
+
+    def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
+        """Make an intent's units rows of an import."""
+        found = self.intents[intent]
+        found.state = "sending"
+        found.sent_at = sent_at
+        found.fencing = self.lease.fencing
+        for contact in found.tasks:
+            self.units[contact] = replace(self.units[contact], in_import=True)
+
+    def end(self, contacts: Iterable[ContactId]) -> None:
+        """Forget units that were posted or released, and intents that have none left."""
+        for contact in contacts:
+            unit = self.units.pop(contact, None)
+            if unit is None:
+                continue
+            intent = self.intents[unit.intent]
+            del intent.tasks[contact]
+            if not intent.tasks:
+                del self.intents[unit.intent]
+
+    def doubt(self, contacts: Iterable[ContactId]) -> None:
+        """Remember that the calls for these may have happened: their units are from before now."""
+        for contact in contacts:
+            if contact in self.units:
+                self.units[contact] = replace(self.units[contact], is_doubtful=True)
+
+    def left_of(self, ended: set[ContactId]) -> dict[UUID, list[Task]]:
+        """Return what remains of each intent that loses some of these contacts."""
+        touched = {self.units[contact].intent for contact in ended if contact in self.units}
+        return {
+            intent: [
+                task for contact, task in self.intents[intent].tasks.items() if contact not in ended
+            ]
+            for intent in touched
+        }
+
+    def imports(self) -> list[Intent]:
+        """Return the imports that are not known to have ended."""
+        return [intent for intent in self.intents.values() if intent.is_import]
+
+
+class Accounts:
+    """The destinations that this process owns at the moment."""
+
+    def __init__(self, sessions: SessionMaker, leases: Leases) -> None:
+        self._sessions = sessions
+        self._leases = leases
+        self._owned: dict[UUID, Account] = {}
+        self._locks: dict[UUID, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def turn(
+        self, connection: UUID, workspace: UUID, *, patience_s: float
+    ) -> AsyncIterator[Account]:
+        """Wait for one's turn and for the lease; raise UnavailableError if it does not come.
+
+        Whoever finds the lease lost during the turn gets LeaseLostError: nothing more of it may
+        be done, and the next turn starts from the database.
+        """
+        async with self._locks.setdefault(connection, asyncio.Lock()):
+            account = await self._own(connection, workspace, patience_s)
+            try:
+                yield account
+            except BaseException:
+                # What is in memory may be behind the database: the next turn reads it again.
+                await self._forget(account)
+                raise
+
+    def owns(self, connection: UUID) -> bool:
+        """Return whether this process holds the destination's lease now."""
+        return connection in self._owned
+
+    def known(self) -> list[Account]:
+        """Return the accounts owned now."""
+        return list(self._owned.values())
+
+    async def release(self, connections: Sequence[UUID] | None = None) -> None:
+        """Let go of these destinations (of all without an argument), each after its turn."""
+        for connection in connections if connections is not None else list(self._owned):
+            async with self._locks.setdefault(connection, asyncio.Lock()):
+                account = self._owned.get(connection)
+                if account is not None:
+                    await self._forget(account)
+
+    async def _own(self, connection: UUID, workspace: UUID, patience_s: float) -> Account:
+        account = self._owned.get(connection)
+        if account is not None and not account.lease.is_lost:
+            try:
+                account.lease.check()
+            except LeaseLostError:
+                await self._forget(account)
+            else:
+                return account
+        lease = await self._acquire(connection, workspace, patience_s)
+
+        async def under_way(session: AsyncSession) -> list[store.StoredIntent]:
+            await lease.keep(session)
+            await store.take_rechecks(session, connection=connection)
+            return await store.open_intents(session, connection)
+
+        account = Account(connection, workspace, lease)
+        account.load(await transact(self._sessions, under_way))
+        self._owned[connection] = account
+        log.info("destination_owned", connection=str(connection), fencing=lease.fencing)
+        return account
+
+    async def _acquire(self, connection: UUID, workspace: UUID, patience_s: float) -> Lease:
+        waited_s = 0.0
+        while (lease := await self._leases.acquire(connection, workspace)) is None:
+            if waited_s >= patience_s:
+                raise UnavailableError(store.lease_name(connection), "another writer owns it")
+            await asyncio.sleep(ASK_AGAIN_S)
+            waited_s += ASK_AGAIN_S
+        return lease
+
+    async def _forget(self, account: Account) -> None:
+        self._owned.pop(account.connection, None)
+        await self._leases.release(account.lease)

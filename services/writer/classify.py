@@ -1,0 +1,393 @@
+"""What is to happen with each contact of a batch: pure, one contact at a time (PROTOCOL.md 5, 2).
+
+`classify` looks at a wanted state and at everything known, and answers with one decision. It
+claims the addresses of what will be written in the `View` it is given, so contacts of one batch
+are judged in their order. It never sees a contact whose open unit must be read back first:
+`must_read_back` finds those, and whoever calls reads them and mends the view.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from libs.common.events import Identity
+from libs.common.reasons import Park, Reject
+from services.writer.values import (
+    TOMBSTONES,
+    ContactId,
+    EffectSeed,
+    Integration,
+    IntegrationState,
+    Kind,
+    Link,
+    LinkState,
+    Parked,
+    Task,
+    Unit,
+    Version,
+    View,
+    Wanted,
+    Wish,
+    digest,
+    effect_key,
+    identity_key,
+    is_older,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Something newer is known, or on its way: nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The destination holds it already; `link` carries the version. It costs nothing."""
+
+    link: Link
+    is_refused_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Nothing is to be written; `link`, where there is one, keeps the version.
+
+    With a reason the contact is rejected, without one it is filtered.
+    """
+
+    link: Link | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Importing:
+    """It is a row of an import under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """It must wait; `extra` are its other fields, which go to its old address at once."""
+
+    reason: str
+    extra: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """It is to be written."""
+
+    task: Task
+
+
+Decision = Superseded | Unchanged | Remembered | Importing | Parking | Effect
+
+
+def newest(wanted: Iterable[Wanted]) -> dict[ContactId, Wanted]:
+    """Return the newest state of each contact; of equals the one that came last."""
+    found: dict[ContactId, Wanted] = {}
+    for item in wanted:
+        known = found.get(item.contact)
+        if known is not None and (not item.counts or _is_older_than(item, known)):
+            continue
+        found[item.contact] = item
+    return found
+
+
+def _is_older_than(item: Wanted, known: Wanted) -> bool:
+    return known.counts and is_older(item.version, item.wish, known.version, known.wish)
+
+
+def must_read_back(wanted: Iterable[Wanted], view: View) -> list[Unit]:
+    """Return the open units whose contacts can not be judged before they are read.
+
+    A unit from before is doubtful: its call may have happened. Only the very same effect may be
+    repeated blindly, and a move not even then: its second answer would say "taken".
+    """
+    found: dict[ContactId, Unit] = {}
+    for item in wanted:
+        for contact in (item.contact, *_merged(item)):
+            unit = view.units.get(contact)
+            if unit is None or unit.in_import:
+                continue
+            if contact != item.contact or not (unit.is_for(item) and _is_active(item, view)):
+                found[contact] = unit
+    return list(found.values())
+
+
+def _is_active(item: Wanted, view: View) -> bool:
+    integration = view.integrations.get(item.contact.integration)
+    return integration is not None and integration.state is IntegrationState.ACTIVE
+
+
+def _merged(item: Wanted) -> list[ContactId]:
+    return [ContactId(item.contact.integration, source_id) for source_id in item.merged_from]
+
+
+def take_over(item: Wanted, view: View) -> list[Link]:
+    """Give a surviving contact the link of one that was merged into it; return what changed.
+
+    The merged contact becomes a tombstone that has let its address go. A survivor with a live
+    link of its own keeps that, unless the merged one's address is now its own.
+    """
+    changed: list[Link] = []
+    merged = _merged(item)
+    if not merged or _is_superseded(item, view):
+        return changed
+    if any(_is_importing(contact, view) for contact in (item.contact, *merged)):
+        return changed  # A row under way would be written after the survivor: it waits instead.
+    for contact in merged:
+        link = view.links.get(contact)
+        if link is None or contact == item.contact or link.key is None:
+            continue
+        own = view.links.get(item.contact)
+        if (
+            own is None
+            or own.state is not LinkState.LINKED
+            or link.key == identity_key(item.identity)
+        ):
+            changed.append(_inherit(item.contact, link, own))
+        changed.append(
+            replace(
+                link,
+                state=LinkState.REMOVED,
+                wish=Wish.DELETE,
+                version=Version(link.version.ms, max(link.version.run_no, item.version.run_no)),
+                identity=Identity(),
+            )
+        )
+    for link in changed:
+        view.links[link.contact] = link
+        if link.key is not None and link.state is LinkState.LINKED:
+            view.owners[link.contact.integration, link.key] = link.contact.source_id
+    return changed
+
+
+def _inherit(survivor: ContactId, link: Link, own: Link | None) -> Link:
+    return replace(
+        link,
+        contact=survivor,
+        version=own.version if own else Version(0, 0),
+        wish=own.wish if own else Wish.UPSERT,
+    )
+
+
+def classify(item: Wanted, view: View) -> Decision:
+    """Return what is to happen with one contact, whose unit (if it has one) may be repeated."""
+    integration = view.integrations.get(item.contact.integration)
+    if integration is None or integration.state is IntegrationState.ARCHIVED:
+        return Remembered(None, Reject.INTEGRATION_ARCHIVED)
+    if _is_superseded(item, view):
+        return Superseded()
+    if any(_is_importing(contact, view) for contact in (item.contact, *_merged(item))):
+        return _beside_import(item, view.units.get(item.contact))
+    if item.wish is Wish.REJECTED:
+        return Remembered(_remember(item, view), item.reason)
+    if item.wish is Wish.UPSERT:
+        return _upsert(item, view, integration)
+    return _leave(item, view, integration)
+
+
+def _is_importing(contact: ContactId, view: View) -> bool:
+    unit = view.units.get(contact)
+    return unit is not None and unit.in_import
+
+
+def _is_superseded(item: Wanted, view: View) -> bool:
+    if not item.counts:
+        return True
+    link = view.links.get(item.contact)
+    if link is not None and is_older(item.version, item.wish, link.version, link.wish):
+        return True
+    if item.is_parked:
+        return False
+    parked = view.parked.get(item.contact)
+    if parked is not None and is_older(item.version, item.wish, parked.version, parked.wish):
+        return True
+    run = view.runs.get(item.part.run)
+    return item.wish is Wish.UPSERT and run is not None and run.is_outdated
+
+
+def _beside_import(item: Wanted, unit: Unit | None) -> Decision:
+    if unit is None or not unit.in_import:
+        return Parking(Park.IMPORT_RUNNING)  # It is one merged into it that is a row.
+    task = unit.task
+    if item.version == task.version and item.wish is task.wish and item.hash == task.hash:
+        # Only the record that the row came from may count it: its import's stage resolves it.
+        return Importing() if item.part == task.of_part else Superseded()
+    if is_older(item.version, item.wish, task.version, task.wish):
+        return Superseded()
+    if item.wish is Wish.REJECTED:
+        return Remembered(None, item.reason)
+    return Parking(Park.IMPORT_RUNNING)
+
+
+def _remember(item: Wanted, view: View) -> Link:
+    link = view.links.get(item.contact)
+    if link is None:
+        return Link(item.contact, LinkState.NONE, item.version, item.wish)
+    return link.at_least(item.version, item.wish)
+
+
+def _leave(item: Wanted, view: View, integration: Integration) -> Decision:
+    link = view.links.get(item.contact)
+    if link is None or link.state is not LinkState.LINKED:
+        return Remembered(_remember(item, view), None)
+    if not integration.removes_leavers:
+        link = link.at_least(item.version, item.wish)
+        if item.wish in TOMBSTONES:
+            link = replace(link, state=LinkState.REMOVED)
+        return Remembered(link, None)
+    task = _task(item, integration, Kind.LEAVE, link.identity, link)
+    return _unless_it_must_wait(item, view, integration, Effect(task))
+
+
+def _upsert(item: Wanted, view: View, integration: Integration) -> Decision:
+    link = view.links.get(item.contact)
+    key = identity_key(item.identity)
+    if key is None:
+        return Remembered(_remember(item, view), Reject.NO_IDENTITY)
+    if link is not None and link.key is not None and link.key != key:
+        if link.state is LinkState.LINKED or view.owner(item.contact, link.key) is None:
+            return _changed_address(item, view, integration, link, key)
+        link = replace(link, identity=Identity())
+    if link is not None and _is_same(item, link) and item.contact not in view.units:
+        return Unchanged(link.at_least(item.version, item.wish))
+    if view.owner(item.contact, key) is not None:
+        return Parking(Park.DUPLICATE_IDENTITY)
+    task = _task(item, integration, Kind.UPSERT, item.identity, link)
+    return _unless_it_must_wait(item, view, integration, Effect(task))
+
+
+def _is_same(item: Wanted, link: Link) -> bool:
+    if link.state is not LinkState.LINKED or link.needs_recheck:
+        return False
+    if link.hash and link.hash == item.hash:
+        return True
+    return link.identity == item.identity and _has_same_content(item, link)
+
+
+def _has_same_content(item: Wanted, link: Link) -> bool:
+    return bool(link.content_hash) and link.content_hash == digest(item.attributes)
+
+
+def _changed_address(
+    item: Wanted, view: View, integration: Integration, link: Link, key: str
+) -> Decision:
+    """Decide on a contact that stands at the destination under another address (S5)."""
+    if item.approved == key:
+        if view.owner(item.contact, key) is not None:
+            return Parking(Park.DUPLICATE_IDENTITY)
+        task = _task(item, integration, Kind.MOVE, item.identity, link)
+        return _unless_it_must_wait(item, view, integration, Effect(task))
+    if link.refused == key:
+        return _refused_address(item, view, integration, link)
+    parked = None if item.is_parked else view.parked.get(item.contact)
+    if parked is not None and parked.reason != Park.EMAIL_CHANGE:
+        return Parking(parked.reason)
+    is_approved = parked is not None and parked.approved == key
+    if is_approved or _is_current(item, link):
+        return Parking(Park.EMAIL_CHANGE)
+    return Parking(Park.EMAIL_CHANGE, _other_fields(item, view, integration, link))
+
+
+def _other_fields(item: Wanted, view: View, integration: Integration, link: Link) -> Task | None:
+    """Return the write of everything but the address to the old address, if it can be made now."""
+    task = _task(item, integration, Kind.OLD_ADDRESS, link.identity, link)
+    decision = _unless_it_must_wait(item, view, integration, Effect(task))
+    if not isinstance(decision, Effect):
+        return None
+    return msgspec.structs.replace(decision.task, is_extra=True)
+
+
+def _refused_address(item: Wanted, view: View, integration: Integration, link: Link) -> Decision:
+    """Decide on a change of address that was refused: an update of the old address remains."""
+    is_free = item.is_parked or item.contact not in view.parked
+    if _is_current(item, link) and is_free and item.contact not in view.units:
+        return Unchanged(link.at_least(item.version, item.wish), is_refused_change=True)
+    task = _task(item, integration, Kind.OLD_ADDRESS, link.identity, link)
+    effect = Effect(msgspec.structs.replace(task, is_refused_change=True))
+    return _unless_it_must_wait(item, view, integration, effect)
+
+
+def _is_current(item: Wanted, link: Link) -> bool:
+    """Return whether the destination holds the contact's fields, whatever its address."""
+    return (
+        link.state is LinkState.LINKED and not link.needs_recheck and _has_same_content(item, link)
+    )
+
+
+def _unless_it_must_wait(
+    item: Wanted, view: View, integration: Integration, effect: Effect
+) -> Decision:
+    parked = None if item.is_parked else view.parked.get(item.contact)
+    reason = _why_wait(item, view, integration, parked)
+    if reason is not None:
+        return Parking(reason)
+    key = identity_key(effect.task.identity)
+    if key is not None and effect.task.kind is not Kind.LEAVE:
+        view.claims[item.contact.integration, key] = item.contact.source_id
+    return effect
+
+
+def _why_wait(
+    item: Wanted, view: View, integration: Integration, parked: Parked | None
+) -> str | None:
+    if parked is not None and parked.reason != Park.EMAIL_CHANGE:
+        return parked.reason
+    if integration.state is IntegrationState.ERROR:
+        return Park.CONFIGURATION
+    if integration.state is not IntegrationState.ACTIVE:
+        return Park.PAUSED
+    if view.blocked is not None:
+        return view.blocked
+    if not view.is_open and item.contact not in view.units:
+        return Park.QUOTA
+    return None
+
+
+def _task(
+    item: Wanted, integration: Integration, kind: Kind, identity: Identity, link: Link | None
+) -> Task:
+    was_linked = link is not None and link.state is not LinkState.NONE
+    known = _known_as(kind, identity, link)
+    seed = EffectSeed(kind, identity_key(identity), item.hash)
+    return Task(
+        integration=item.contact.integration,
+        source_id=item.contact.source_id,
+        kind=kind,
+        wish=item.wish,
+        version_ms=item.version.ms,
+        run_no=item.version.run_no,
+        run=item.part.run,
+        page=item.part.page,
+        part=item.part.part,
+        mapping_version=item.mapping_version,
+        list_id=integration.list_id,
+        key=effect_key(item.contact, item.version, seed),
+        email=identity.email,
+        sms=identity.sms,
+        hash=item.hash,
+        content_hash=b"" if kind is Kind.LEAVE else digest(item.attributes),
+        attributes=msgspec.Raw(b"{}" if kind is Kind.LEAVE else item.attributes),
+        known_email=known.email if known else None,
+        known_sms=known.sms if known else None,
+        join_list=_joins(kind, link),
+        was_linked=was_linked,
+        merged=list(item.merged_from),
+    )
+
+
+def _known_as(kind: Kind, identity: Identity, link: Link | None) -> Identity | None:
+    """Return where the destination has the contact now; None if it never did, or let go of it."""
+    if link is None or link.key is None:
+        return None
+    # A change of case or of the second address is no move: name the contact as it will be.
+    return link.identity if kind is Kind.MOVE else identity
+
+
+def _joins(kind: Kind, link: Link | None) -> bool:
+    """Return whether list membership is sent: first link, or back after our own removal (S3)."""
+    if kind is Kind.LEAVE:
+        return False
+    return link is None or link.key is None or link.removed_by_us

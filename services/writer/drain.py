@@ -1,0 +1,263 @@
+"""Lets parked contacts go once their cause is gone, and brings imports to their end.
+
+State is looked at every few seconds; events only shorten that (PROTOCOL.md 7). Promises: a drain
+takes a turn at its destination like a live batch does, so the two never cross; oldest first, in
+turn by integration; after a block one contact is tried before the others; a destination that is
+another process's is left to it. Destinations drain side by side, a few at a time.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import ids, ledger, logs, metrics
+from libs.common.clock import Clock
+from libs.common.database import SessionMaker, transact
+from libs.common.errors import LeaseLostError, SyncError, UnavailableError
+from services.writer import store
+from services.writer.account import Account, Accounts
+from services.writer.conclude import Changes
+from services.writer.imports import Imports
+from services.writer.look_up import CONNECTED
+from services.writer.outcome import tell_late
+from services.writer.plan import IMPORTS_MAX, SINGLES_MAX
+from services.writer.values import ContactId, Unit, Wanted
+from services.writer.write import Turn, Writing
+
+ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
+SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connection at times.
+ORPHAN_AFTER = timedelta(hours=1)
+GATHER_S = 0.5  # After a wake-up: what arrives together is drained together.
+IMPORTS_AGAIN_S = 30.0  # After a failed look at an import's rows.
+
+log = logs.get(__name__)
+
+PARKED = metrics.gauge("parked_contacts", "Contacts that wait, by reason.", ["reason"])
+DRAINED = metrics.counter("contacts_drained_total", "Parked contacts taken into a turn.")
+ORPHANS = metrics.counter("orphan_units_total", "Units open for an hour that nobody came for.")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a drain begins with."""
+
+    is_connected: bool
+    block: store.Block | None
+    is_open: bool
+    dropped: list[Wanted]
+
+    @property
+    def is_shut(self) -> bool:
+        """Return whether nothing may be sent now, not even a probe."""
+        return not self.is_connected or (self.block is not None and self.block.wait_s > 0)
+
+
+class Drain:
+    """The drains of this process."""
+
+    def __init__(
+        self,
+        sessions: SessionMaker,
+        clock: Clock,
+        accounts: Accounts,
+        writing: Writing,
+        imports: Imports,
+        *,
+        every_s: float = 5.0,
+    ) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._accounts = accounts
+        self._writing = writing
+        self._imports = imports
+        self._every_s = every_s
+        self._woken = asyncio.Event()
+        self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    def wake(self) -> None:
+        """Look soon: something was parked, imported or freed."""
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look at everything that waits until stopped; then let what runs finish its turn."""
+        try:
+            while not stop.is_set():
+                await self._look(stop)
+                await self._pause(stop)
+        finally:
+            if self._running:
+                await asyncio.wait(self._running.values())
+                self._running.clear()
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        woken = asyncio.create_task(self._woken.wait())
+        done, _ = await asyncio.wait(
+            {stopping, woken}, timeout=self._wait_s(), return_when=asyncio.FIRST_COMPLETED
+        )
+        stopping.cancel()
+        woken.cancel()
+        self._woken.clear()
+        if woken in done and not stop.is_set():
+            await asyncio.sleep(GATHER_S)
+
+    def _wait_s(self) -> float:
+        now = self._clock.monotonic()
+        checks = [
+            intent.check_at - now
+            for account in self._accounts.known()
+            for intent in account.imports()
+            if not self._is_running(account.connection)
+        ]
+        return max(0.05, min([self._every_s, *checks]))
+
+    def _is_running(self, connection: UUID) -> bool:
+        task = self._running.get(connection)
+        return task is not None and not task.done()
+
+    async def _look(self, stop: asyncio.Event) -> None:
+        async def work(session: AsyncSession) -> list[store.Busy]:
+            waiting = await store.count_parked(session)
+            PARKED.clear()
+            for reason, count in waiting.items():
+                PARKED.labels(reason).set(count)
+            return await store.busy_destinations(session)
+
+        for connection, task in list(self._running.items()):
+            if task.done():
+                del self._running[connection]
+                task.result()  # A bug ends the process.
+        for busy in await transact(self._sessions, work):
+            if busy.connection not in self._running:
+                self._running[busy.connection] = asyncio.create_task(self._drain(busy, stop))
+
+    async def _drain(self, busy: store.Busy, stop: asyncio.Event) -> None:
+        async with self._room:
+            while not stop.is_set():
+                try:
+                    if not await self.drain(busy.connection, busy.workspace):
+                        return
+                except (LeaseLostError, UnavailableError) as error:
+                    log.info("drain_left", reason=str(error))
+                    return
+
+    async def drain(self, connection: UUID, workspace: UUID) -> bool:
+        """Take one turn at a destination; return whether there may be more to do at once.
+
+        Raises UnavailableError while another process owns the destination.
+        """
+        async with self._accounts.turn(connection, workspace, patience_s=0.0) as account:
+            standing = await self._stand(account)
+            if not standing.is_shut:
+                await self._advance(account)
+                await self._adopt_orphans(account)
+            items = await self._rows(account, standing)
+            if not items:
+                return False
+            DRAINED.inc(len(items))
+            turn = Turn(
+                account,
+                items,
+                stage=f"drain:{ids.computed('drain', account.next_attempt())}",
+                is_probe=standing.block is not None,
+            )
+            await self._writing.take(turn)
+            has_moved = bool(turn.changes.drops or turn.changes.posts)
+            return has_moved and turn.stop is None and len(items) > 0
+
+    async def _stand(self, account: Account) -> Standing:
+        step = ids.computed("outdated", account.next_attempt())
+
+        async def work(session: AsyncSession) -> Standing:
+            is_new = await account.lease.begin(session, step)
+            await store.take_rechecks(session, connection=account.connection)
+            connection = await store.connection_of(session, account.connection)
+            dropped: list[Wanted] = []
+            if is_new:
+                dropped = await store.drop_outdated(
+                    session, account.connection, account.units.keys()
+                )
+                await tell_late(session, account, _superseded(dropped), f"drain:{step}")
+            return Standing(
+                connection is not None and connection.state == CONNECTED,
+                await store.block_of(session, account.connection),
+                await ledger.is_open(session, workspace=account.workspace),
+                dropped,
+            )
+
+        return await transact(self._sessions, work)
+
+    async def _rows(self, account: Account, standing: Standing) -> list[Wanted]:
+        if standing.is_connected and standing.block is not None and standing.block.wait_s <= 0:
+            limit = 1
+        elif len(account.imports()) < IMPORTS_MAX:
+            limit = ROWS_MAX
+        else:
+            limit = SINGLES_MAX
+        importing = [contact for contact, unit in account.units.items() if unit.in_import]
+
+        async def work(session: AsyncSession) -> list[Wanted]:
+            return await store.drainable(
+                session,
+                account.connection,
+                importing=importing,
+                is_open=standing.is_open,
+                is_blocked=standing.is_shut,
+                limit=limit,
+            )
+
+        return await transact(self._sessions, work)
+
+    async def _advance(self, account: Account) -> None:
+        if not self._imports.due(account):
+            return
+        destination = await self._writing.destination_of(account)
+        if destination is None:
+            return
+        try:
+            await self._imports.advance(account, destination)
+        except LeaseLostError:
+            raise
+        except SyncError as error:
+            log.warning("import_not_read", error=type(error).__name__)
+            self._imports.postpone(account, IMPORTS_AGAIN_S)
+
+    async def _adopt_orphans(self, account: Account) -> None:
+        """Settle units that no record and no parked row will come for any more."""
+        units = orphans(account, self._clock)
+        if not units:
+            return
+
+        async def work(session: AsyncSession) -> set[ContactId]:
+            return set(await store.parked(session, [unit.task.contact for unit in units]))
+
+        parked = await transact(self._sessions, work)
+        alone = [unit for unit in units if unit.task.contact not in parked]
+        destination = await self._writing.destination_of(account)
+        if not alone or destination is None:
+            return
+        await account.lease.until_touchable()
+        log.error("orphan_units_found", units=len(alone))
+        ORPHANS.inc(len(alone))
+        await self._writing.settle_units(account, destination, alone)
+
+
+def orphans(account: Account, clock: Clock) -> list[Unit]:
+    """Return open units, outside imports, that are an hour old."""
+    until = clock.now() - ORPHAN_AFTER
+    return [
+        unit
+        for unit in account.units.values()
+        if not unit.in_import and (account.intents[unit.intent].created_at or until) < until
+    ]
+
+
+def _superseded(dropped: list[Wanted]) -> Changes:
+    changes = Changes()
+    for item in dropped:
+        changes.tallies[item.part].superseded += 1
+    return changes

@@ -1,0 +1,279 @@
+"""Asynchronous imports: sent once, believed only when read back (PROTOCOL.md 6).
+
+An import is a row of `delivery.intents` that moves by compare-and-set: `sending` (its rows hold
+units), `running` (the provider gave it an id), gone. Promises: one whose answer was lost is never
+sent again; it is looked for, and its rows are settled by what stands at the destination. A row is
+posted only when it was seen there as it should be; all others are released and parked for a single
+write. Since a destination imports only contacts that it did not have (`screen_import`), rows that
+are all there need no further proof: an import ends as soon as they are, and the provider is asked
+only about those that stay away.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import ids, logs, metrics
+from libs.common.clock import Clock
+from libs.common.database import SessionMaker, transact
+from libs.common.errors import LeaseLostError, RateLimitedError, SyncError, UnknownOutcomeError
+from libs.common.reasons import Park
+from libs.connectors import contract
+from libs.connectors.contract import Cursor, Destination, ImportState, RemoteContact
+from services.writer import store
+from services.writer.account import Account, Intent
+from services.writer.calls import has_happened, stop_of
+from services.writer.conclude import (
+    Changes,
+    Done,
+    NotSent,
+    Refusal,
+    Result,
+    conclude_effect,
+)
+from services.writer.lease import LATE_CALL_S
+from services.writer.outcome import store_changes, tell_late
+from services.writer.values import ContactId, Task, View, Wanted
+
+CHECK_FIRST_S = 1.0
+CHECK_MOST_S = 60.0
+ASK_AFTER_CHECKS = 2  # Looks at the rows that must have shown no progress before asking.
+GIVE_UP_AFTER = timedelta(hours=24)
+CLOCKS_DIFFER = timedelta(minutes=5)  # Taken off a time that a provider compares by its clock.
+
+log = logs.get(__name__)
+
+IMPORTS = metrics.counter("imports_total", "Asynchronous imports, by what came of them.", ["event"])
+
+
+class Imports:
+    """Sends imports and brings them to their end; called within a turn only."""
+
+    def __init__(
+        self,
+        sessions: SessionMaker,
+        clock: Clock,
+        *,
+        poll_s: float = 60.0,
+        check_first_s: float = CHECK_FIRST_S,
+        late_call_s: float = LATE_CALL_S,
+    ) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._poll_s = poll_s
+        self._check_first_s = check_first_s
+        self._late_call_s = late_call_s
+
+    async def send(self, account: Account, destination: Destination, intent: Intent) -> None:
+        """Send an import that was just written down; what is surely not sent is parked."""
+        tasks = list(intent.tasks.values())
+        intent.check_at = self._clock.monotonic() + self._check_first_s
+        try:
+            process_id = await destination.start_import([task.write() for task in tasks], None)
+        except LeaseLostError:
+            raise
+        except UnknownOutcomeError:
+            IMPORTS.labels("unanswered").inc()
+            intent.check_at = self._clock.monotonic() + self._late_call_s
+            return
+        except SyncError as error:
+            IMPORTS.labels("refused").inc()
+            reason = stop_of(error).reason
+            await self._finish(
+                account, intent, dict.fromkeys(intent.tasks, NotSent(_single(reason)))
+            )
+            return
+        await self._run(account, intent, process_id)
+
+    async def _run(self, account: Account, intent: Intent, process_id: str) -> None:
+        async def work(session: AsyncSession) -> None:
+            await account.lease.keep(session)
+            await store.move_import(
+                session,
+                intent=intent.intent,
+                before="sending",
+                after="running",
+                process_id=process_id,
+            )
+
+        await transact(self._sessions, work)
+        intent.state, intent.process_id = "running", process_id
+        IMPORTS.labels("sent").inc()
+
+    def due(self, account: Account) -> list[Intent]:
+        """Return the imports whose rows should be looked at now."""
+        now = self._clock.monotonic()
+        return [intent for intent in account.imports() if intent.check_at <= now]
+
+    def postpone(self, account: Account, seconds: float) -> None:
+        """Leave all imports of an account alone for a while."""
+        for intent in account.imports():
+            intent.check_at = max(intent.check_at, self._clock.monotonic() + seconds)
+
+    async def advance(self, account: Account, destination: Destination) -> None:
+        """Look at the rows of every import that is due, and end those that can be ended.
+
+        Raises the errors of the destination's calls; whatever was ended before stays ended.
+        """
+        due = self.due(account)
+        if not due:
+            return
+        await account.lease.until_touchable()
+        if any(self._must_ask(intent) for intent in due):
+            await self._ask(account, destination)
+        by_list: dict[str, list[Intent]] = defaultdict(list)
+        for intent in due:
+            by_list[next(iter(intent.tasks.values())).list_id].append(intent)
+        for list_id, intents in by_list.items():
+            remotes = await self._read(destination, list_id, intents)
+            for intent in intents:
+                await self._judge(account, destination, intent, remotes)
+
+    def _must_ask(self, intent: Intent) -> bool:
+        return not intent.has_ended and (
+            intent.state == "sending" or intent.checked >= ASK_AFTER_CHECKS
+        )
+
+    async def _ask(self, account: Account, destination: Destination) -> None:
+        """Ask the provider which imports have ended: one call for all, seldom."""
+        now = self._clock.monotonic()
+        if now < account.ask_at:
+            return
+        account.ask_at = now + self._poll_s
+        imports = account.imports()
+        since = min(intent.sent_at or self._clock.now() for intent in imports)
+        try:
+            found = await destination.find_imports(since - CLOCKS_DIFFER)
+        except RateLimitedError as error:
+            account.ask_at = now + max(self._poll_s, error.retry_after_s or 0.0)
+            return
+        running = {each.process_id for each in found if each.state is ImportState.RUNNING}
+        known = {each.process_id for each in found}
+        ours = {intent.process_id for intent in imports if intent.process_id is not None}
+        for intent in imports:
+            if intent.state == "sending":
+                # Which one is ours nobody knows: wait for all that may be, then look at the rows.
+                # None at all: it was not taken.
+                intent.has_ended = not (running - ours)
+            elif intent.process_id in known:
+                intent.has_ended = intent.process_id not in running
+            else:
+                assert intent.process_id is not None
+                status = await destination.import_status(intent.process_id)
+                intent.has_ended = status.state is not ImportState.RUNNING
+
+    async def _read(
+        self, destination: Destination, list_id: str, intents: Sequence[Intent]
+    ) -> dict[str, RemoteContact]:
+        """Return the rows' contacts that stand on the list now, by their identity key."""
+        wanted = {
+            contract.identity_key(task.identity)
+            for intent in intents
+            for task in intent.tasks.values()
+        }
+        since = min(intent.sent_at or self._clock.now() for intent in intents) - CLOCKS_DIFFER
+        found: dict[str, RemoteContact] = {}
+        cursor: Cursor | None = None
+        while len(found) < len(wanted):
+            page = await destination.read_list(list_id, cursor, since)
+            for remote in page.contacts:
+                key = contract.identity_key(remote.identity)
+                if key in wanted:
+                    found[key] = remote
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return found
+
+    async def _judge(
+        self,
+        account: Account,
+        destination: Destination,
+        intent: Intent,
+        remotes: dict[str, RemoteContact],
+    ) -> None:
+        """End an import whose rows are all there, or that has ended; else look again later."""
+        there = {
+            contact
+            for contact, task in intent.tasks.items()
+            if has_happened(destination, task, _remote(task, remotes))
+        }
+        if len(there) < len(intent.tasks) and not (intent.has_ended or self._is_too_old(intent)):
+            self._look_later(intent, len(there))
+            return
+        results: dict[ContactId, Result] = dict.fromkeys(there, Done())
+        away = [task for contact, task in intent.tasks.items() if contact not in there]
+        refused = await self._refused(destination, intent) if away else {}
+        for task in away:
+            code = refused.get(contract.identity_key(task.identity))
+            results[task.contact] = (
+                Refusal(code) if code is not None else NotSent(Park.DESTINATION_DOWN)
+            )
+        log.info("import_ended", rows=len(intent.tasks), away=len(away))
+        await self._finish(account, intent, results)
+
+    def _is_too_old(self, intent: Intent) -> bool:
+        return self._clock.now() - (intent.sent_at or self._clock.now()) > GIVE_UP_AFTER
+
+    def _look_later(self, intent: Intent, seen: int) -> None:
+        intent.checked = 0 if seen > intent.seen else intent.checked + 1
+        intent.seen = seen
+        wait_s = min(CHECK_MOST_S, self._check_first_s * 2.0**intent.checked)
+        intent.check_at = self._clock.monotonic() + wait_s
+
+    async def _refused(self, destination: Destination, intent: Intent) -> dict[str, str]:
+        if intent.process_id is None:
+            return {}
+        return dict((await destination.import_status(intent.process_id)).refused)
+
+    async def _finish(
+        self, account: Account, intent: Intent, results: dict[ContactId, Result]
+    ) -> None:
+        """Store how every row ended, and tell of it, in one transaction."""
+        tasks = intent.tasks
+        units = {contact: account.units[contact] for contact in tasks}
+        is_late = next(iter(tasks.values())).is_late
+        stage = f"{'drain' if is_late else 'import'}:{intent.intent}"
+        step = ids.computed("import", account.next_attempt())
+
+        async def work(session: AsyncSession) -> Changes:
+            is_new = await account.lease.begin(session, step)
+            view = View(
+                links=await store.links(session, list(tasks)),
+                parked=await store.parked(session, list(tasks)),
+            )
+            changes = Changes()
+            for contact, task in tasks.items():
+                conclude_effect(_wanted(task), units[contact], results[contact], view, changes)
+            if is_new:
+                await store_changes(session, account, changes)
+                await tell_late(session, account, changes, stage)
+            return changes
+
+        changes = await transact(self._sessions, work)
+        account.end(changes.ended)
+        IMPORTS.labels("ended").inc()
+
+
+def _single(reason: str) -> str:
+    """Return why a row waits for a single write: what was wrong with the import is not its own."""
+    return reason if reason in {Park.RATE_LIMITED, Park.CONFIGURATION} else Park.DESTINATION_DOWN
+
+
+def _remote(task: Task, remotes: dict[str, RemoteContact]) -> RemoteContact | None:
+    return remotes.get(contract.identity_key(task.identity))
+
+
+def _wanted(task: Task) -> Wanted:
+    return Wanted(
+        contact=task.contact,
+        wish=task.wish,
+        version=task.version,
+        part=task.of_part,
+        mapping_version=task.mapping_version,
+        identity=task.identity,
+        attributes=bytes(task.attributes),
+        hash=task.hash,
+    )

@@ -1,0 +1,30 @@
+"""What the writer reads from its environment."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from libs.common.settings import DatabaseSettings, KafkaSettings, ProviderSettings, SecretsSettings
+
+
+class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderSettings):
+    """All times in seconds."""
+
+    database_pool_size_max: PositiveInt = 8
+
+    # A destination's lease: two missed renewals are survived (PROTOCOL.md 5).
+    lease_s: PositiveFloat = 45.0
+    lease_renew_s: PositiveFloat = 15.0
+
+    # How long a lane's first record waits for company (PERFORMANCE.md 4).
+    collect_s: float = Field(default=0.2, ge=0)
+
+    # How often what is parked is looked at, without an event that shortens it.
+    drain_every_s: PositiveFloat = 5.0
+
+    # The provider is asked for the state of its imports this seldom (Brevo: 100 asks an hour).
+    import_poll_s: PositiveFloat = 60.0
+
+    # False leaves the shared rate budget out: for measuring our own cost only.
+    paced: bool = True
+
+    # How long one call waits for its turn in the shared rate budget.
+    patience_s: PositiveFloat = 15.0

@@ -1,0 +1,893 @@
+"""The writer's SQL: what stands at the destinations, what waits, what is under way.
+
+Every statement of this service is here. Functions take the session of the caller's transaction
+and never end it. Whatever changes links, parked rows or intents calls `keep_lease` first in the
+same transaction: it locks the destination's row, so a lease that was taken over meanwhile makes
+the whole transaction fail instead of writing beside the new owner (RELIABILITY R11).
+Thousands of rows go to the driver as arrays (PERFORMANCE.md 4).
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import ledger
+from libs.common.database import driver
+from libs.common.errors import LeaseLostError
+from libs.common.events import Event, Identity, Settled, Topic, encode
+from services.writer.conclude import Changes, Row
+from services.writer.values import (
+    ContactId,
+    Integration,
+    IntegrationState,
+    Link,
+    LinkState,
+    Parked,
+    PartId,
+    Run,
+    Task,
+    Version,
+    Wanted,
+    Wish,
+    identity_key,
+)
+
+_TASKS = msgspec.json.Decoder(list[Task])
+OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
+
+
+# Leases
+
+
+def lease_name(connection: UUID) -> str:
+    """Return what a destination's lease is called in an error."""
+    return f"destination {connection}"
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A lease as the database gave it; `lapsed_s`: how long ago another owner's ran out."""
+
+    fencing: int
+    lapsed_s: float | None
+
+
+async def acquire_lease(
+    session: AsyncSession, *, connection: UUID, workspace: UUID, owner: UUID, ttl: timedelta
+) -> Granted | None:
+    """Take a destination's lease if it is free, lapsed or ours; None while somebody has it."""
+    found = await (await driver(session)).fetchrow(
+        """
+        insert into delivery.destinations as d
+          (connection_id, workspace_id, lease_owner, lease_until, fencing)
+        values ($1, $2, $3, clock_timestamp() + $4, 1)
+        on conflict (connection_id) do update
+          set lease_owner = $3, lease_until = clock_timestamp() + $4, fencing = d.fencing + 1
+          where d.lease_owner is null or d.lease_until < clock_timestamp() or d.lease_owner = $3
+        returning fencing, old.lease_owner is not null and old.lease_owner <> $3 as has_lapsed,
+          extract(epoch from clock_timestamp() - old.lease_until)::float8 as lapsed_s
+        """,
+        connection,
+        workspace,
+        owner,
+        ttl,
+    )
+    if found is None:
+        return None
+    return Granted(found["fencing"], found["lapsed_s"] if found["has_lapsed"] else None)
+
+
+async def renew_leases(
+    session: AsyncSession, *, owner: UUID, tokens: Sequence[tuple[UUID, int]], ttl: timedelta
+) -> set[UUID]:
+    """Prolong these leases; return the connections of those that are still ours."""
+    found = await (await driver(session)).fetch(
+        """
+        update delivery.destinations d set lease_until = clock_timestamp() + $4
+        from unnest($1::uuid[], $2::bigint[]) u (connection_id, fencing)
+        where d.connection_id = u.connection_id and d.fencing = u.fencing and d.lease_owner = $3
+        returning d.connection_id
+        """,
+        [connection for connection, _ in tokens],
+        [fencing for _, fencing in tokens],
+        owner,
+        ttl,
+    )
+    return {row["connection_id"] for row in found}
+
+
+async def release_lease(
+    session: AsyncSession, *, connection: UUID, owner: UUID, fencing: int
+) -> None:
+    """Let go of a lease, if it is still ours."""
+    await session.execute(
+        text(
+            "update delivery.destinations set lease_owner = null, lease_until = null"
+            " where connection_id = :connection and lease_owner = :owner and fencing = :fencing"
+        ),
+        {"connection": connection, "owner": owner, "fencing": fencing},
+    )
+
+
+async def keep_lease(session: AsyncSession, *, connection: UUID, fencing: int) -> None:
+    """Hold the lease's row until the transaction ends; raise LeaseLostError if it moved on."""
+    found = await session.scalar(
+        text(
+            "select fencing from delivery.destinations"
+            " where connection_id = :connection and lease_owner is not null for share"
+        ),
+        {"connection": connection},
+    )
+    if found != fencing:
+        raise LeaseLostError(lease_name(connection))
+
+
+async def begin_step(session: AsyncSession, *, connection: UUID, fencing: int, step: UUID) -> bool:
+    """Hold the lease's row as `keep_lease` does; False if this very step is stored already.
+
+    A transaction whose commit was answered by silence is run again, and giving units back twice
+    would give back others: steps of one destination follow one another, so remembering the last
+    one is enough.
+    """
+    found = await (await driver(session)).fetchrow(
+        """
+        update delivery.destinations set last_step = $3
+        where connection_id = $1 and fencing = $2 and lease_owner is not null
+        returning old.last_step is distinct from new.last_step as is_new
+        """,
+        connection,
+        fencing,
+        step,
+    )
+    if found is None:
+        raise LeaseLostError(lease_name(connection))
+    return bool(found["is_new"])
+
+
+async def mark_rechecks(
+    session: AsyncSession, *, connection: UUID, contacts: Iterable[ContactId]
+) -> None:
+    """Leave marks for contacts that were called for after the lease was lost: unfenced."""
+    marked = sorted(contacts)
+    await (await driver(session)).execute(
+        """
+        insert into delivery.rechecks (connection_id, integration_id, source_id)
+        select $1, u.* from unnest($2::uuid[], $3::text[]) u on conflict do nothing
+        """,
+        connection,
+        [contact.integration for contact in marked],
+        [contact.source_id for contact in marked],
+    )
+
+
+async def take_rechecks(session: AsyncSession, *, connection: UUID) -> int:
+    """Turn marks into links that are never taken for unchanged; return how many there were."""
+    found = await (await driver(session)).fetch(
+        """
+        with marked as (delete from delivery.rechecks where connection_id = $1 returning *)
+        update delivery.links l set needs_recheck = true, hash = null, content_hash = null
+        from marked m where l.integration_id = m.integration_id and l.source_id = m.source_id
+        returning l.source_id
+        """,
+        connection,
+    )
+    return len(found)
+
+
+# What is known
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A destination account as configured, and whether it is blocked now."""
+
+    connection: UUID
+    workspace: UUID
+    provider: str
+    state: str
+    account_id: str
+    tier: str | None
+    time_zone: str
+    sealed_api_key: str | None
+    failed_checks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why nothing is sent to a destination; `wait_s` until a probe, negative when it is due."""
+
+    reason: str
+    wait_s: float
+    attempts: int
+
+
+async def connection_of(session: AsyncSession, connection: UUID) -> Connection | None:
+    """Return a destination's configuration; None if there is no such connection."""
+    found = await (await driver(session)).fetchrow(
+        """
+        select connection_id, workspace_id, provider, state, coalesce(account_id, '') as account_id,
+          tier, time_zone, sealed_api_key, failed_checks
+        from config.connections where connection_id = $1
+        """,
+        connection,
+    )
+    return Connection(*found.values()) if found is not None else None
+
+
+async def block_of(session: AsyncSession, connection: UUID) -> Block | None:
+    """Return why a destination is blocked; None if it is not."""
+    found = await (await driver(session)).fetchrow(
+        """
+        select block_reason, extract(epoch from blocked_until - clock_timestamp())::float8,
+          block_attempts
+        from delivery.destinations where connection_id = $1 and block_reason is not null
+        """,
+        connection,
+    )
+    return Block(*found.values()) if found is not None else None
+
+
+async def integrations(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Integration]:
+    """Return what is configured of these integrations; unknown ones are left out."""
+    found = await (await driver(session)).fetch(
+        """
+        select integration_id, workspace_id, state, deletion_policy, email_change_policy,
+          coalesce(destination_list_id, '') as list_id
+        from config.integrations where integration_id = any ($1)
+        """,
+        list(wanted),
+    )
+    return {
+        row["integration_id"]: Integration(
+            row["integration_id"],
+            row["workspace_id"],
+            IntegrationState(row["state"]),
+            removes_leavers=row["deletion_policy"] == "remove_from_list",
+            email_change_policy=row["email_change_policy"],
+            list_id=row["list_id"],
+        )
+        for row in found
+    }
+
+
+async def runs(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Run]:
+    """Return whose deletions count, and whose upserts a newer full run makes needless."""
+    found = await (await driver(session)).fetch("select * from sync.run_state($1)", list(wanted))
+    return {
+        row["run_id"]: Run(row["fencing"], row["state"] == "abandoned", row["is_outdated"])
+        for row in found
+    }
+
+
+async def links(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Link]:
+    """Return the links of these contacts."""
+    found = await (await driver(session)).fetch(
+        """
+        select l.* from unnest($1::uuid[], $2::text[]) u (integration_id, source_id)
+        join delivery.links l using (integration_id, source_id)
+        """,
+        [contact.integration for contact in contacts],
+        [contact.source_id for contact in contacts],
+    )
+    return {link.contact: link for link in map(_link, found)}
+
+
+def _link(row: "asyncpg.Record[Any]") -> Link:
+    return Link(
+        contact=ContactId(row["integration_id"], row["source_id"]),
+        state=LinkState(row["state"]),
+        version=Version(row["version_ms"], row["run_no"]),
+        wish=Wish(row["operation"]),
+        identity=Identity(email=row["email"], sms=row["sms"]),
+        hash=row["hash"] or b"",
+        content_hash=row["content_hash"] or b"",
+        refused=row["refused_identity"],
+        removed_by_us=row["removed_by_us"],
+        needs_recheck=row["needs_recheck"],
+    )
+
+
+async def owners(
+    session: AsyncSession, addresses: Collection[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], str]:
+    """Return which linked contact holds each of these addresses."""
+    found = await (await driver(session)).fetch(
+        """
+        select l.integration_id, l.identity, l.source_id
+        from unnest($1::uuid[], $2::text[]) u (integration_id, identity)
+        join delivery.links l using (integration_id, identity) where l.state = 'linked'
+        """,
+        [integration for integration, _ in addresses],
+        [key for _, key in addresses],
+    )
+    return {(row["integration_id"], row["identity"]): row["source_id"] for row in found}
+
+
+async def parked(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Parked]:
+    """Return what is parked of these contacts."""
+    found = await (await driver(session)).fetch(
+        """
+        select p.integration_id, p.source_id, p.version_ms, p.run_no, p.operation, p.reason,
+          p.email, p.sms, p.approved_identity
+        from unnest($1::uuid[], $2::text[]) u (integration_id, source_id)
+        join delivery.parked p using (integration_id, source_id)
+        """,
+        [contact.integration for contact in contacts],
+        [contact.source_id for contact in contacts],
+    )
+    return {
+        ContactId(row["integration_id"], row["source_id"]): Parked(
+            Version(row["version_ms"], row["run_no"]),
+            Wish(row["operation"]),
+            row["reason"],
+            identity_key(Identity(email=row["email"], sms=row["sms"])),
+            row["approved_identity"],
+        )
+        for row in found
+    }
+
+
+async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
+    """Return what was told of these records before."""
+    found = await (await driver(session)).fetch(
+        "select record_id, body from delivery.outcomes where record_id = any ($1)", list(records)
+    )
+    return {row["record_id"]: _SETTLED.decode(row["body"]) for row in found}
+
+
+_SETTLED = msgspec.json.Decoder(Settled)
+
+
+# What is under way
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIntent:
+    """A row of `delivery.intents`; times by the database's clock."""
+
+    intent: UUID
+    hold: UUID
+    kind: str
+    state: str
+    fencing: int
+    tasks: list[Task]
+    process_id: str | None
+    created_at: datetime
+    sent_at: datetime | None
+
+
+async def open_intents(session: AsyncSession, connection: UUID) -> list[StoredIntent]:
+    """Return everything under way at a destination."""
+    found = await (await driver(session)).fetch(
+        """
+        select intent_id, hold_id, kind, state, fencing, units, process_id, created_at, sent_at
+        from delivery.intents where connection_id = $1 order by created_at, intent_id
+        """,
+        connection,
+    )
+    return [
+        StoredIntent(
+            row["intent_id"],
+            row["hold_id"],
+            row["kind"],
+            row["state"],
+            row["fencing"],
+            _TASKS.decode(row["units"]),
+            row["process_id"],
+            row["created_at"],
+            row["sent_at"],
+        )
+        for row in found
+    ]
+
+
+async def insert_intent(
+    session: AsyncSession,
+    *,
+    intent: UUID,
+    connection: UUID,
+    workspace: UUID,
+    hold: UUID,
+    fencing: int,
+    tasks: Sequence[Task],
+) -> None:
+    """Say which granted units belong to which contacts; said twice, it is said once."""
+    await (await driver(session)).execute(
+        """
+        insert into delivery.intents
+          (intent_id, connection_id, workspace_id, hold_id, kind, state, fencing, units)
+        values ($1, $2, $3, $4, 'single', 'open', $5, $6) on conflict do nothing
+        """,
+        intent,
+        connection,
+        workspace,
+        hold,
+        fencing,
+        msgspec.json.encode(tasks),
+    )
+
+
+async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[Task]) -> None:
+    """Keep only the units that are still open; without any the intent ends."""
+    connection = await driver(session)
+    if left:
+        await connection.execute(
+            "update delivery.intents set units = $2 where intent_id = $1",
+            intent,
+            msgspec.json.encode(left),
+        )
+    else:
+        await connection.execute("delete from delivery.intents where intent_id = $1", intent)
+
+
+async def begin_import(session: AsyncSession, *, intent: UUID) -> None:
+    """Turn an intent into an import that is about to be sent."""
+    await session.execute(
+        text(
+            "update delivery.intents set kind = 'import', state = 'sending',"
+            " sent_at = clock_timestamp() where intent_id = :intent and state = 'open'"
+        ),
+        {"intent": intent},
+    )
+
+
+async def move_import(
+    session: AsyncSession, *, intent: UUID, before: str, after: str, process_id: str | None
+) -> bool:
+    """Move an import from one state to the next by compare-and-set; False if it had moved."""
+    moved = await session.scalar(
+        text(
+            "update delivery.intents set state = :after,"
+            " process_id = coalesce(:process_id, process_id)"
+            " where intent_id = :intent and state = :before returning intent_id"
+        ),
+        {"intent": intent, "before": before, "after": after, "process_id": process_id},
+    )
+    return moved is not None
+
+
+# What changes
+
+
+async def apply(session: AsyncSession, connection: UUID, workspace: UUID, changes: Changes) -> None:
+    """Store links, parked rows, postings and releases of a batch (PROTOCOL.md 5, step 6)."""
+    await _drop_rows(session, changes.drops)
+    await _store_links(session, workspace, list(changes.links.values()))
+    await _park_rows(session, connection, workspace, list(changes.parks.values()))
+    for hold, postings in sorted(changes.posts.items()):
+        await ledger.post(session, hold_id=hold, postings=postings)
+    for hold, units in sorted(changes.releases.items()):
+        await ledger.release(session, hold_id=hold, units=units)
+
+
+async def _drop_rows(session: AsyncSession, drops: dict[ContactId, Version]) -> None:
+    if not drops:
+        return
+    await (await driver(session)).execute(
+        """
+        delete from delivery.parked p
+        using unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[]) u (i, s, ms, run_no)
+        where p.integration_id = u.i and p.source_id = u.s
+          and p.version_ms = u.ms and p.run_no = u.run_no
+        """,
+        [contact.integration for contact in drops],
+        [contact.source_id for contact in drops],
+        [version.ms for version in drops.values()],
+        [version.run_no for version in drops.values()],
+    )
+
+
+async def _store_links(session: AsyncSession, workspace: UUID, changed: list[Link]) -> None:
+    # Who lets go of an address comes before who takes it: the index that keeps it unique is
+    # checked row by row.
+    leaving = [link for link in changed if link.state is not LinkState.LINKED]
+    linked = [link for link in changed if link.state is LinkState.LINKED]
+    if linked:
+        await (await driver(session)).execute(
+            """
+            update delivery.links l set identity = null, email = null, sms = null
+            from unnest($1::uuid[], $2::text[], $3::text[]) u (i, s, k)
+            where l.integration_id = u.i and l.identity = u.k and l.source_id <> u.s
+              and l.state = 'removed'
+            """,
+            [link.contact.integration for link in linked],
+            [link.contact.source_id for link in linked],
+            [link.key for link in linked],
+        )
+    for group in (leaving, linked):
+        if group:
+            await _upsert_links(session, workspace, group)
+
+
+async def _upsert_links(session: AsyncSession, workspace: UUID, changed: list[Link]) -> None:
+    await (await driver(session)).execute(
+        """
+        insert into delivery.links as l
+          (workspace_id, integration_id, source_id, state, identity, email, sms, version_ms,
+           run_no, operation, hash, content_hash, refused_identity, removed_by_us, needs_recheck,
+           written_at)
+        select $1, u.*, clock_timestamp()
+        from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+          $8::bigint[], $9::int[], $10::text[], $11::bytea[], $12::bytea[], $13::text[],
+          $14::bool[], $15::bool[]) u
+        on conflict (integration_id, source_id) do update set
+          state = excluded.state, identity = excluded.identity, email = excluded.email,
+          sms = excluded.sms, version_ms = excluded.version_ms, run_no = excluded.run_no,
+          operation = excluded.operation, hash = excluded.hash,
+          content_hash = excluded.content_hash, refused_identity = excluded.refused_identity,
+          removed_by_us = excluded.removed_by_us, needs_recheck = excluded.needs_recheck,
+          written_at = excluded.written_at
+        """,
+        workspace,
+        [link.contact.integration for link in changed],
+        [link.contact.source_id for link in changed],
+        [link.state for link in changed],
+        [link.key for link in changed],
+        [link.identity.email for link in changed],
+        [link.identity.sms for link in changed],
+        [link.version.ms for link in changed],
+        [link.version.run_no for link in changed],
+        [link.wish for link in changed],
+        [link.hash or None for link in changed],
+        [link.content_hash or None for link in changed],
+        [link.refused for link in changed],
+        [link.removed_by_us for link in changed],
+        [link.needs_recheck for link in changed],
+    )
+
+
+async def _park_rows(
+    session: AsyncSession, connection: UUID, workspace: UUID, rows: list[Row]
+) -> None:
+    if not rows:
+        return
+    items = [row.item for row in rows]
+    await (await driver(session)).execute(
+        """
+        insert into delivery.parked as p
+          (workspace_id, connection_id, integration_id, source_id, reason, operation, version_ms,
+           run_no, run_id, page, part, mapping_version, email, sms, attributes, hash,
+           approved_identity, merged_from)
+        select $1, $2, u.i, u.s, u.reason, u.operation, u.ms, u.run_no, u.run_id, u.page, u.part,
+          u.mapping_version, u.email, u.sms, u.attributes, u.hash, u.approved,
+          coalesce(string_to_array(u.merged, chr(31)), '{}')
+        from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::int[],
+          $9::uuid[], $10::int[], $11::int[], $12::int[], $13::text[], $14::text[], $15::bytea[],
+          $16::bytea[], $17::text[], $18::text[]) u
+          (i, s, reason, operation, ms, run_no, run_id, page, part, mapping_version, email, sms,
+           attributes, hash, approved, merged)
+        on conflict (integration_id, source_id) do update set
+          connection_id = excluded.connection_id, reason = excluded.reason,
+          operation = excluded.operation, version_ms = excluded.version_ms,
+          run_no = excluded.run_no, run_id = excluded.run_id, page = excluded.page,
+          part = excluded.part, mapping_version = excluded.mapping_version,
+          email = excluded.email, sms = excluded.sms, attributes = excluded.attributes,
+          hash = excluded.hash, approved_identity = excluded.approved_identity,
+          merged_from = excluded.merged_from, attempts = p.attempts + 1,
+          last_at = clock_timestamp()
+        """,
+        workspace,
+        connection,
+        [item.contact.integration for item in items],
+        [item.contact.source_id for item in items],
+        [row.reason for row in rows],
+        [item.wish for item in items],
+        [item.version.ms for item in items],
+        [item.version.run_no for item in items],
+        [item.part.run for item in items],
+        [item.part.page for item in items],
+        [item.part.part for item in items],
+        [item.mapping_version for item in items],
+        [item.identity.email for item in items],
+        [item.identity.sms for item in items],
+        [item.attributes for item in items],
+        [item.hash for item in items],
+        [row.approved for row in rows],
+        ["\x1f".join(item.merged_from) or None for item in items],
+    )
+
+
+async def store_outcomes(session: AsyncSession, told: Iterable[tuple[UUID, Settled]]) -> None:
+    """Keep what is told of each record, to tell it again the same way after a crash."""
+    pairs = list(told)
+    await (await driver(session)).execute(
+        """
+        insert into delivery.outcomes (record_id, stage, body)
+        select u.* from unnest($1::uuid[], $2::text[], $3::bytea[]) u on conflict do nothing
+        """,
+        [record for record, _ in pairs],
+        [settled.stage for _, settled in pairs],
+        [encode(settled) for _, settled in pairs],
+    )
+
+
+async def forget_outcomes(session: AsyncSession) -> None:
+    """Remove outcomes of records that the topics no longer hold, some at a time."""
+    await session.execute(
+        text(
+            "delete from delivery.outcomes where (record_id, stage) in (select record_id, stage"
+            " from delivery.outcomes where stored_at < clock_timestamp() - :kept limit 10000)"
+        ),
+        {"kept": OUTCOMES_KEPT},
+    )
+
+
+async def tell(session: AsyncSession, topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
+    """Put events into the outbox: they leave for the topic once the transaction is through."""
+    pairs = list(events)
+    if not pairs:
+        return
+    await (await driver(session)).execute(
+        """
+        insert into delivery.outbox (topic, key, body)
+        select $1, u.k, u.b from unnest($2::text[], $3::bytea[]) with ordinality u (k, b, o)
+        order by u.o
+        """,
+        topic.value,
+        [key for key, _ in pairs],
+        [encode(event) for _, event in pairs],
+    )
+
+
+# Blocks and health
+
+
+async def block(session: AsyncSession, *, connection: UUID, reason: str, seconds: float) -> None:
+    """Stop sending to a destination until a probe after `seconds`."""
+    await session.execute(
+        text(
+            "update delivery.destinations set block_reason = :reason,"
+            " blocked_until = clock_timestamp() + make_interval(secs => :seconds),"
+            " block_attempts = block_attempts + 1 where connection_id = :connection"
+        ),
+        {"connection": connection, "reason": reason, "seconds": seconds},
+    )
+
+
+async def unblock(session: AsyncSession, *, connection: UUID) -> None:
+    """Send to a destination again."""
+    await session.execute(
+        text(
+            "update delivery.destinations set block_reason = null, blocked_until = null,"
+            " block_attempts = 0 where connection_id = :connection"
+        ),
+        {"connection": connection},
+    )
+
+
+async def count_check(
+    session: AsyncSession, *, connection: UUID, has_failed: bool, reason: str
+) -> str:
+    """Count a check of a connection's credentials; return the connection's state after it."""
+    state = await session.scalar(
+        text("select config.count_check(:connection, :failed, :reason)"),
+        {"connection": connection, "failed": has_failed, "reason": reason},
+    )
+    return str(state)
+
+
+async def report_integration(
+    session: AsyncSession, *, integration: UUID, reason: str | None
+) -> bool:
+    """Say that an integration can not go on (or can again); False if that was known."""
+    return bool(
+        await session.scalar(
+            text("select config.report_integration(:integration, :reason)"),
+            {"integration": integration, "reason": reason},
+        )
+    )
+
+
+async def integrations_of(session: AsyncSession, connection: UUID) -> list[tuple[UUID, UUID]]:
+    """Return the active integrations that write to a connection, with their workspaces."""
+    found = await session.execute(
+        text(
+            "select integration_id, workspace_id from config.integrations"
+            " where destination_connection_id = :connection and state = 'active'"
+        ),
+        {"connection": connection},
+    )
+    return [(row.integration_id, row.workspace_id) for row in found]
+
+
+# Drains
+
+
+def wanted_of(row: "asyncpg.Record[Any]") -> Wanted:
+    """Return a parked row as the state its contact is wanted in."""
+    integration = row["integration_id"]
+    return Wanted(
+        contact=ContactId(integration, row["source_id"]),
+        wish=Wish(row["operation"]),
+        version=Version(row["version_ms"], row["run_no"]),
+        part=PartId(integration, row["run_id"], row["run_no"], row["page"], row["part"]),
+        mapping_version=row["mapping_version"],
+        identity=Identity(email=row["email"], sms=row["sms"]),
+        attributes=row["attributes"],
+        hash=row["hash"],
+        merged_from=tuple(row["merged_from"]),
+        approved=row["approved_identity"],
+        is_parked=True,
+    )
+
+
+# Changed addresses
+
+
+async def changed_addresses(
+    session: AsyncSession, *, integration: UUID, run_no: int
+) -> list[tuple[str, str]]:
+    """Return the parked contacts that a run could have seen under another address than linked.
+
+    Those that an earlier run decided on, and whose address is still the same, are left out.
+    """
+    found = await session.execute(
+        text(
+            """
+            select * from (
+              select p.source_id, coalesce(lower(p.email), p.sms) as address,
+                l.identity, l.refused_identity, p.approved_identity
+              from delivery.parked p join delivery.links l using (integration_id, source_id)
+              where p.integration_id = :integration and p.run_no <= :run_no
+                and p.operation = 'upsert' and l.identity is not null) changed
+            where address <> identity and address is distinct from refused_identity
+              and address is distinct from approved_identity
+            order by source_id
+            """
+        ),
+        {"integration": integration, "run_no": run_no},
+    )
+    return [(row.source_id, row.address) for row in found]
+
+
+async def decide_email_changes(session: AsyncSession, *, run: UUID, decision: bytes) -> str:
+    """Store a run's decision, once; return the one that counts."""
+    return str(
+        await (await driver(session)).fetchval(
+            "select sync.decide_email_changes($1, $2::text::jsonb)::text", run, decision.decode()
+        )
+    )
+
+
+async def approve(
+    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+) -> None:
+    """Let parked contacts move to their new addresses."""
+    await (await driver(session)).execute(
+        """
+        update delivery.parked p set approved_identity = u.address
+        from unnest($2::text[], $3::text[]) u (source_id, address)
+        where p.integration_id = $1 and p.source_id = u.source_id
+        """,
+        integration,
+        [source_id for source_id, _ in changes],
+        [address for _, address in changes],
+    )
+
+
+async def refuse(
+    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+) -> None:
+    """Keep addresses that were refused on their links, until the source has another one."""
+    await (await driver(session)).execute(
+        """
+        update delivery.links l set refused_identity = u.address
+        from unnest($2::text[], $3::text[]) u (source_id, address)
+        where l.integration_id = $1 and l.source_id = u.source_id
+        """,
+        integration,
+        [source_id for source_id, _ in changes],
+        [address for _, address in changes],
+    )
+
+
+# Drains
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A destination with something to look at."""
+
+    connection: UUID
+    workspace: UUID
+
+
+async def busy_destinations(session: AsyncSession) -> list[Busy]:
+    """Return every destination with parked contacts, units under way or recheck marks."""
+    found = await session.execute(
+        text(
+            """
+            select connection_id, workspace_id from delivery.destinations d
+            where exists (select from delivery.parked p where p.connection_id = d.connection_id)
+              or exists (select from delivery.intents n where n.connection_id = d.connection_id)
+              or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
+            order by connection_id
+            """
+        )
+    )
+    return [Busy(row.connection_id, row.workspace_id) for row in found]
+
+
+async def drop_outdated(
+    session: AsyncSession, connection: UUID, units: Collection[ContactId]
+) -> list[Wanted]:
+    """Remove parked upserts of an old mapping whose newer full run has started.
+
+    Contacts with an open unit are left: they are doubtful, and only a look settles them.
+    """
+    found = await (await driver(session)).fetch(
+        """
+        delete from delivery.parked p
+        where p.connection_id = $1 and p.operation = 'upsert'
+          and (p.integration_id, p.source_id)
+            not in (select * from unnest($2::uuid[], $3::text[]))
+          and exists (select from sync.runs r where r.integration_id = p.integration_id
+            and r.mode = 'full' and r.run_no > p.run_no and r.state in ('reading', 'read')
+            and r.mapping_version > p.mapping_version)
+        returning p.*
+        """,
+        connection,
+        [contact.integration for contact in units],
+        [contact.source_id for contact in units],
+    )
+    return [wanted_of(row) for row in found]
+
+
+async def drainable(
+    session: AsyncSession,
+    connection: UUID,
+    *,
+    importing: Collection[ContactId],
+    is_open: bool,
+    is_blocked: bool,
+    limit: int,
+) -> list[Wanted]:
+    """Return parked contacts whose cause may be gone, oldest first, in turn by integration."""
+    found = await (await driver(session)).fetch(
+        """
+        select * from (
+          select p.*, row_number() over (
+            partition by p.integration_id order by p.first_at, p.source_id) as place
+          from (select p.*, coalesce(lower(p.email), p.sms) as address from delivery.parked p
+                where p.connection_id = $1) p
+          left join config.integrations i using (integration_id)
+          left join delivery.links l using (integration_id, source_id)
+          where (p.integration_id, p.source_id)
+              not in (select * from unnest($2::uuid[], $3::text[]))
+            and (coalesce(i.state, 'archived') = 'archived' or (i.state = 'active' and not $5
+              and case p.reason
+                when 'quota' then $4
+                when 'email_change' then p.approved_identity = p.address
+                  or l.refused_identity = p.address or l.identity is null
+                  or l.identity = p.address
+                when 'duplicate_identity' then not exists (
+                  select from delivery.links o where o.integration_id = p.integration_id
+                    and o.identity = p.address and o.state = 'linked'
+                    and o.source_id <> p.source_id)
+                when 'contact_limit' then p.last_at < clock_timestamp() - interval '1 hour'
+                else true end))) waiting
+        order by place, first_at, source_id limit $6
+        """,
+        connection,
+        [contact.integration for contact in importing],
+        [contact.source_id for contact in importing],
+        is_open,
+        is_blocked,
+        limit,
+    )
+    return [wanted_of(row) for row in found]
+
+
+async def count_parked(session: AsyncSession) -> dict[str, int]:
+    """Return how many contacts wait, by reason."""
+    found = await session.execute(
+        text("select reason, count(*) as waiting from delivery.parked group by reason")
+    )
+    return {row.reason: row.waiting for row in found}

@@ -1,0 +1,341 @@
+"""The words the writer thinks in: what a contact is wanted to be, and what is known of it.
+
+Everything here is a value without I/O. `Task` is also the persisted form of an open unit of quota
+(`delivery.intents`): it says what was to be written so fully that another owner of the
+destination can repeat it, read it back, or park it (PROTOCOL.md 5).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from libs.common import ids
+from libs.common.events import Identity, Operation
+from libs.connectors.contract import Write
+
+HASH_BYTES = 16
+NO_IDENTITY = Identity()
+
+
+class Version(NamedTuple):
+    """How new a state of a contact is: the provider's clock, then the run that read it."""
+
+    ms: int
+    run_no: int
+
+
+class ContactId(NamedTuple):
+    """A source contact of an integration."""
+
+    integration: UUID
+    source_id: str
+
+
+class PartId(NamedTuple):
+    """One part of one page of a run: what outcomes are counted by."""
+
+    integration: UUID
+    run: UUID
+    run_no: int
+    page: int
+    part: int
+
+
+class Wish(StrEnum):
+    """What a version of a contact asks for; a link remembers it of its newest version."""
+
+    UPSERT = "upsert"
+    DELETE = "delete"
+    LEAVE = "leave"
+    FILTERED = "filtered"
+    REJECTED = "rejected"
+
+
+TOMBSTONES = frozenset({Wish.DELETE, Wish.LEAVE})
+
+
+def is_older(version: Version, wish: Wish, other: Version, other_wish: Wish) -> bool:
+    """Return whether a version is older than another (PROTOCOL.md 1).
+
+    Against a tombstone only the run counts, because a tombstone has no modification time of its
+    own; on a tie the tombstone is the newer.
+    """
+    is_tombstone, other_is_tombstone = wish in TOMBSTONES, other_wish in TOMBSTONES
+    if is_tombstone == other_is_tombstone:
+        return version < other
+    if version.run_no == other.run_no:
+        return other_is_tombstone
+    return version.run_no < other.run_no
+
+
+def identity_key(identity: Identity) -> str | None:
+    """Return the one address that is unique in an integration, compared without case."""
+    if identity.email:
+        return identity.email.lower()
+    return identity.sms or None
+
+
+def digest(content: bytes) -> bytes:
+    """Return the 16 bytes that content is compared by."""
+    return blake2b(content, digest_size=HASH_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The newest state that one contact is wanted in, live or from its parked row.
+
+    `approved` is the address of an e-mail change that a run's end allowed. `fencing` is the token
+    that a live record was published under: a deletion or leave whose run has another one does not
+    count. `is_parked` says that it comes from its contact's parked row.
+    """
+
+    contact: ContactId
+    wish: Wish
+    version: Version
+    part: PartId
+    mapping_version: int
+    identity: Identity = NO_IDENTITY
+    attributes: bytes = b"{}"
+    hash: bytes = b""
+    merged_from: tuple[str, ...] = ()
+    reason: str = ""
+    approved: str | None = None
+    fencing: int | None = None
+    counts: bool = True
+    is_parked: bool = False
+
+
+class LinkState(StrEnum):
+    """Whether a source contact stands at the destination because of us."""
+
+    LINKED = "linked"
+    REMOVED = "removed"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What is known of a source contact at the destination; `hash` is what was last written."""
+
+    contact: ContactId
+    state: LinkState
+    version: Version
+    wish: Wish
+    identity: Identity = NO_IDENTITY
+    hash: bytes = b""
+    content_hash: bytes = b""
+    refused: str | None = None
+    removed_by_us: bool = False
+    needs_recheck: bool = False
+
+    @property
+    def key(self) -> str | None:
+        """Return the address it holds; None for one that never had or let go of it."""
+        return identity_key(self.identity)
+
+    def at_least(self, version: Version, wish: Wish) -> "Link":
+        """Return the link with a version that is not older than it was."""
+        if is_older(version, wish, self.version, self.wish):
+            return self
+        return replace(self, version=version, wish=wish)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What must be known of a parked row to judge a newer or an older version of its contact."""
+
+    version: Version
+    wish: Wish
+    reason: str
+    key: str | None
+    approved: str | None
+
+
+class Kind(StrEnum):
+    """The ways a contact is written."""
+
+    UPSERT = "upsert"
+    OLD_ADDRESS = "old_address"  # Other fields, while the change of address waits or was refused.
+    MOVE = "move"
+    LEAVE = "leave"
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One effect to be had at the destination, complete enough to survive its process.
+
+    `is_extra` marks the write to the old address whose change is parked beside it; `was_linked`
+    makes it an update. `merged` are contacts whose links end with this write.
+    """
+
+    integration: UUID
+    source_id: str
+    kind: Kind
+    wish: Wish
+    version_ms: int
+    run_no: int
+    run: UUID
+    page: int
+    part: int
+    mapping_version: int
+    list_id: str
+    key: bytes
+    email: str | None = None
+    sms: str | None = None
+    hash: bytes = b""
+    content_hash: bytes = b""
+    attributes: msgspec.Raw = msgspec.Raw(b"{}")
+    known_email: str | None = None
+    known_sms: str | None = None
+    join_list: bool = False
+    was_linked: bool = False
+    is_extra: bool = False
+    is_refused_change: bool = False
+    is_late: bool = False  # From a drain: outside the sum of its run (PROTOCOL.md 8).
+    merged: list[str] = []
+
+    @property
+    def contact(self) -> ContactId:
+        """Return whose effect this is."""
+        return ContactId(self.integration, self.source_id)
+
+    @property
+    def version(self) -> Version:
+        """Return the version it writes."""
+        return Version(self.version_ms, self.run_no)
+
+    @property
+    def identity(self) -> Identity:
+        """Return the address it writes to, or the new one of a move."""
+        return Identity(email=self.email, sms=self.sms)
+
+    @property
+    def known_as(self) -> Identity | None:
+        """Return the address the contact has at the destination; None if it was never there."""
+        if self.known_email or self.known_sms:
+            return Identity(email=self.known_email, sms=self.known_sms)
+        return None
+
+    @property
+    def of_part(self) -> PartId:
+        """Return the part that its outcome is counted with."""
+        return PartId(self.integration, self.run, self.run_no, self.page, self.part)
+
+    def write(self) -> Write:
+        """Return the effect as a destination takes it."""
+        return Write(
+            op=Operation.LEAVE if self.kind is Kind.LEAVE else Operation.UPSERT,
+            identity=self.identity,
+            attributes=bytes(self.attributes),
+            list_id=self.list_id,
+            known_as=self.known_as,
+            join_list=self.join_list,
+        )
+
+    def anew(self) -> "Task":
+        """Return it as a creation, after the destination said that the contact is not there."""
+        return msgspec.structs.replace(self, known_email=None, known_sms=None, join_list=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit of quota that belongs to a contact until it is posted or released."""
+
+    task: Task
+    intent: UUID
+    hold: UUID
+    in_import: bool = False
+    is_doubtful: bool = False  # From before: its call may have happened.
+
+    def is_for(self, wanted: Wanted) -> bool:
+        """Return whether repeating the unit's own effect is what is wanted."""
+        return (
+            self.task.version == wanted.version
+            and self.task.wish == wanted.wish
+            and self.task.hash == wanted.hash
+            and self.task.kind in {Kind.UPSERT, Kind.LEAVE}
+            and (wanted.wish in TOMBSTONES or self.task.identity == wanted.identity)
+        )
+
+
+class EffectSeed(NamedTuple):
+    """What makes one effect another than the rest of its contact's."""
+
+    kind: Kind
+    identity: str | None
+    hash: bytes
+
+
+def effect_key(contact: ContactId, version: Version, seed: EffectSeed) -> bytes:
+    """Return the id that makes charging for an effect idempotent (PROTOCOL.md 1)."""
+    content = digest(f"{seed.identity}".encode() + b"\x1f" + seed.hash)
+    return ids.effect_key(contact.integration, contact.source_id, version, seed.kind, content)
+
+
+class IntegrationState(StrEnum):
+    """The states of `config.integrations` that matter here."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DRAFT = "draft"
+    ERROR = "error"
+    ARCHIVED = "archived"
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """What the writer must know of an integration."""
+
+    integration: UUID
+    workspace: UUID
+    state: IntegrationState
+    removes_leavers: bool
+    email_change_policy: str
+    list_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the writer must know of a run: `is_outdated` if a newer full run makes it needless."""
+
+    fencing: int
+    is_abandoned: bool
+    is_outdated: bool
+
+
+@dataclass(slots=True)
+class View:
+    """Everything that a batch is judged by; `claims` grow while it is judged.
+
+    `owners` says who holds an address: linked contacts only. `blocked` is the reason why nothing
+    can be written to the destination now.
+    """
+
+    integrations: Mapping[UUID, Integration] = field(default_factory=dict)
+    runs: Mapping[UUID, Run] = field(default_factory=dict)
+    links: dict[ContactId, Link] = field(default_factory=dict)
+    owners: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    parked: Mapping[ContactId, Parked] = field(default_factory=dict)
+    units: Mapping[ContactId, Unit] = field(default_factory=dict)
+    blocked: str | None = None
+    is_open: bool = True
+    claims: dict[tuple[UUID, str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Addresses of open units are taken, like those of links."""
+        for unit in self.units.values():
+            key = identity_key(unit.task.identity)
+            if key is not None and unit.task.kind is not Kind.LEAVE:
+                self.claims.setdefault((unit.task.integration, key), unit.task.source_id)
+
+    def owner(self, contact: ContactId, key: str) -> str | None:
+        """Return which other contact of the integration holds an address, if one does."""
+        for holders in (self.owners, self.claims):
+            holder = holders.get((contact.integration, key))
+            if holder is not None and holder != contact.source_id:
+                return holder
+        return None

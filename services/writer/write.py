@@ -1,0 +1,456 @@
+"""One turn at a destination: look up, classify, hold, call, post, settle — in this order.
+
+Promises (PROTOCOL.md 5): a unit of quota is held, and it is written down whose it is, before
+anything is sent; what the destination holds is linked and charged in one transaction, together
+with what is told of it; a contact whose earlier call may have happened is repeated exactly or
+read back first. A crash between any two steps is mended by the next turn that meets the contact.
+Nothing is sent inside a transaction, and every transaction holds the lease's token.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import ids, ledger, logs, metrics
+from libs.common.clock import Clock
+from libs.common.database import SessionMaker, transact
+from libs.common.errors import LeaseLostError, NeedsReauthError, SyncError
+from libs.common.events import DIRECT, Settled
+from libs.common.reasons import Park
+from libs.connectors.contract import Destination
+from services.writer import store
+from services.writer.account import Account, Intent, OpenDestination
+from services.writer.calls import Answers, Caller, Stop, has_happened, stop_of
+from services.writer.classify import (
+    Effect,
+    Parking,
+    classify,
+    must_read_back,
+    newest,
+    take_over,
+)
+from services.writer.conclude import (
+    Changes,
+    Done,
+    Doubt,
+    NotSent,
+    Result,
+    RowOfImport,
+    conclude,
+    conclude_effect,
+    conclude_read_back,
+    park,
+)
+from services.writer.health import Blocks
+from services.writer.imports import Imports
+from services.writer.look_up import Known, look_up
+from services.writer.outcome import store_changes, tell_late
+from services.writer.plan import IMPORTS_MAX, SINGLES_MAX, plan, rows_that_fit
+from services.writer.values import (
+    TOMBSTONES,
+    ContactId,
+    PartId,
+    Task,
+    Unit,
+    View,
+    Wanted,
+    Wish,
+)
+
+log = logs.get(__name__)
+
+TASKS_WRITTEN = metrics.counter(
+    "tasks_written_total", "Effects that a destination holds.", ["kind"]
+)
+CONTACTS_PARKED = metrics.counter("contacts_parked_total", "Contacts that must wait.", ["reason"])
+UNITS_READ_BACK = metrics.counter(
+    "units_read_back_total", "Doubtful units settled by a look.", ["outcome"]
+)
+
+Reached = Callable[[str], None]
+
+
+def nothing(_step: str) -> None:
+    """Do nothing at a step; tests hand in what crashes there."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn works on.
+
+    `records` are the live records by their part, empty for a drain, whose `stage` then names it.
+    """
+
+    account: Account
+    items: Sequence[Wanted]
+    records: dict[PartId, UUID] = field(default_factory=dict)
+    stage: str = DIRECT
+    is_probe: bool = False
+    singles_max: int = SINGLES_MAX
+    known: Known = field(init=False)
+    destination: Destination | None = None
+    changes: Changes = field(default_factory=Changes)
+    stop: Stop | None = None
+    has_answered: bool = False
+    misconfigured: dict[UUID, str] = field(default_factory=dict)
+    import_intent: UUID | None = None
+    called: list[ContactId] = field(default_factory=list)
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether this is outside the sums of runs (PROTOCOL.md 8)."""
+        return self.stage != DIRECT
+
+
+class Writing:
+    """Takes turns; it owns no state of its own beside what it was given."""
+
+    def __init__(
+        self,
+        sessions: SessionMaker,
+        clock: Clock,
+        open_destination: OpenDestination,
+        imports: Imports,
+        blocks: Blocks,
+        *,
+        reached: Reached = nothing,
+    ) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._open = open_destination
+        self._imports = imports
+        self._blocks = blocks
+        self._reached = reached
+
+    async def take(self, turn: Turn) -> list[Settled]:
+        """Do steps 1 to 6; return what is to be told of each record, stored already."""
+        await self._look_up(turn)
+        await self._read_back(turn)
+        effects = self._classify(turn)
+        units, rows = await self._hold(turn, effects)
+        self._reached("held")
+        results = await self._call(turn, units)
+        self._reached("called")
+        results.update(dict.fromkeys(rows, RowOfImport()))
+        for item, task in effects:
+            unit = turn.account.units.get(task.contact)
+            if unit is not None and task.contact in results:
+                conclude_effect(item, unit, results[task.contact], turn.known.view, turn.changes)
+        settled = await self._settle(turn, results)
+        self._reached("settled")
+        if turn.import_intent is not None and turn.destination is not None:
+            intent = turn.account.intents[turn.import_intent]
+            await self._imports.send(turn.account, turn.destination, intent)
+        return settled
+
+    async def _look_up(self, turn: Turn) -> None:
+        async def work(session: AsyncSession) -> Known:
+            return await look_up(session, turn.account, turn.items, is_probe=turn.is_probe)
+
+        turn.known = await transact(self._sessions, work)
+        turn.items = [_judged(item, turn.known.view) for item in turn.items]
+        if turn.known.view.blocked is None:
+            await self._connect(turn)
+
+    async def _connect(self, turn: Turn) -> None:
+        connection = turn.known.connection
+        assert connection is not None, "a removed connection blocks the turn"
+        turn.destination = await self._opened(turn.account, connection)
+        if turn.destination is None:
+            turn.known.view.blocked = Park.NEEDS_REAUTH
+
+    async def destination_of(self, account: Account) -> Destination | None:
+        """Return an account's destination; None if its credentials can not be used."""
+
+        async def work(session: AsyncSession) -> store.Connection | None:
+            return await store.connection_of(session, account.connection)
+
+        connection = await transact(self._sessions, work)
+        return await self._opened(account, connection) if connection is not None else None
+
+    async def _opened(self, account: Account, connection: store.Connection) -> Destination | None:
+        if account.destination is None or account.opened_for != connection:
+            try:
+                account.destination = await self._open(connection, account.lease)
+            except NeedsReauthError:
+                return None
+            account.opened_for = connection
+        return account.destination
+
+    async def _read_back(self, turn: Turn) -> None:
+        """Settle the open units of contacts that are wanted otherwise than these say."""
+        view = turn.known.view
+        if any(item.contact in view.units for item in turn.items):
+            await turn.account.lease.until_touchable()
+        units = must_read_back(newest(turn.items).values(), view)
+        if units and turn.destination is not None:
+            stop = await self.settle_units(turn.account, turn.destination, units)
+            if stop is not None:
+                turn.stop = stop
+                await self._blocks.rename(turn, {})
+                turn.known.view.blocked = turn.stop.reason
+                turn.destination = None
+                return
+            await self._look_up(turn)
+
+    async def settle_units(
+        self, account: Account, destination: Destination, units: Sequence[Unit]
+    ) -> Stop | None:
+        """Post or release doubtful units by what stands at the destination.
+
+        Returns why it could not be read; then nothing has changed.
+        """
+        identities = [unit.task.identity for unit in units]
+        try:
+            remotes = await destination.read_back(identities)
+        except LeaseLostError:
+            raise
+        except SyncError as error:
+            return stop_of(error)
+        self._reached("read_back")
+
+        attempt = account.next_attempt()
+        step = ids.computed("read_back", attempt)
+
+        async def work(session: AsyncSession) -> Changes:
+            is_new = await account.lease.begin(session, step)
+            links = await store.links(session, [unit.task.contact for unit in units])
+            view = View(links=links)
+            changes = Changes()
+            for unit, remote in zip(units, remotes, strict=True):
+                happened = has_happened(destination, unit.task, remote)
+                conclude_read_back(unit, happened=happened, view=view, changes=changes)
+            if is_new:
+                await store_changes(session, account, changes)
+                await tell_late(session, account, changes, f"drain:{step}")
+            return changes
+
+        changes = await transact(self._sessions, work)
+        account.end(changes.ended)
+        for units_of_hold in changes.posts.values():
+            UNITS_READ_BACK.labels("posted").inc(len(units_of_hold))
+        UNITS_READ_BACK.labels("released").inc(changes.releases.total())
+        return None
+
+    def _classify(self, turn: Turn) -> list[tuple[Wanted, Task]]:
+        """Decide on every contact; return the effects to be had, in order."""
+        view, changes = turn.known.view, turn.changes
+        chosen = newest(turn.items)
+        unread = {unit.task.contact for unit in must_read_back(chosen.values(), view)}
+        effects: list[tuple[Wanted, Task]] = []
+        for item in turn.items:
+            if chosen[item.contact] is not item:
+                changes.tallies[item.part].superseded += 1
+                continue
+            for link in take_over(item, view):
+                changes.links[link.contact] = link
+                if link.contact != item.contact:
+                    changes.drop_row(link.contact, view)
+            if item.contact in unread and item.wish is not Wish.REJECTED:
+                park(item, view.blocked or Park.DESTINATION_DOWN, view, changes)
+                continue
+            decision = classify(item, view)
+            if isinstance(decision, Effect):
+                effects.append((item, _in_stage(decision.task, turn)))
+                continue
+            conclude(item, decision, view, changes)
+            if isinstance(decision, Parking) and decision.extra is not None:
+                effects.append((item, _in_stage(decision.extra, turn)))
+        return effects
+
+    async def _hold(
+        self, turn: Turn, effects: list[tuple[Wanted, Task]]
+    ) -> tuple[list[Unit], list[ContactId]]:
+        """Reserve units and write down whose they are; return what to call for, and the rows."""
+        account = turn.account
+        known = [task.contact for _, task in effects if task.contact in account.units]
+        fresh = [task for _, task in effects if task.contact not in account.units]
+        rows = await self._rows(turn, fresh)
+        planned = plan(fresh, rows, rows_min=1, singles_max=turn.singles_max)
+        wanted = [*planned.singles, *planned.rows]
+        granted = await self._reserve(turn, wanted, {task.contact for task in planned.rows})
+        taken = {task.contact for task in wanted[:granted]}
+        later = {task.contact for task in planned.later}
+        for item, task in effects:
+            if task.is_extra or task.contact in taken or task.contact in known:
+                continue
+            reason = Park.BACKLOG if task.contact in later else Park.QUOTA
+            park(item, reason, turn.known.view, turn.changes)
+        chosen_rows = {task.contact for task in planned.rows} & taken
+        units = [account.units[contact] for contact in known]
+        units += [account.units[task.contact] for task in planned.singles if task.contact in taken]
+        return units, list(chosen_rows)
+
+    async def _rows(self, turn: Turn, fresh: list[Task]) -> list[Task]:
+        """Return the effects that an import takes; none if too few, or if too many are open."""
+        destination = turn.destination
+        if destination is None or destination.facts.import_rows_max is None or turn.is_probe:
+            return []
+        facts = destination.facts
+        candidates = [
+            task
+            for task in fresh
+            if not (task.is_extra or task.merged) and destination.importable(task.write())
+        ]
+        if len(candidates) < facts.import_rows_min:
+            return []
+        if len(turn.account.imports()) >= IMPORTS_MAX:
+            turn.singles_max = min(turn.singles_max, SINGLES_MAX if turn.is_late else 0)
+            return []
+        fitting = rows_that_fit(candidates, facts.import_rows_max or len(candidates))
+        try:
+            may = await destination.screen_import([task.write() for task in fitting])
+        except LeaseLostError:
+            raise
+        except SyncError as error:
+            turn.stop = stop_of(error)
+            return []
+        rows = [task for task, is_new in zip(fitting, may, strict=True) if is_new]
+        return rows if len(rows) >= facts.import_rows_min else []
+
+    async def _reserve(self, turn: Turn, tasks: list[Task], rows: set[ContactId]) -> int:
+        """Hold units for these effects in their order; return for how many of them."""
+        if not tasks:
+            return 0
+        account = turn.account
+        attempt = account.next_attempt()
+        hold = ids.batch_id("hold", [task.key for task in tasks], attempt)
+        names = {False: ids.computed("intent", hold), True: ids.computed("import", hold)}
+
+        async def work(session: AsyncSession) -> dict[UUID, list[Task]]:
+            await account.lease.keep(session)
+            granted = await ledger.hold(
+                session, workspace=account.workspace, hold_id=hold, wanted=len(tasks)
+            )
+            by_intent: dict[UUID, list[Task]] = defaultdict(list)
+            for task in tasks[:granted]:
+                by_intent[names[task.contact in rows]].append(task)
+            for intent, own in by_intent.items():
+                await store.insert_intent(
+                    session,
+                    intent=intent,
+                    connection=account.connection,
+                    workspace=account.workspace,
+                    hold=hold,
+                    fencing=account.lease.fencing,
+                    tasks=own,
+                )
+            return by_intent
+
+        by_intent = await transact(self._sessions, work)
+        for intent, own in by_intent.items():
+            account.add(
+                Intent(
+                    intent,
+                    hold,
+                    "open",
+                    {task.contact: task for task in own},
+                    created_at=self._clock.now(),
+                )
+            )
+        turn.import_intent = names[True] if names[True] in by_intent else None
+        return sum(map(len, by_intent.values()))
+
+    async def _call(self, turn: Turn, units: Sequence[Unit]) -> dict[ContactId, Result]:
+        """Send the single effects, one integration after the other."""
+        results: dict[ContactId, Result] = {}
+        if not units:
+            return results
+        assert turn.destination is not None, "nothing is held for a destination that is closed"
+        by_integration: dict[UUID, list[Unit]] = defaultdict(list)
+        for unit in units:
+            by_integration[unit.task.integration].append(unit)
+        turn.called = [unit.task.contact for unit in units]
+        caller = Caller(turn.destination)
+        for integration, own in by_integration.items():
+            if turn.stop is not None:
+                results.update(_unsent(own, turn.stop.reason))
+                continue
+            answers = Answers()
+            await caller.write(own, answers)
+            turn.has_answered |= answers.has_answered
+            results |= answers.results
+            if answers.stop is None:
+                continue
+            if answers.stop.reason == Park.CONFIGURATION:
+                turn.misconfigured[integration] = answers.stop.code
+            else:
+                turn.stop = answers.stop
+        if turn.stop is not None:
+            results = await self._blocks.rename(turn, results)
+        return results
+
+    async def _settle(self, turn: Turn, results: dict[ContactId, Result]) -> list[Settled]:
+        """Store what happened and what is told of it, in one transaction."""
+        account, changes = turn.account, turn.changes
+        told = [
+            changes.tallies[part].settled(part, account.workspace, DIRECT) for part in turn.records
+        ]
+
+        step = ids.computed("settle", account.next_attempt())
+
+        async def work(session: AsyncSession) -> None:
+            if not await account.lease.begin(session, step):
+                return
+            await store_changes(session, account, changes)
+            if turn.import_intent is not None:
+                await store.begin_import(session, intent=turn.import_intent)
+            if turn.is_late:
+                await tell_late(session, account, changes, turn.stage)
+            else:
+                pairs = zip(turn.records.values(), told, strict=True)
+                await store.store_outcomes(session, pairs)
+                await tell_late(session, account, replace(changes, tallies={}), f"drain:{step}")
+            await self._blocks.store(session, turn)
+
+        try:
+            await transact(self._sessions, work)
+        except LeaseLostError:
+            await self._mark(turn, results)
+            raise
+        account.end(changes.ended)
+        account.doubt(contact for contact, found in results.items() if isinstance(found, Doubt))
+        if turn.import_intent is not None:
+            account.begin_import(turn.import_intent, self._clock.now())
+        self._count(turn)
+        return told
+
+    async def _mark(self, turn: Turn, results: dict[ContactId, Result]) -> None:
+        """Leave marks for contacts whose call outlived the lease: the one unfenced write."""
+        sent = [
+            contact for contact in turn.called if isinstance(results.get(contact), Done | Doubt)
+        ]
+        log.warning("lease_lost_after_call", contacts=len(sent))
+
+        async def work(session: AsyncSession) -> None:
+            await store.mark_rechecks(session, connection=turn.account.connection, contacts=sent)
+
+        await transact(self._sessions, work)
+
+    def _count(self, turn: Turn) -> None:
+        for postings in turn.changes.posts.values():
+            for posting in postings:
+                TASKS_WRITTEN.labels(posting.operation).inc()
+        for row in turn.changes.parks.values():
+            CONTACTS_PARKED.labels(row.reason).inc()
+
+
+def _judged(item: Wanted, view: View) -> Wanted:
+    """Return a deletion or leave with the verdict whether its run's token still counts."""
+    if item.wish not in TOMBSTONES or item.fencing is None:
+        return item
+    run = view.runs.get(item.part.run)
+    counts = run is not None and run.fencing == item.fencing and not run.is_abandoned
+    return replace(item, counts=counts)
+
+
+def _unsent(units: Sequence[Unit], reason: str) -> dict[ContactId, Result]:
+    return {unit.task.contact: Doubt() if unit.is_doubtful else NotSent(reason) for unit in units}
+
+
+def _in_stage(task: Task, turn: Turn) -> Task:
+    return msgspec.structs.replace(task, is_late=True) if turn.is_late else task
