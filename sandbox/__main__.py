@@ -51,7 +51,14 @@ async def _serve_all(ports: dict[str, int], *, seed: int, state_file: Path | Non
             # By name, so that one provider can be served without loading the others.
             state = importlib.import_module(f"sandbox.{provider}.state").State(seed=seed)
             app = importlib.import_module(f"sandbox.{provider}.app").create_app(state)
-            addresses[provider] = await stack.enter_async_context(serve(app, port))
+            try:
+                addresses[provider] = await stack.enter_async_context(serve(app, port))
+            except OSError as error:
+                message = (
+                    f"sandbox: {provider} cannot listen on 127.0.0.1:{port}: {error.strerror}."
+                    f" Choose another --port, or {provider}=0 for any that is free."
+                )
+                raise SystemExit(message) from error
         line = json.dumps(addresses)
         if state_file:
             await asyncio.to_thread(state_file.write_text, line + "\n")

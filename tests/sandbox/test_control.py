@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.hubspot.app import create_app
 from sandbox.hubspot.state import State
+from sandbox.server import serve
 
 ROOT = Path(__file__).parents[2]
 CONTACTS = "/crm/v3/objects/contacts"
@@ -162,7 +163,8 @@ async def test_the_process_prints_its_addresses_and_ends_at_once_when_told(
     state_file = tmp_path / "sandbox.json"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "sandbox", "--port", "hubspot=0", "--state-file", str(state_file)),
+        *("-m", "sandbox", "--port", "hubspot=0", "--port", "brevo=0"),
+        *("--state-file", str(state_file)),
         cwd=ROOT,
         env={**os.environ, "PYTHONWARNINGS": "error"},
         stdout=asyncio.subprocess.PIPE,
@@ -171,14 +173,31 @@ async def test_the_process_prints_its_addresses_and_ends_at_once_when_told(
     assert process.stdout is not None
     addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
 
-    async with httpx.AsyncClient(base_url=addresses["hubspot"]) as client:
-        answer = await client.get("/_sandbox/accounts")
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{addresses['hubspot']}/_sandbox/accounts")
+        others = await client.get(f"{addresses['brevo']}/_sandbox/calls")
         process.send_signal(signal.SIGTERM)
         _, errors = await asyncio.wait_for(process.communicate(), 5)
 
     assert answer.json()["accounts"] == [{"account": "1000001", "name": "HubSpot sandbox"}]
+    assert others.json()["total"] == 0
     assert json.loads(state_file.read_text()) == addresses
     assert (process.returncode, errors) == (0, b"")
+
+
+async def test_the_process_says_which_port_is_taken() -> None:
+    async with serve(create_app(State())) as url:
+        port = url.rpartition(":")[2]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sandbox", "--port", f"hubspot={port}"),
+            cwd=ROOT,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+
+    assert process.returncode == 1
+    assert errors.startswith(f"sandbox: hubspot cannot listen on 127.0.0.1:{port}: ".encode())
+    assert b"Choose another --port, or hubspot=0" in errors
 
 
 async def test_the_process_refuses_a_provider_it_does_not_know() -> None:
