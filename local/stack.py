@@ -106,7 +106,7 @@ async def running(options: Options, report: Report) -> AsyncIterator[Stack]:
         database_folder = await asyncio.to_thread(_clear, folder)
         if database_folder.parent != folder:
             report(f"PostgreSQL's data is in {database_folder}: its user cannot reach {folder}")
-        await asyncio.to_thread(folders.writable, folder / "logs")
+        await asyncio.to_thread(_begin_logs, folder / "logs")
         starting = _Starting(options, folder, supervisor, client, report)
         try:
             yield await starting.everything()
@@ -128,6 +128,11 @@ def _clear(folder: Path) -> Path:
     for path in (folder / "kafka", folder / "postgres", database):
         shutil.rmtree(path, ignore_errors=True)
     return database
+
+
+def _begin_logs(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folders.writable(folder)
 
 
 @dataclass(frozen=True, slots=True)
