@@ -2,8 +2,8 @@
 
 A connector talks to one provider account and does nothing else: it keeps no state between
 calls, starts no task that outlives a call, writes no log and reads no setting. Whoever calls it
-owns retries, rate budgets, quota, cursors and metrics. In return every connector keeps these promises, and
-`tests/connectors/conformance.py` holds each of them to account:
+owns retries, rate budgets, quota, cursors and metrics. In return every connector keeps these
+promises, and `tests/connectors/conformance.py` holds each of them to account:
 
 1. It raises only the errors of `libs.common.errors`.
 2. A cursor is opaque to the caller. Reading twice from one cursor loses nothing.
@@ -322,12 +322,16 @@ class WriteReport:
 
 @dataclass(frozen=True, slots=True)
 class RemoteContact:
-    """A contact as it is at the destination now; attributes in the destination's own form."""
+    """A contact as it is at the destination now; attributes in the destination's own form.
+
+    `left_list_ids` are lists that the person unsubscribed from: no write puts them back.
+    """
 
     identity: Identity
     attributes: Mapping[str, Any]
     list_ids: frozenset[str] = field(default_factory=frozenset)
     is_blocked: bool = False
+    left_list_ids: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)

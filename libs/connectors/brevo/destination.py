@@ -177,7 +177,7 @@ class BrevoDestination:
         """Return whether the contact holds what the write wanted, by Brevo's own forms."""
         if write.op is not Operation.UPSERT:
             return write.list_id not in remote.list_ids
-        if write.join_list and write.list_id not in remote.list_ids:
+        if write.join_list and write.list_id not in remote.list_ids | remote.left_list_ids:
             return False
         email = write.identity.email
         if email is not None and not payload.same("EMAIL", email, remote.identity.email):
@@ -319,11 +319,14 @@ class BrevoDestination:
         blocked = record.email_blacklisted or record.sms_blacklisted
         if not isinstance(outcome, Written) or not blocked:
             return outcome
-        return await self._keep_block(identity, body, outcome)
+        try:
+            await self._keep_block(identity, body)
+        except SyncError as error:
+            # The contact has moved: whatever stopped us now, it is not untouched.
+            raise UnknownOutcomeError(self._calls.site.host, "block not confirmed") from error
+        return outcome
 
-    async def _keep_block(
-        self, identity: Identity, body: payload.ContactBody, outcome: Written
-    ) -> Outcome:
+    async def _keep_block(self, identity: Identity, body: payload.ContactBody) -> None:
         """Read a moved contact back, and block it again if Brevo dropped its block."""
         record = await self._read(identity)
         if record is None:
@@ -336,7 +339,6 @@ class BrevoDestination:
                 email_blacklisted=body.email_blacklisted, sms_blacklisted=body.sms_blacklisted
             )
             await self._put_body(identity, block)
-        return outcome
 
     async def _put(
         self,

@@ -283,6 +283,7 @@ def remote_of(record: ContactRecord) -> RemoteContact:
         attributes=record.attributes,
         list_ids=frozenset(str(each) for each in record.list_ids),
         is_blocked=record.email_blacklisted or record.sms_blacklisted,
+        left_list_ids=frozenset(str(each) for each in record.list_unsubscribed or ()),
     )
 
 
