@@ -26,7 +26,7 @@ go to dead letters, and if there are too many the consumer stands still (`libs.c
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -38,8 +38,9 @@ from libs.common.clock import Clock, SystemClock
 from libs.common.deadletters import Consumed
 from libs.common.errors import MalformedEventError, TransientError, UnavailableError
 from libs.common.events import Event, Topic, decode
-from libs.common.lanes import Lane
+from libs.common.lanes import Lane, Load
 from libs.common.publisher import Publisher
+from libs.common.settings import KafkaSettings
 from libs.common.topics import TopicNames
 from libs.common.tracing import Trace
 from libs.common.watermark import Tracker
@@ -49,6 +50,7 @@ REJOIN_S = 0.05  # How often to look whether a rebalance has ended.
 TURN_BACK_S = 0.5  # After a failed read; a broker that is away must not be asked in a tight loop.
 PARTITION_SHARE = 4  # One partition may hold a quarter of what is in flight, not all of it.
 LIVENESS_MARGIN_S = 60.0
+LOOK_BEHIND_S = 30.0  # How often to compare what was read with what the broker has.
 
 log = logs.get(__name__)
 
@@ -84,6 +86,15 @@ class Bounds:
     def __post_init__(self) -> None:
         """Refuse bounds that contradict one another."""
         assert self.revoke_drain_s + self.hook_s + self.commit_s < self.rebalance_s
+
+    @classmethod
+    def of(cls, settings: KafkaSettings) -> Self:
+        """Return the usual bounds with a process's own settings; `replace` changes others."""
+        return cls(
+            session_s=settings.kafka_session_s,
+            heartbeat_s=settings.kafka_heartbeat_s,
+            rebalance_s=settings.kafka_rebalance_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,27 +167,12 @@ class _Lane:
     is_working: bool = False
 
 
-class _Load:
-    """How much of what was read is not finished, in all and by partition."""
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """A partition that has more than was read, and since when its position stands still."""
 
-    def __init__(self) -> None:
-        self.records = 0
-        self.bytes = 0
-        self._by_place: dict[TopicPartition, list[int]] = {}
-
-    def add(self, place: TopicPartition, size: int, count: int = 1) -> None:
-        held = self._by_place.setdefault(place, [0, 0])
-        held[0] += count
-        held[1] += size
-        self.records += count
-        self.bytes += size
-
-    def remove(self, place: TopicPartition, size: int, count: int = 1) -> None:
-        self.add(place, -size, -count)
-
-    def of(self, place: TopicPartition) -> tuple[int, int]:
-        records, size = self._by_place.get(place, (0, 0))
-        return records, size
+    position: int
+    since: float
 
 
 class Consumer(ConsumerRebalanceListener):
@@ -216,7 +212,7 @@ class Consumer(ConsumerRebalanceListener):
         self._trackers: dict[TopicPartition, Tracker] = {}
         self._lanes: dict[tuple[TopicPartition, bytes], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._load = _Load()
+        self._load = Load()
         self._breaker = deadletters.Breaker()
         self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -226,6 +222,8 @@ class Consumer(ConsumerRebalanceListener):
         self._must_rewind = False
         self._polled_at = self._clock.monotonic()
         self._unjoined_since: float | None = self._polled_at
+        self._behind: dict[TopicPartition, _Behind] = {}
+        self._looked_at = self._polled_at
 
     # What the process asks.
 
@@ -238,7 +236,8 @@ class Consumer(ConsumerRebalanceListener):
         )
         is_polling = now - self._polled_at <= limit_s
         is_working = self._oldest_sign_s() <= self._bounds.stall_s
-        return is_polling and is_working and not is_joining_too_long
+        is_reading = all(now - each.since <= self._bounds.stall_s for each in self._behind.values())
+        return is_polling and is_working and is_reading and not is_joining_too_long
 
     def is_ready(self) -> bool:
         """Return whether the group has given this consumer its partitions (maybe none)."""
@@ -668,6 +667,9 @@ class Consumer(ConsumerRebalanceListener):
             await asyncio.sleep(self._bounds.commit_every_s)
             self._measure()
             await self._commit()
+            if self._clock.monotonic() - self._looked_at >= LOOK_BEHIND_S:
+                self._looked_at = self._clock.monotonic()
+                await self._look_behind()
 
     async def _commit(self) -> None:
         """Commit every watermark that moved; a failure only means that records come again."""
@@ -691,6 +693,31 @@ class Consumer(ConsumerRebalanceListener):
                 return
             for tracker, watermark in moved.values():
                 tracker.committed = watermark
+
+    async def _look_behind(self) -> None:
+        """Notice partitions that have records and give none (aiokafka issues 703 and 1154).
+
+        Paused ones are not read on purpose; an answer that does not come blames nobody.
+        """
+        kafka = self._started()
+        places = [place for place in self._trackers if place not in kafka.paused()]
+        found: dict[TopicPartition, _Behind] = {}
+        try:
+            async with asyncio.timeout(self._bounds.commit_s):
+                ends = await kafka.end_offsets(places)
+                for place, end in ends.items():
+                    position = await kafka.position(place)
+                    if end > position:
+                        found[place] = self._behind_at(place, position)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("end_not_known", group=self._group, exc_info=error)
+        self._behind = found
+
+    def _behind_at(self, place: TopicPartition, position: int) -> _Behind:
+        before = self._behind.get(place)
+        if before is not None and before.position == position:
+            return before
+        return _Behind(position, self._clock.monotonic())
 
     def _measure(self) -> None:
         group = self._group
@@ -718,6 +745,7 @@ class Consumer(ConsumerRebalanceListener):
         self._epoch += 1
         self._trackers = {place: Tracker(self._epoch) for place in assigned}
         self._unjoined_since = None
+        self._behind = {}
         if not self._stopping.is_set():
             self._draining.clear()
         await self._call(self._on_assigned, assigned)

@@ -7,7 +7,7 @@ Pure: no task, no clock, no Kafka. The consumer owns who runs a lane, and when.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -73,3 +73,30 @@ class Lane(Generic[Item]):
             weight += added
         if count:
             yield count
+
+
+class Load:
+    """How much of what was read is not finished: records and bytes, in all and by place."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.bytes = 0
+        self._by_place: dict[Hashable, tuple[int, int]] = {}
+
+    def add(self, place: Hashable, size: int) -> None:
+        """Count a record that was begun."""
+        self._change(place, 1, size)
+
+    def remove(self, place: Hashable, size: int) -> None:
+        """Forget a record that ended, however it ended."""
+        self._change(place, -1, -size)
+
+    def of(self, place: Hashable) -> tuple[int, int]:
+        """Return the records and bytes of one place."""
+        return self._by_place.get(place, (0, 0))
+
+    def _change(self, place: Hashable, records: int, size: int) -> None:
+        held_records, held_bytes = self.of(place)
+        self._by_place[place] = (held_records + records, held_bytes + size)
+        self.records += records
+        self.bytes += size

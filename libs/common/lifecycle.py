@@ -33,9 +33,9 @@ from libs.common.clock import Clock, SystemClock
 from libs.common.health import Check, HealthServer
 from libs.common.settings import ServiceSettings
 
-# After the drain: commit (5 s), leave the group (10 s), close the producer (5 s). Together with
-# `drain_s` this stays below terminationGracePeriodSeconds, 60 s (RELIABILITY.md 7).
-ENDING_S = 20.0
+# After the drain: commit (5 s), hand over (5 s), leave the group (10 s), close the producer (10 s).
+# Together with `drain_s` this stays below terminationGracePeriodSeconds, 60 s (RELIABILITY.md 7).
+ENDING_S = 30.0
 CANCEL_S = 5.0
 BUG = 1
 OVERRAN = 1

@@ -718,6 +718,93 @@ async def test_a_consumer_that_reads_no_more_is_not_alive(bench: Bench) -> None:
         assert not consumer.is_alive()
 
 
+async def test_a_partition_that_has_records_and_gives_none_is_noticed(bench: Bench) -> None:
+    """Proves fault 28 (aiokafka issues 703, 1154): lag without progress ends the process."""
+    clock = ChosenClock()
+    recorder = Recorder()
+    consumer = bench.consumer(recorder, clock=clock)
+
+    async with running(consumer) as _stop:
+        await eventually(consumer.is_ready)
+        kafka = consumer._started()
+        getmany = kafka.getmany
+
+        async def starve(**arguments: Any) -> Any:
+            await asyncio.sleep(0.01)
+            return {}
+
+        kafka.getmany = starve
+        await asyncio.sleep(0.3)
+        await bench.fill(("a", 1))
+        clock.seconds += 31
+        await eventually(lambda: len(consumer._behind) == 1)
+        assert consumer.is_alive()
+        clock.seconds += QUICK.stall_s + 1
+        await eventually(lambda: not consumer.is_alive())
+        kafka.getmany = getmany
+        await eventually(lambda: recorder.all == [1])
+        clock.seconds += 31
+        await eventually(consumer.is_alive)
+
+
+async def test_who_does_not_answer_about_the_end_blames_nobody(bench: Bench) -> None:
+    consumer = bench.consumer(Recorder(), bounds=replace(QUICK, commit_s=0.1))
+
+    async with running(consumer) as _stop:
+        await eventually(consumer.is_ready)
+
+        async def keep_silent(_places: Any) -> Any:
+            await asyncio.sleep(3600)
+
+        consumer._started().end_offsets = keep_silent
+        await consumer._look_behind()
+
+        assert consumer.is_alive()
+
+
+# Reads between the end of one assignment and the next.
+
+
+async def test_what_is_read_during_a_rebalance_is_read_again(bench: Bench) -> None:
+    """A position that moved past undispatched records must not become a watermark (I7)."""
+    recorder = Recorder()
+    await bench.fill(*[(f"k{number}", number) for number in range(30)])
+    consumer = bench.consumer(recorder, make=EarlyConsumer)
+
+    async with running(consumer) as _stop:
+        await eventually(lambda: recorder.all == list(range(30)))
+
+    assert consumer.dropped
+
+
+class EarlyConsumer(Consumer):
+    """A consumer that learns of its first assignment only after records of it were returned."""
+
+    dropped = False
+
+    def _admit(self, place: TopicPartition, records: Any) -> None:
+        if not self.dropped and records:
+            self.dropped = True
+            trackers, self._trackers = self._trackers, {}
+            super()._admit(place, records)
+            self._trackers = trackers
+            return
+        super()._admit(place, records)
+
+
+async def test_nothing_is_rewound_while_a_rebalance_is_under_way(bench: Bench) -> None:
+    consumer = bench.consumer(Recorder())
+
+    async with running(consumer) as _stop:
+        await eventually(consumer.is_ready)
+        trackers, consumer._trackers = consumer._trackers, {}
+        consumer._must_rewind = True
+        await asyncio.sleep(0.3)
+        assert consumer._must_rewind
+        consumer._trackers = trackers
+        await eventually(lambda: not consumer._must_rewind)
+
+
 def test_bounds_that_outlast_a_rebalance_are_refused() -> None:
     with pytest.raises(AssertionError):
         Bounds(revoke_drain_s=60.0)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.lanes import Lane
+from libs.common.lanes import Lane, Load
 
 
 def lane(*weights: int, records_max: int = 3, weight_max: int = 10) -> Lane[int]:
@@ -78,3 +78,17 @@ def test_taking_while_items_come_keeps_their_order(steps: list[int | None]) -> N
             put.append(step)
 
     assert taken + queue.clear() == put
+
+
+def test_a_load_is_counted_in_all_and_by_place() -> None:
+    load = Load()
+    load.add("here", 10)
+    load.add("here", 5)
+    load.add("there", 1)
+
+    load.remove("here", 10)
+
+    assert (load.records, load.bytes) == (2, 6)
+    assert load.of("here") == (1, 5)
+    assert load.of("there") == (1, 1)
+    assert load.of("nowhere") == (0, 0)
