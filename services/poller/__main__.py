@@ -69,6 +69,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
                 bounds=Bounds(
                     in_flight_max=settings.integrations_in_flight_max,
                     claim_every_s=settings.claim_every_s,
+                    lease_s=settings.lease_s,
                 ),
             )
             relay = OutboxRelay(sessions, "sync.outbox", publisher)

@@ -28,7 +28,6 @@ from services.poller.setbacks import Setback
 from services.poller.store import LEASE_S, Lease
 
 CLAIM_MAX = 50  # PROTOCOL.md 4.1
-RENEW_EVERY_S = LEASE_S / 4
 # A page under way, or a wait for a call's slot, may end; then the lease is given back.
 ENDING_S = 15.0
 
@@ -38,7 +37,7 @@ log = logs.get(__name__)
 class OpenSource(Protocol):
     """Opens the source that an integration reads."""
 
-    async def __call__(self, assignment: Assignment) -> Source:
+    async def __call__(self, assignment: Assignment, /) -> Source:
         """Return it without a call to it; raise NeedsReauthError without credentials."""
 
 
@@ -48,7 +47,7 @@ class Bounds:
 
     in_flight_max: int = CLAIM_MAX
     claim_every_s: float = 1.0
-    renew_every_s: float = RENEW_EVERY_S
+    lease_s: float = LEASE_S  # Renewed every quarter of it.
     ending_s: float = ENDING_S
 
 
@@ -102,7 +101,11 @@ class Attendant:
 
         async def work(session: AsyncSession) -> list[Assignment]:
             return await store.claim_due(
-                session, provider=self._provider, owner=self._owner, limit=min(room, CLAIM_MAX)
+                session,
+                provider=self._provider,
+                owner=self._owner,
+                limit=min(room, CLAIM_MAX),
+                lease_s=self._bounds.lease_s,
             )
 
         claimed = await transact(self._sessions, work)
@@ -173,7 +176,7 @@ class Attendant:
 
     async def _renew_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._bounds.renew_every_s)
+            await asyncio.sleep(self._bounds.lease_s / 4)
             await self.renew()
 
     async def renew(self) -> None:
@@ -183,7 +186,9 @@ class Attendant:
             return
 
         async def work(session: AsyncSession) -> set[UUID]:
-            return await store.renew(session, owner=self._owner, leases=leases)
+            return await store.renew(
+                session, owner=self._owner, leases=leases, lease_s=self._bounds.lease_s
+            )
 
         ours = await transact(self._sessions, work)
         for lease in leases:

@@ -20,3 +20,7 @@ class Settings(DatabaseSettings, KafkaSettings, SecretsSettings, ProviderSetting
     # How often an idle process looks for due integrations. Shorter than anyone notices after
     # asking for a run; one claim costs a millisecond.
     claim_every_s: PositiveFloat = 1.0
+
+    # How long an integration waits for a poller that died while it read (PROTOCOL.md 4.1).
+    # Renewed every quarter of it.
+    lease_s: PositiveFloat = 120.0

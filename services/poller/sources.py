@@ -12,7 +12,7 @@ class Sources:
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
 
-    async def __call__(self, assignment: Assignment) -> Source:
+    async def __call__(self, assignment: Assignment, /) -> Source:
         """Return the source; raise NeedsReauthError without usable credentials."""
         return await self._opener.source(
             StoredConnection(

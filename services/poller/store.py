@@ -88,7 +88,7 @@ class Lease:
 
 
 async def claim_due(
-    session: AsyncSession, *, provider: str, owner: UUID, limit: int
+    session: AsyncSession, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
 ) -> list[Assignment]:
     """Lease up to `limit` integrations that are due, the longest due first.
 
@@ -101,7 +101,7 @@ async def claim_due(
         {
             "provider": provider,
             "owner": owner,
-            "lease_s": LEASE_S,
+            "lease_s": lease_s,
             "trouble": SOURCE_TROUBLE,
             "unsettled_max": UNSETTLED_MAX,
             "rows": limit,
@@ -144,7 +144,9 @@ def _properties(fields: str, conditions: str | None) -> list[str]:
     return sorted(wanted)
 
 
-async def renew(session: AsyncSession, *, owner: UUID, leases: Sequence[Lease]) -> set[UUID]:
+async def renew(
+    session: AsyncSession, *, owner: UUID, leases: Sequence[Lease], lease_s: float = LEASE_S
+) -> set[UUID]:
     """Prolong leases; return the integrations that are still ours."""
     renewed = await session.scalars(
         text(
@@ -157,7 +159,7 @@ async def renew(session: AsyncSession, *, owner: UUID, leases: Sequence[Lease]) 
             """
         ),
         {
-            "lease_s": LEASE_S,
+            "lease_s": lease_s,
             "owner": owner,
             "integrations": [lease.integration for lease in leases],
             "fencings": [lease.fencing for lease in leases],
