@@ -10,7 +10,15 @@ A name ends in its unit, then in `_min` or `_max`: `poll_interval_s`, `pool_size
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, PostgresDsn, SecretStr, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PostgresDsn,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -39,9 +47,16 @@ class ServiceSettings(BaseSettings):
 
 
 class KafkaSettings(BaseSettings):
-    """Where the broker is."""
+    """Where the broker is, and how soon it gives up a consumer that says nothing (PROTOCOL.md 2).
+
+    Shorter sessions find a dead consumer sooner, and take a busy one for dead. The broker refuses
+    less than its `group.min.session.timeout.ms`, which is 6 s unless it was set.
+    """
 
     kafka_bootstrap: str
+    kafka_session_s: PositiveFloat = 45.0
+    kafka_heartbeat_s: PositiveFloat = 3.0
+    kafka_rebalance_s: PositiveFloat = 60.0
 
 
 class DatabaseSettings(BaseSettings):

@@ -1,7 +1,7 @@
 """`python -m services.activity`: from contacts.settled.v1 to what the API shows."""
 
 from libs.common import database
-from libs.common.consumer import Consumer
+from libs.common.consumer import Bounds, Consumer
 from libs.common.events import Topic
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
@@ -24,6 +24,7 @@ async def main(process: Process, settings: Settings) -> None:
                 topics=[Topic.CONTACTS_SETTLED],
                 handler=Projection(database.session_maker(engine)),
                 publisher=publisher,
+                bounds=Bounds.of(settings),
             )
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
             await consumer.run(process.stop)

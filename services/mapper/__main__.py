@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.consumer import Consumer
+from libs.common.consumer import Bounds, Consumer
 from libs.common.database import create_engine, session_maker, transact
 from libs.common.events import Changed, Event, Topic
 from libs.common.lifecycle import Process, run
@@ -51,6 +51,7 @@ async def main(process: Process, settings: Settings) -> None:
                 handler=RecordMapper(load, publish).handle,
                 publisher=publisher,
                 weigh=weigh,
+                bounds=Bounds.of(settings),
             )
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
             await consumer.run(process.stop)

@@ -6,7 +6,7 @@ from email.message import EmailMessage
 import aiosmtplib
 
 from libs.common import database
-from libs.common.consumer import Consumer
+from libs.common.consumer import Bounds, Consumer
 from libs.common.events import Topic
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
@@ -45,6 +45,7 @@ async def main(process: Process, settings: Settings) -> None:
                 topics=[Topic.QUOTA_CHANGED, Topic.INTEGRATIONS_CHANGED],
                 handler=Recorder(sessions, wake),
                 publisher=publisher,
+                bounds=Bounds.of(settings),
             )
             sender = Sender(
                 sessions,

@@ -1,6 +1,7 @@
 """`python -m services.writer`: writes what is wanted to destinations, within the quota."""
 
 import asyncio
+from dataclasses import replace
 
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
@@ -62,6 +63,7 @@ async def serve(
         ids.new(),
         ttl_s=settings.lease_s,
         renew_s=settings.lease_renew_s,
+        late_call_s=settings.late_call_s,
     )
     accounts = Accounts(sessions, leases)
     opener = Opener(
@@ -73,7 +75,9 @@ async def serve(
         base_urls=settings.provider_base_urls,
         paced=settings.paced,
     )
-    imports = Imports(sessions, process.clock, poll_s=settings.import_poll_s)
+    imports = Imports(
+        sessions, process.clock, poll_s=settings.import_poll_s, late_call_s=settings.late_call_s
+    )
     blocks = Blocks(sessions, process.clock)
     writing = Writing(sessions, process.clock, Destinations(opener), imports, blocks)
     drain = Drain(
@@ -88,7 +92,7 @@ async def serve(
         publisher=publisher,
         weigh=weigh,
         on_revoked=live.on_revoked,
-        bounds=Bounds(collect_s=settings.collect_s),
+        bounds=replace(Bounds.of(settings), collect_s=settings.collect_s),
     )
     process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
     relay = OutboxRelay(sessions, "delivery.outbox", publisher)

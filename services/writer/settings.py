@@ -3,6 +3,7 @@
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from libs.common.settings import DatabaseSettings, KafkaSettings, ProviderSettings, SecretsSettings
+from services.writer.lease import LATE_CALL_S
 
 
 class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderSettings):
@@ -13,6 +14,9 @@ class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderS
     # A destination's lease: two missed renewals are survived (PROTOCOL.md 5).
     lease_s: PositiveFloat = 45.0
     lease_renew_s: PositiveFloat = 15.0
+
+    # A call that a dead writer began may arrive this long after its lease.
+    late_call_s: PositiveFloat = LATE_CALL_S
 
     # How long a lane's first record waits for company (PERFORMANCE.md 4).
     collect_s: float = Field(default=0.2, ge=0)
