@@ -89,40 +89,39 @@ class Caller:
     async def write(self, units: Sequence[Unit], answers: Answers) -> None:
         """Write effects and add their results; what was not sent is `NotSent`."""
         self._doubted |= {unit.task.contact for unit in units if unit.is_doubtful}
-        pending = {unit.task.contact: unit.task for unit in units}
+        pending = [unit.task for unit in units]
         for _ in range(TRIES_MAX):
-            unknown = await self._once(list(pending.values()), answers)
-            pending = {task.contact: task for task in unknown}
+            pending = await self._once(pending, answers)
             if not pending or answers.stop is not None:
                 break
-        for contact in pending:
-            answers.results[contact] = Doubt()
         if pending and answers.stop is None:
             answers.stop = Stop(Park.DESTINATION_DOWN)
+        for task in pending:
+            answers.results[task.contact] = self._not_sent(task, answers)
 
     async def _once(self, tasks: list[Task], answers: Answers) -> list[Task]:
-        """Try each effect once; return those whose outcome is unknown."""
-        pairs = await self._bisected(tasks, answers)
-        unknown: list[Task] = []
+        """Try each effect once; return those to be tried again: unknown, or held up by one."""
         again: list[Task] = []
-        for task, outcome in pairs:
+        anew: list[Task] = []
+        for task, outcome in await self._bisected(tasks, answers):
             match outcome:
                 case Written(warning):
                     answers.has_answered = True
                     answers.results[task.contact] = Done(warning)
                 case Unknown():
                     self._doubted.add(task.contact)
-                    unknown.append(task)
+                    again.append(task)
+                case NotTried() if answers.stop is None:
+                    again.append(task)
                 case Missing() if task.known_as is not None and task.kind is not Kind.LEAVE:
-                    again.append(task.anew())
+                    anew.append(task.anew())
                 case _:
                     await self._settle(task, outcome, answers)
-        if again and answers.stop is None:
-            unknown += await self._once(again, answers)
+        if anew and answers.stop is None:
+            again += await self._once(anew, answers)
         else:
-            for task in again:
-                answers.results[task.contact] = self._not_sent(task, answers)
-        return unknown
+            again += anew
+        return again
 
     async def _settle(self, task: Task, outcome: Outcome, answers: Answers) -> None:
         if isinstance(outcome, NotTried):
@@ -186,7 +185,8 @@ class Caller:
             else:
                 found.append((task, outcome))
         error = report.stopped_by
-        if error is not None and not isinstance(error, RequestRefusedError):
+        # A lost answer holds the others up, and no more: all are tried again.
+        if error is not None and not isinstance(error, RequestRefusedError | UnknownOutcomeError):
             answers.stop = stop_of(error)
         return rest
 
@@ -195,8 +195,8 @@ class Caller:
             return await self._destination.write([task.write() for task in tasks])
         except LeaseLostError:
             raise
-        except UnknownOutcomeError:
-            return WriteReport([Unknown()] * len(tasks))
+        except UnknownOutcomeError as error:
+            return WriteReport([Unknown()] * len(tasks), stopped_by=error)
         except SyncError as error:
             return WriteReport([NotTried()] * len(tasks), stopped_by=error)
 

@@ -1,0 +1,331 @@
+"""A workspace with an integration on real PostgreSQL, and writers over a fake destination.
+
+Writers log in with the writer's own role, so a missing grant fails a test. A writer that "dies" is
+simply left behind: the next one is another owner, and the lease of the first is let lapse.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from libs.common import ids
+from libs.common.clock import SystemClock
+from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.events import (
+    Effect,
+    Event,
+    Identity,
+    Mapped,
+    Operation,
+    RunMode,
+    RunRead,
+    Settled,
+    Topic,
+    decode,
+)
+from libs.connectors.contract import Destination, OpenGate
+from services.writer import store
+from services.writer.account import Accounts
+from services.writer.drain import Drain
+from services.writer.health import Blocks
+from services.writer.imports import Imports
+from services.writer.lease import Lease, LeasedGate, Leases
+from services.writer.live import Live
+from services.writer.values import digest
+from services.writer.write import Writing, nothing
+from tests.fakes import FakeAccount, FakeDestination
+
+LIST = "7"
+
+
+def upsert(
+    source_id: str,
+    email: str | None = None,
+    *,
+    ms: int = 1000,
+    merged_from: Iterable[str] = (),
+    sms: str | None = None,
+    **attributes: Any,
+) -> Effect:
+    """Return an effect as the mapper makes it."""
+    identity = Identity(email=email or (None if sms else f"{source_id}@example.com"), sms=sms)
+    encoded = msgspec.json.encode(attributes or {"VORNAME": f"Name of {source_id}"})
+    head = f"{identity.email or ''}\x1f{identity.sms or ''}\x1f".encode()
+    return Effect(
+        id=source_id,
+        op=Operation.UPSERT,
+        version_ms=ms,
+        identity=identity,
+        attributes=msgspec.Raw(encoded),
+        hash=digest(head + encoded),
+        merged_from=list(merged_from),
+    )
+
+
+def leave(source_id: str, *, ms: int = 1000, op: Operation = Operation.LEAVE) -> Effect:
+    """Return a leave or deletion."""
+    return Effect(id=source_id, op=op, version_ms=ms)
+
+
+class Clock(SystemClock):
+    """The machine's clock, which a test may put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+@dataclass
+class Writer:
+    """One writer process, as far as it matters here."""
+
+    live: Live
+    drain: Drain
+    accounts: Accounts
+    leases: Leases
+    imports: Imports
+    clock: Clock
+    told: list[Event]
+
+
+@dataclass
+class World:
+    """Ids and the state around the writer."""
+
+    owner: SessionMaker
+    sessions: SessionMaker
+    engine: AsyncEngine
+    account: FakeAccount = field(default_factory=FakeAccount)
+    workspace: UUID = field(default_factory=uuid4)
+    source: UUID = field(default_factory=uuid4)
+    destination: UUID = field(default_factory=uuid4)
+    integration: UUID = field(default_factory=uuid4)
+    rows_min: int = 50
+
+    async def execute(self, statement: str, **values: Any) -> None:
+        """Run a statement as the owner."""
+        async with self.owner.begin() as session:
+            await session.execute(text(statement), values)
+
+    async def rows(self, statement: str, **values: Any) -> list[Any]:
+        """Return a statement's rows as the owner sees them."""
+        async with self.owner.begin() as session:
+            return list((await session.execute(text(statement), values)).all())
+
+    async def one(self, statement: str, **values: Any) -> Any:
+        """Return a statement's only value."""
+        async with self.owner.begin() as session:
+            return await session.scalar(text(statement), values)
+
+    async def make(self) -> None:
+        """Put the workspace, its connections and an active integration there."""
+        await self.execute(
+            "insert into config.workspaces (workspace_id, name) values (:w, 'Test')",
+            w=self.workspace,
+        )
+        for connection, provider in ((self.source, "hubspot"), (self.destination, "fake")):
+            await self.execute(
+                "insert into config.connections (connection_id, workspace_id, provider, name,"
+                " state, account_id) values (:c, :w, :p, :p, 'connected', 'account-1')",
+                c=connection,
+                w=self.workspace,
+                p=provider,
+            )
+        await self.add_integration(self.integration)
+
+    async def add_integration(self, integration: UUID) -> None:
+        """Put another active integration of the workspace there."""
+        await self.execute(
+            "insert into config.integrations (integration_id, workspace_id, name, state,"
+            " source_connection_id, destination_connection_id, destination_list_id,"
+            " mapping_version) values (:i, :w, 'Test', 'active', :s, :d, :l, 1)",
+            i=integration,
+            w=self.workspace,
+            s=self.source,
+            d=self.destination,
+            l=LIST,
+        )
+
+    async def configure(self, **columns: str) -> None:
+        """Change the integration."""
+        settings = ", ".join(f"{name} = :{name}" for name in columns)
+        await self.execute(
+            f"update config.integrations set {settings} where integration_id = :i",
+            i=self.integration,
+            **columns,
+        )
+
+    async def limit(self, units: int) -> None:
+        """Set the workspace's quota."""
+        await self.one("select ledger.set_limit(:w, :n)", w=self.workspace, n=units)
+
+    async def begin_run(
+        self, run_no: int, *, fencing: int = 1, mode: str = "changes", mapping_version: int = 1
+    ) -> None:
+        """Put a run there, as the poller does when it claims."""
+        await self.execute(
+            "insert into sync.runs (run_id, integration_id, workspace_id, run_no, mode,"
+            " mapping_version, fencing) values (:r, :i, :w, :n, :m, :v, :f)",
+            r=ids.run_id(self.integration, run_no),
+            i=self.integration,
+            w=self.workspace,
+            n=run_no,
+            m=mode,
+            v=mapping_version,
+            f=fencing,
+        )
+
+    def record(
+        self,
+        *effects: Effect,
+        run_no: int = 1,
+        page: int = 1,
+        fencing: int = 1,
+        mapping_version: int = 1,
+        rejected: Iterable[tuple[str, int, str]] = (),
+        filtered: Iterable[tuple[str, int]] = (),
+        integration: UUID | None = None,
+    ) -> Mapped:
+        """Return a mapped part."""
+        integration = integration or self.integration
+        run = ids.run_id(integration, run_no)
+        versions = [(effect.id, effect.version_ms) for effect in effects]
+        versions += [(source_id, ms) for source_id, ms, _ in rejected]
+        versions += list(filtered)
+        return Mapped(
+            id=ids.record_id(run, page, 0, versions),
+            workspace=self.workspace,
+            integration=integration,
+            destination=self.destination,
+            run=run,
+            run_no=run_no,
+            mode=RunMode.CHANGES,
+            fencing=fencing,
+            page=page,
+            part=0,
+            mapping_version=mapping_version,
+            effects=list(effects),
+            rejected=list(rejected),
+            filtered=list(filtered),
+        )
+
+    def run_read(self, run_no: int = 1, *, fencing: int = 1) -> RunRead:
+        """Return the end of a run."""
+        run = ids.run_id(self.integration, run_no)
+        return RunRead(
+            id=ids.computed("run_read", run, fencing),
+            workspace=self.workspace,
+            integration=self.integration,
+            destination=self.destination,
+            run=run,
+            run_no=run_no,
+            mode=RunMode.CHANGES,
+            fencing=fencing,
+            mapping_version=1,
+            pages=1,
+            parts=1,
+            read=1,
+        )
+
+    def writer(self, *, reached: Callable[[str], None] = nothing, late_s: float = 0.0) -> Writer:
+        """Return a writer process of its own."""
+        clock = Clock()
+        leases = Leases(self.sessions, clock, uuid4(), late_call_s=late_s)
+        accounts = Accounts(self.sessions, leases)
+        imports = Imports(self.sessions, clock, check_first_s=0.01, late_call_s=0.0)
+        blocks = Blocks(self.sessions, clock, uniform=lambda low, high: high)
+        told: list[Event] = []
+
+        async def open_destination(connection: store.Connection, lease: Lease) -> Destination:
+            made = FakeDestination(self.account, LeasedGate(OpenGate(), lease))
+            made.facts = replace(made.facts, import_rows_min=self.rows_min)
+            return made
+
+        async def publish(topic: Topic, events: Iterable[tuple[str, Event]], /) -> None:
+            assert topic is Topic.CONTACTS_SETTLED
+            told.extend(event for _, event in events)
+
+        writing = Writing(self.sessions, clock, open_destination, imports, blocks, reached=reached)
+        live = Live(self.sessions, accounts, writing, publish)
+        drain = Drain(self.sessions, clock, accounts, writing, imports)
+        return Writer(live, drain, accounts, leases, imports, clock, told)
+
+    async def write(self, writer: Writer, *events: Event) -> list[Settled]:
+        """Let a writer handle a batch; return what it told of the records."""
+        before = len(writer.told)
+        await writer.live.handle(self.destination, list(events))
+        return [event for event in writer.told[before:] if isinstance(event, Settled)]
+
+    async def drain(self, writer: Writer, *, turns: int = 20) -> None:
+        """Let a writer drain until nothing moves."""
+        for _ in range(turns):
+            if not await writer.drain.drain(self.destination, self.workspace):
+                return
+
+    async def lapse(self) -> None:
+        """Let the destination's lease run out."""
+        await self.execute(
+            "update delivery.destinations set lease_until = clock_timestamp() - interval '1 s'"
+        )
+
+    async def unblock_in_time(self) -> None:
+        """Let a block's time be over."""
+        await self.execute(
+            "update delivery.destinations set blocked_until = clock_timestamp() - interval '1 s'"
+        )
+
+    async def later(self) -> list[Settled]:
+        """Return what was told through the outbox."""
+        found = await self.rows(
+            "select body from delivery.outbox where topic = 'contacts.settled.v1' order by id"
+        )
+        events = [decode(Topic.CONTACTS_SETTLED, bytes(row.body)) for row in found]
+        return [event for event in events if isinstance(event, Settled)]
+
+    async def parked(self) -> dict[str, str]:
+        """Return what waits: contact → reason."""
+        found = await self.rows("select source_id, reason from delivery.parked")
+        return {row.source_id: row.reason for row in found}
+
+    async def links(self) -> dict[str, Any]:
+        """Return the links by contact."""
+        return {row.source_id: row for row in await self.rows("select * from delivery.links")}
+
+    async def posted(self) -> int:
+        """Return how many tasks are charged."""
+        return int(await self.one("select coalesce(sum(posted), 0) from ledger.periods") or 0)
+
+    async def held(self) -> int:
+        """Return how many units are held."""
+        return int(await self.one("select coalesce(sum(held), 0) from ledger.periods") or 0)
+
+    async def check_ledger(self) -> None:
+        """Assert what must always be true of units, postings and intents."""
+        period = await self.rows("select * from ledger.periods")
+        for row in period:
+            assert row.held >= 0
+            assert row.posted + row.held <= row.quota_limit
+        postings = await self.one("select count(*) from ledger.postings")
+        assert postings == await self.posted()
+        open_units = await self.one(
+            "select coalesce(sum(amount - posted - released), 0) from ledger.holds"
+        )
+        assert open_units == await self.held()
+        intents = await self.rows("select units from delivery.intents")
+        named = sum(len(msgspec.json.decode(bytes(row.units))) for row in intents)
+        assert named == open_units
+
+
+async def make_world(owner: SessionMaker, writer_url: str) -> World:
+    """Return a world in an empty database."""
+    engine = create_engine(writer_url, pool_size_max=5, application_name="writer")
+    world = World(owner, session_maker(engine), engine)
+    await world.make()
+    return world
