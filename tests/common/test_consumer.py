@@ -17,6 +17,7 @@ from libs.common.consumer import Batch, Bounds, Consumer, Partition
 from libs.common.errors import RateLimitedError, UnavailableError
 from libs.common.events import QuotaChanged, decode, encode
 from libs.common.publisher import Publisher
+from libs.common.settings import KafkaSettings
 from libs.common.topics import TopicNames
 from tests.common.plumbing import (
     QUICK,
@@ -803,6 +804,16 @@ async def test_nothing_is_rewound_while_a_rebalance_is_under_way(bench: Bench) -
         assert consumer._must_rewind
         consumer._trackers = trackers
         await eventually(lambda: not consumer._must_rewind)
+
+
+@pytest.mark.parametrize("rebalance_s", [1.0, 6.0, 60.0, 300.0])
+def test_bounds_fit_any_rebalance_that_is_set(rebalance_s: float) -> None:
+    settings = KafkaSettings(kafka_bootstrap="localhost:9092", kafka_rebalance_s=rebalance_s)
+
+    bounds = Bounds.of(settings)
+
+    assert bounds.rebalance_s == rebalance_s
+    assert bounds.revoke_drain_s <= Bounds().revoke_drain_s
 
 
 def test_bounds_that_outlast_a_rebalance_are_refused() -> None:
