@@ -1,0 +1,152 @@
+"""`python -m services.config_api [bootstrap [--replace] | openapi]`: the config API.
+
+(nothing)   serve it on API_HOST and API_PORT
+bootstrap   make the operator's key, printed once as a line of JSON
+openapi     print the OpenAPI document (docs/openapi.json)
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from libs.common import database
+from libs.common.lifecycle import Process, run
+from libs.common.secrets import KeyRing
+from libs.common.settings import DatabaseSettings, Environment
+from libs.connectors.http import HttpClient
+from libs.connectors.oauth import Client
+from services.config_api import bootstrap
+from services.config_api.app import create_app, served
+from services.config_api.keys import FailureThrottle
+from services.config_api.provider_accounts import ProviderAccounts
+from services.config_api.rate_limit import RateLimiter
+from services.config_api.routing import Addresses, Parts
+from services.config_api.settings import Settings
+
+SERVICE = "config_api"
+
+
+async def serve(process: Process, settings: Settings) -> None:
+    """Wire the API, and serve it until told to stop."""
+    engine = database.create_engine(
+        str(settings.database_url),
+        pool_size_max=settings.database_pool_size_max,
+        application_name=process.service,
+    )
+    http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
+    try:
+        sessions = database.session_maker(engine)
+        app = create_app(
+            _parts(process, settings, sessions, http), body_bytes_max=settings.body_bytes_max
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                served(app),
+                host=settings.api_host,
+                port=settings.api_port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=int(settings.drain_s),
+            )
+        )
+        process.watch("http", ready=lambda: server.started)
+        serving = asyncio.create_task(_until_stopped(server))
+        stopping = asyncio.create_task(process.stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+    finally:
+        await http.aclose()
+        await engine.dispose()
+
+
+async def _until_stopped(server: uvicorn.Server) -> None:
+    """Serve without uvicorn's own signal handling: signals are the process's."""
+    config = server.config
+    if not config.loaded:
+        config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    if server.should_exit:
+        return
+    await server.main_loop()
+    await server.shutdown()
+
+
+def _parts(
+    process: Process, settings: Settings, sessions: database.SessionMaker, http: HttpClient
+) -> Parts:
+    secrets = KeyRing.parse(settings.keys.get_secret_value())
+    own = urlsplit(settings.base_url)
+    return Parts(
+        sessions=sessions,
+        secrets=secrets,
+        accounts=ProviderAccounts(
+            http=http,
+            sessions=sessions,
+            secrets=secrets,
+            clock=process.clock,
+            base_urls=settings.provider_base_urls,
+            clients={
+                "hubspot": Client(
+                    settings.hubspot_client_id, settings.hubspot_client_secret.get_secret_value()
+                )
+            },
+        ),
+        clock=process.clock,
+        addresses=Addresses(
+            callback_url=f"{settings.base_url}/v1/oauth/callback",
+            return_origins=frozenset({f"{own.scheme}://{own.netloc}", *settings.return_origins}),
+            allows_loopback=settings.environment is not Environment.PRODUCTION,
+        ),
+        throttle=FailureThrottle(process.clock),
+        limiter=RateLimiter(
+            process.clock,
+            calls=settings.rate_limit_calls,
+            window_s=settings.rate_limit_window_s,
+        ),
+    )
+
+
+async def _bootstrap(*, replace: bool) -> str:
+    settings = DatabaseSettings()
+    engine = database.create_engine(
+        str(settings.database_url), pool_size_max=1, application_name=f"{SERVICE}_bootstrap"
+    )
+    try:
+        return await bootstrap.bootstrap(database.session_maker(engine), replace=replace)
+    finally:
+        await engine.dispose()
+
+
+def main() -> None:
+    """Read the arguments and do as they say."""
+    parser = argparse.ArgumentParser(prog="python -m services.config_api", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    making = commands.add_parser("bootstrap", help="make the operator's key")
+    making.add_argument("--replace", action="store_true", help="old ones stop working")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    wanted = parser.parse_args()
+    if wanted.command == "openapi":
+        document = create_app(None).openapi()
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    elif wanted.command == "bootstrap":
+        try:
+            key = asyncio.run(_bootstrap(replace=wanted.replace))
+        except bootstrap.AlreadyBootstrappedError as error:
+            sys.exit(f"bootstrap: {error}")
+        sys.stdout.write(json.dumps({"operator": {"api_key": key}}) + "\n")
+    else:
+        settings = Settings()
+        run(SERVICE, settings, lambda process: serve(process, settings))
+
+
+if __name__ == "__main__":
+    main()

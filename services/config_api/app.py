@@ -1,0 +1,63 @@
+"""Puts the API together: routes, errors, limits and its OpenAPI document.
+
+`create_app` takes everything it stands on, so that a test gives it what it likes; without parts
+the application can only describe itself (`python -m services.config_api openapi`).
+"""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from services.config_api import errors, openapi
+from services.config_api.edge import Edge
+from services.config_api.routes import (
+    api_keys,
+    audit_events,
+    connections,
+    integrations,
+    oauth,
+    problems,
+    providers,
+    quota,
+    runs,
+    workspaces,
+)
+from services.config_api.routing import Parts
+
+ROUTERS = (
+    workspaces.router,
+    api_keys.router,
+    providers.router,
+    connections.router,
+    connections.provider_router,
+    oauth.router,
+    integrations.router,
+    integrations.provider_router,
+    runs.router,
+    quota.router,
+    audit_events.router,
+    problems.router,
+)
+
+
+def create_app(parts: Parts | None, *, body_bytes_max: int = 256 * 1024) -> FastAPI:
+    """Return the application; a request needs `parts`."""
+    app = FastAPI(
+        title="contactsync configuration API",
+        version="1",
+        summary="Connect accounts, map fields, start syncs and see what became of each contact.",
+        max_body_size=body_bytes_max,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        docs_url="/docs",
+    )
+    app.state.parts = parts
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    openapi.install(app)
+    return app
+
+
+def served(app: FastAPI) -> ASGIApp:
+    """Return what a server runs: the application inside its edge."""
+    return Edge(app)

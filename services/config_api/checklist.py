@@ -1,0 +1,182 @@
+"""Whether a draft is complete: a decision over what is stored (W1 to W7).
+
+The steps stand in the order in which a wizard shows them, but may be done in any. A step is
+`missing` while nothing was chosen, `invalid` if what was chosen cannot be used now, else `done`.
+Each error has a JSON Pointer into the integration and the words that a front end shows as they are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from libs.connectors.contract import Facts
+from services.config_api.errors import Flaw
+from services.config_api.store.connections import Connection
+from services.config_api.store.integrations import Integration, MappingVersion
+
+
+class Step(StrEnum):
+    """The steps of the wizard."""
+
+    NAME = "name"
+    SOURCE = "source"
+    OPT_IN = "opt_in"
+    DESTINATION = "destination"
+    MAPPING = "mapping"
+
+
+class StepState(StrEnum):
+    """How far a step is."""
+
+    DONE = "done"
+    MISSING = "missing"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """A step, its state, and what is open in it."""
+
+    step: Step
+    state: StepState
+    flaws: Sequence[Flaw]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Everything a checklist looks at."""
+
+    integration: Integration
+    mapping: MappingVersion | None
+    connections: Mapping[UUID, Connection]
+    catalogue: Mapping[str, Facts]
+
+
+def is_ready(results: Sequence[StepResult]) -> bool:
+    """Return whether nothing is open."""
+    return all(result.state is StepState.DONE for result in results)
+
+
+def review(draft: Draft, found: Mapping[Step, Sequence[Flaw]] | None = None) -> list[StepResult]:
+    """Return every step; `found` adds what asking the providers brought to light."""
+    return [_result(step, [*judge(draft), *(found or {}).get(step, ())]) for step, judge in _JUDGES]
+
+
+def _result(step: Step, flaws: Sequence[Flaw]) -> StepResult:
+    if not flaws:
+        return StepResult(step, StepState.DONE, ())
+    is_missing = all(flaw.code.endswith("_missing") for flaw in flaws)
+    return StepResult(step, StepState.MISSING if is_missing else StepState.INVALID, flaws)
+
+
+def _judge_name(draft: Draft) -> Iterable[Flaw]:
+    if not draft.integration.name.strip():
+        yield Flaw("name_missing", "Give the integration a name.", pointer="/name", rule="W1")
+
+
+def _judge_source(draft: Draft) -> Iterable[Flaw]:
+    integration = draft.integration
+    chosen = integration.source_connection_id
+    if chosen is None:
+        yield Flaw(
+            "source_connection_missing",
+            "Choose the connection that contacts are read from.",
+            pointer="/source/connection_id",
+            rule="W2",
+        )
+        return
+    yield from _judge_connection(draft, chosen, "/source/connection_id")
+    if integration.source_object is None:
+        yield Flaw(
+            "source_object_missing",
+            "Choose what is read: contacts, leads or what the provider has.",
+            pointer="/source/object",
+            rule="W3",
+        )
+    elif integration.source_list_id is None and _needs_list(draft, chosen):
+        yield Flaw(
+            "source_list_missing",
+            "Choose the source list to sync.",
+            pointer="/source/list_id",
+            rule="W3",
+        )
+
+
+def _needs_list(draft: Draft, chosen: UUID) -> bool:
+    connection = draft.connections.get(chosen)
+    facts = draft.catalogue.get(connection.provider) if connection else None
+    return any(
+        object_.needs_list
+        for object_ in (facts.objects if facts else ())
+        if object_.name == draft.integration.source_object
+    )
+
+
+def _judge_opt_in(draft: Draft) -> Iterable[Flaw]:
+    if draft.integration.opt_in_at is None:
+        yield Flaw(
+            "opt_in_missing",
+            "Confirm that these contacts agreed to receive e-mails from you.",
+            pointer="/opt_in/accepted",
+            rule="W4",
+        )
+
+
+def _judge_destination(draft: Draft) -> Iterable[Flaw]:
+    chosen = draft.integration.destination_connection_id
+    if chosen is None:
+        yield Flaw(
+            "destination_connection_missing",
+            "Choose the connection that contacts are written to.",
+            pointer="/destination/connection_id",
+            rule="W2",
+        )
+        return
+    yield from _judge_connection(draft, chosen, "/destination/connection_id")
+    if draft.integration.destination_list_id is None:
+        yield Flaw(
+            "destination_list_missing",
+            "Choose the list that contacts are added to, or create one.",
+            pointer="/destination/list_id",
+            rule="W6",
+        )
+
+
+def _judge_connection(draft: Draft, chosen: UUID, at: str) -> Iterable[Flaw]:
+    connection = draft.connections.get(chosen)
+    if connection is None:
+        yield Flaw("connection_removed", "This connection was removed: choose another.", pointer=at)
+    elif connection.state == "pending":
+        yield Flaw(
+            "connection_pending",
+            "Nobody has logged in to this connection yet.",
+            pointer=at,
+            rule="W2",
+        )
+    elif connection.state == "needs_reauth":
+        yield Flaw(
+            "connection_needs_reauth",
+            "The provider no longer accepts this connection's credentials: authorise it again.",
+            pointer=at,
+            rule="W2",
+        )
+
+
+def _judge_mapping(draft: Draft) -> Iterable[Flaw]:
+    if draft.mapping is None or not draft.mapping.fields:
+        yield Flaw(
+            "mapping_missing",
+            "Map source fields to attributes, at least one of e-mail and SMS.",
+            pointer="/mapping/fields",
+            rule="W5",
+        )
+
+
+_JUDGES = (
+    (Step.NAME, _judge_name),
+    (Step.SOURCE, _judge_source),
+    (Step.OPT_IN, _judge_opt_in),
+    (Step.DESTINATION, _judge_destination),
+    (Step.MAPPING, _judge_mapping),
+)

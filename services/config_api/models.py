@@ -1,0 +1,93 @@
+"""What all resources share: how ids, models and answers look on the wire.
+
+Promises: a field that a request model does not know is refused (API3 of the OWASP list), times are
+RFC 3339 in UTC, ids carry a prefix that says what they name, and an id that is not one of ours is
+answered like one that does not exist.
+"""
+
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Path
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from libs.common import ids
+from libs.common.ids import Prefix
+from services.config_api.errors import NotFoundError, refuse_field
+
+T = TypeVar("T")
+
+# PostgreSQL stores no NUL, and a control character in a name is never meant.
+Name = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"
+    ),
+]
+# What a provider calls a field, a list or an object.
+RemoteName = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+
+
+class Asked(BaseModel):
+    """Base of what is sent to us."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shown(BaseModel):
+    """Base of what we answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def found(row: T | None, what: str) -> T:
+    """Return a row; raise NotFoundError if there is none, or it is another workspace's."""
+    if row is None:
+        raise NotFoundError(detail=f"There is no such {what} in this workspace.")
+    return row
+
+
+def _path_id(prefix: Prefix, text: str, what: str) -> UUID:
+    try:
+        return ids.parse(prefix, text)
+    except ValueError:
+        raise NotFoundError(detail=f"There is no such {what} in this workspace.") from None
+
+
+def body_id(prefix: Prefix, text: str, at: str) -> UUID:
+    """Return an id from the body; raise InvalidError with its pointer if it is none of ours."""
+    try:
+        return ids.parse(prefix, text)
+    except ValueError as error:
+        raise refuse_field(
+            at=at, code="invalid_id", detail=f"This is not an id: {error}."
+        ) from None
+
+
+def _workspace_id(workspace_id: Annotated[str, Path(examples=["ws_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.WORKSPACE, workspace_id, "workspace")
+
+
+def _key_id(key_id: Annotated[str, Path(examples=["key_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.API_KEY, key_id, "API key")
+
+
+def _connection_id(connection_id: Annotated[str, Path(examples=["con_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.CONNECTION, connection_id, "connection")
+
+
+def _integration_id(integration_id: Annotated[str, Path(examples=["int_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.INTEGRATION, integration_id, "integration")
+
+
+def _run_id(run_id: Annotated[str, Path(examples=["run_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.RUN, run_id, "run")
+
+
+WorkspaceId = Annotated[UUID, Depends(_workspace_id)]
+KeyId = Annotated[UUID, Depends(_key_id)]
+ConnectionId = Annotated[UUID, Depends(_connection_id)]
+IntegrationId = Annotated[UUID, Depends(_integration_id)]
+RunId = Annotated[UUID, Depends(_run_id)]

@@ -1,0 +1,89 @@
+"""/v1/providers: the catalogue of what can be connected (W1, AC4)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from libs.connectors.contract import Facts
+from services.config_api.models import Shown
+from services.config_api.routing import PartsOf, Session, TransactionalRoute, demands
+from services.config_api.scopes import Scope
+from services.config_api.store import integrations
+
+router = APIRouter(tags=["providers"], route_class=TransactionalRoute)
+
+
+class SourceObject(Shown):
+    """A kind of record that can be synced."""
+
+    name: str
+    label: str
+    needs_list: bool = Field(description="Whether a list must be chosen.")
+
+
+class Limit(Shown):
+    """One of the provider's own limits."""
+
+    tier: str = Field(description="The account's subscription; empty: the default one.")
+    bucket: str
+    calls: int
+    window_s: float
+    scope: str
+    per_day: int | None
+
+
+class Provider(Shown):
+    """What can be connected, and how."""
+
+    id: str
+    label: str
+    is_source: bool
+    is_destination: bool
+    authentication: Literal["oauth", "api_key"]
+    objects: Sequence[SourceObject]
+    limits: Sequence[Limit]
+    integrations: int = Field(description="How many integrations of this workspace use it.")
+
+
+class Providers(Shown):
+    """The whole catalogue."""
+
+    items: Sequence[Provider]
+
+
+@router.get("/v1/providers", dependencies=[demands(Scope.PROVIDERS_READ)])
+async def list_providers(session: Session, parts: PartsOf) -> Providers:
+    """List what can be connected."""
+    counts = await integrations.count_by_provider(session)
+    return Providers(
+        items=[_shown(facts, counts.get(facts.provider, 0)) for facts in parts.accounts.catalogue]
+    )
+
+
+def _shown(facts: Facts, count: int) -> Provider:
+    return Provider(
+        id=facts.provider,
+        label=facts.label,
+        is_source=facts.is_source,
+        is_destination=facts.is_destination,
+        authentication="oauth" if facts.oauth else "api_key",
+        objects=[
+            SourceObject(name=each.name, label=each.label, needs_list=each.needs_list)
+            for each in facts.objects
+        ],
+        limits=[
+            Limit(
+                tier=tier,
+                bucket=limit.bucket,
+                calls=limit.calls,
+                window_s=limit.window_s,
+                scope=limit.scope,
+                per_day=limit.per_day,
+            )
+            for tier, limits in facts.limits.items()
+            for limit in limits
+        ],
+        integrations=count,
+    )

@@ -1,0 +1,222 @@
+"""/v1/workspaces: the operator's customers. Only the operator's keys get here."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from fastapi import APIRouter, Request, Response, status
+from pydantic import ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import ids
+from libs.common.ids import Prefix
+from services.config_api import pages
+from services.config_api.errors import refuse_field
+from services.config_api.models import Asked, Name, Shown, WorkspaceId, found
+from services.config_api.pages import PageSize, PageToken
+from services.config_api.routes.api_keys import NewApiKey, new_key
+from services.config_api.routes.quota import Quota, quota_document
+from services.config_api.routing import (
+    CallerOf,
+    DrawnId,
+    DrawnKey,
+    Session,
+    TransactionalRoute,
+    demands,
+)
+from services.config_api.scopes import WORKSPACE_SCOPES, Scope
+from services.config_api.store import audit
+from services.config_api.store import keys as key_store
+from services.config_api.store import quota as quota_store
+from services.config_api.store import workspaces as store
+
+RECIPIENTS_MAX = 50
+LIMIT_MAX = 10**12  # Far above any contract, far below what a bigint holds.
+
+Language = Literal["en", "de"]
+Plan = Literal["standard", "enterprise"]
+QuotaLimit = Annotated[int, Field(ge=0, le=LIMIT_MAX, description="Tasks a month (Q1).")]
+
+router = APIRouter(tags=["workspaces"], route_class=TransactionalRoute)
+
+
+class Recipient(Asked):
+    """A person who gets the workspace's mails."""
+
+    email: Annotated[str, Field(max_length=254)]
+    language: Language = "en"
+
+
+class WorkspaceWanted(Asked):
+    """A customer to make."""
+
+    name: Name
+    plan: Plan = "standard"
+    language: Language = "en"
+    recipients: Annotated[Sequence[Recipient], Field(max_length=RECIPIENTS_MAX)] = ()
+    quota_limit: QuotaLimit = 100_000
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Example GmbH",
+                    "plan": "standard",
+                    "language": "de",
+                    "recipients": [{"email": "crm@example.com", "language": "de"}],
+                    "quota_limit": 100000,
+                }
+            ]
+        }
+    )
+
+
+class Workspace(Shown):
+    """A customer."""
+
+    id: str
+    name: str
+    plan: Plan
+    language: Language
+    recipients: Sequence[Recipient]
+    quota: Quota
+    created_at: datetime
+
+
+class NewWorkspace(Workspace):
+    """A customer just made, with the first key: the only time its secret is shown."""
+
+    api_key: NewApiKey
+
+
+class Workspaces(Shown):
+    """A page of customers, oldest first."""
+
+    items: Sequence[Workspace]
+    next_page_token: pages.NextPageToken
+
+
+class QuotaWanted(Asked):
+    """A limit to set."""
+
+    limit: QuotaLimit
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"limit": 200000}]})
+
+
+@router.post(
+    "/v1/workspaces",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[demands(Scope.OPERATOR_WRITE)],
+)
+async def create_workspace(
+    wanted: WorkspaceWanted,
+    session: Session,
+    caller: CallerOf,
+    drawn: DrawnId,
+    key: DrawnKey,
+    response: Response,
+) -> NewWorkspace:
+    """Make a customer, with recipients of mails, a limit and a first key that may do everything."""
+    recipients = [_checked(at, each) for at, each in enumerate(wanted.recipients)]
+    await store.add(
+        session, workspace=drawn, name=wanted.name, plan=wanted.plan, language=wanted.language
+    )
+    for recipient in recipients:
+        await store.add_recipient(
+            session,
+            user=ids.new(),
+            workspace=drawn,
+            email=recipient.email,
+            language=recipient.language,
+        )
+    await quota_store.set_limit(session, drawn, wanted.quota_limit)
+    made = await key_store.add(
+        session, key, workspace=drawn, name="First key", scopes=WORKSPACE_SCOPES
+    )
+    await audit.record(
+        session,
+        workspace=drawn,
+        actor=caller.actor,
+        action="workspace.created",
+        subject=ids.show(Prefix.WORKSPACE, drawn),
+        details={"plan": wanted.plan, "quota_limit": wanted.quota_limit},
+    )
+    shown = found(await _read(session, drawn), "workspace")
+    response.headers["Location"] = f"/v1/workspaces/{shown.id}"
+    return NewWorkspace(**dict(shown), api_key=new_key(made, key))
+
+
+@router.get("/v1/workspaces", dependencies=[demands(Scope.OPERATOR_READ)])
+async def list_workspaces(
+    session: Session,
+    request: Request,
+    response: Response,
+    page_size: PageSize = pages.SIZE_DEFAULT,
+    page_token: PageToken = None,
+) -> Workspaces:
+    """List all customers."""
+    rows = await store.find_page(session, after=pages.decode_id(page_token), size=page_size + 1)
+    page = pages.cut(rows, page_size, lambda row: row.workspace_id.hex)
+    pages.link(request, response, page.next_token)
+    return Workspaces(
+        items=[await _shown(session, row) for row in page.rows], next_page_token=page.next_token
+    )
+
+
+@router.get("/v1/workspaces/{workspace_id}", dependencies=[demands(Scope.OPERATOR_READ)])
+async def read_workspace(workspace_id: WorkspaceId, session: Session) -> Workspace:
+    """Read one customer."""
+    return found(await _read(session, workspace_id), "workspace")
+
+
+@router.put("/v1/workspaces/{workspace_id}/quota", dependencies=[demands(Scope.OPERATOR_WRITE)])
+async def set_quota(
+    workspace_id: WorkspaceId, wanted: QuotaWanted, session: Session, caller: CallerOf
+) -> Quota:
+    """Set a customer's limit; it is in force with the next write (Q4)."""
+    found(await store.find(session, workspace_id), "workspace")
+    await quota_store.set_limit(session, workspace_id, wanted.limit)
+    await audit.record(
+        session,
+        workspace=workspace_id,
+        actor=caller.actor,
+        action="quota.limit_set",
+        subject=ids.show(Prefix.WORKSPACE, workspace_id),
+        details={"limit": wanted.limit},
+    )
+    return quota_document(await quota_store.find(session, workspace_id))
+
+
+def _checked(at: int, recipient: Recipient) -> Recipient:
+    try:
+        valid = validate_email(recipient.email, check_deliverability=False)
+    except EmailNotValidError:
+        raise refuse_field(
+            at=f"/recipients/{at}/email",
+            code="invalid_email",
+            detail="This is not an e-mail address.",
+        ) from None
+    return Recipient(email=valid.normalized, language=recipient.language)
+
+
+async def _read(session: AsyncSession, workspace: UUID) -> Workspace | None:
+    row = await store.find(session, workspace)
+    return None if row is None else await _shown(session, row)
+
+
+async def _shown(session: AsyncSession, row: store.Workspace) -> Workspace:
+    recipients = await store.find_recipients(session, row.workspace_id)
+    return Workspace.model_validate(
+        {
+            "id": ids.show(Prefix.WORKSPACE, row.workspace_id),
+            "name": row.name,
+            "plan": row.plan,
+            "language": row.language,
+            "recipients": [{"email": each.email, "language": each.language} for each in recipients],
+            "quota": quota_document(await quota_store.find(session, row.workspace_id)),
+            "created_at": row.created_at,
+        }
+    )

@@ -1,0 +1,37 @@
+"""What the config API may be told."""
+
+from typing import Self
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from libs.common.settings import DatabaseSettings, Environment, ProviderSettings, SecretsSettings
+
+
+class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
+    """Where it listens, where browsers may be sent, and how much it takes."""
+
+    api_host: str = "127.0.0.1"
+    api_port: NonNegativeInt = 8000
+
+    # Origins (`https://app.example.com`) that a login may end at, beside PUBLIC_URL's own.
+    return_origins: tuple[str, ...] = ()
+
+    # A mapping of 200 fields takes 20 KB; no request is larger for a good reason.
+    body_bytes_max: PositiveInt = 256 * 1024
+
+    # Calls of one workspace in one process: a front end that polls ten runs a second stays below.
+    rate_limit_calls: PositiveInt = 1200
+    rate_limit_window_s: PositiveFloat = 60.0
+
+    @property
+    def base_url(self) -> str:
+        """Return the address under which browsers and providers reach us."""
+        return (self.public_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
+
+    @model_validator(mode="after")
+    def _browsers_come_back_over_tls(self) -> Self:
+        is_production = self.environment is Environment.PRODUCTION
+        if is_production and self.public_url and not self.public_url.startswith("https://"):
+            message = "PUBLIC_URL must begin with https:// in production: logins come back to it"
+            raise ValueError(message)
+        return self

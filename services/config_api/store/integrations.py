@@ -1,0 +1,305 @@
+"""config.integrations and config.field_mappings, with what is computed from other schemas."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One configured sync. `version` is its ETag; `mapping_version` 0: none yet."""
+
+    integration_id: UUID
+    workspace_id: UUID
+    name: str
+    state: str
+    source_connection_id: UUID | None
+    source_object: str | None
+    source_list_id: str | None
+    source_list_name: str | None
+    destination_connection_id: UUID | None
+    destination_list_id: str | None
+    destination_list_name: str | None
+    opt_in_at: datetime | None
+    opt_in_by: str | None
+    interval_minutes: int
+    deletion_policy: str
+    email_change_policy: str
+    default_country: str | None
+    mapping_version: int
+    error_reason: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    activated_at: datetime | None
+    archived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MappingVersion:
+    """One immutable version of a mapping, with the criteria that belong to it."""
+
+    version: int
+    fields: list[dict[str, Any]]
+    criteria: dict[str, Any] | None
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What other services know that changes how an integration's state is shown."""
+
+    is_open: bool  # The workspace's quota.
+    blocked_reason: str | None  # The destination's block, while it lasts.
+    connection_states: Sequence[str]
+    failures: int  # Runs in a row that could not be read.
+
+
+# In the order of the fields of `Integration`.
+_SELECT = (
+    "select integration_id, workspace_id, name, state, source_connection_id, source_object,"
+    " source_list_id, source_list_name, destination_connection_id, destination_list_id,"
+    " destination_list_name, opt_in_at, opt_in_by, interval_minutes, deletion_policy,"
+    " email_change_policy, default_country, mapping_version, error_reason, version, created_at,"
+    " updated_at, activated_at, archived_at from config.integrations"
+)
+
+
+async def add(session: AsyncSession, *, integration: UUID, workspace: UUID, name: str) -> None:
+    """Store a draft; storing it again changes nothing."""
+    await session.execute(
+        text(
+            "insert into config.integrations (integration_id, workspace_id, name)"
+            " values (:integration, :workspace, :name) on conflict do nothing"
+        ),
+        {"integration": integration, "workspace": workspace, "name": name},
+    )
+
+
+async def find(session: AsyncSession, integration: UUID) -> Integration | None:
+    """Return an integration; None if this workspace has none of that id."""
+    found = await session.execute(
+        text(f"{_SELECT} where integration_id = :integration"),
+        {"integration": integration},
+    )
+    row = found.one_or_none()
+    return Integration(*row) if row else None
+
+
+async def find_page(
+    session: AsyncSession, *, after: UUID | None, state: str | None, size: int
+) -> list[Integration]:
+    """Return the workspace's integrations, oldest first; archived ones only if asked for."""
+    found = await session.execute(
+        text(
+            f"{_SELECT}"
+            " where (cast(:after as uuid) is null or integration_id > :after)"
+            " and case when cast(:state as text) is null then state <> 'archived'"
+            " else state = :state end"
+            " order by integration_id limit :size"
+        ),
+        {"after": after, "state": state, "size": size},
+    )
+    return [Integration(*row) for row in found]
+
+
+async def lock(session: AsyncSession, integration: UUID) -> int | None:
+    """Let nobody else change an integration until this transaction ends; return its version."""
+    version: int | None = await session.scalar(
+        text(
+            "select version from config.integrations where integration_id = :integration for update"
+        ),
+        {"integration": integration},
+    )
+    return version
+
+
+async def save(session: AsyncSession, wanted: Integration) -> Integration | None:
+    """Store what people set up, if the version is still the one that was read.
+
+    Returns the integration with its new version; None if somebody else was faster.
+    """
+    found = await session.execute(
+        text(
+            "update config.integrations set name = :name, state = :state,"
+            " source_connection_id = :source_connection_id, source_object = :source_object,"
+            " source_list_id = :source_list_id, source_list_name = :source_list_name,"
+            " destination_connection_id = :destination_connection_id,"
+            " destination_list_id = :destination_list_id,"
+            " destination_list_name = :destination_list_name,"
+            " opt_in_at = :opt_in_at, opt_in_by = :opt_in_by,"
+            " interval_minutes = :interval_minutes, deletion_policy = :deletion_policy,"
+            " email_change_policy = :email_change_policy, default_country = :default_country,"
+            " mapping_version = :mapping_version, error_reason = :error_reason,"
+            " activated_at = :activated_at, archived_at = :archived_at,"
+            " version = version + 1, updated_at = clock_timestamp()"
+            " where integration_id = :integration_id and version = :version"
+            " returning integration_id"
+        ),
+        {name: getattr(wanted, name) for name in Integration.__dataclass_fields__},
+    )
+    if found.one_or_none() is None:
+        return None
+    return await find(session, wanted.integration_id)
+
+
+async def add_mapping(
+    session: AsyncSession,
+    *,
+    integration: UUID,
+    workspace: UUID,
+    version: int,
+    fields: Sequence[Mapping[str, Any]],
+    criteria: Mapping[str, Any] | None,
+    created_by: str,
+) -> None:
+    """Store a new version of a mapping."""
+    await session.execute(
+        text(
+            "insert into config.field_mappings (integration_id, version, workspace_id, fields,"
+            " criteria, created_by) values (:integration, :version, :workspace,"
+            " cast(:fields as jsonb), cast(:criteria as jsonb), :created_by)"
+        ),
+        {
+            "integration": integration,
+            "version": version,
+            "workspace": workspace,
+            "fields": json.dumps(list(fields)),
+            "criteria": None if criteria is None else json.dumps(criteria),
+            "created_by": created_by,
+        },
+    )
+
+
+async def find_mapping(
+    session: AsyncSession, integration: UUID, version: int
+) -> MappingVersion | None:
+    """Return one version of a mapping; None if there is none."""
+    found = await session.execute(
+        text(
+            "select version, fields, criteria, created_at, created_by from config.field_mappings"
+            " where integration_id = :integration and version = :version"
+        ),
+        {"integration": integration, "version": version},
+    )
+    row = found.one_or_none()
+    return MappingVersion(*row) if row else None
+
+
+async def find_criteria(
+    session: AsyncSession, integrations: Sequence[Integration]
+) -> dict[UUID, dict[str, Any]]:
+    """Return the criteria in force of those integrations that have some."""
+    found = await session.execute(
+        text(
+            "select i.integration_id, m.criteria from config.integrations i"
+            " join config.field_mappings m"
+            " on m.integration_id = i.integration_id and m.version = i.mapping_version"
+            " where i.integration_id = any(:integrations) and m.criteria is not null"
+        ),
+        {"integrations": [integration.integration_id for integration in integrations]},
+    )
+    return {row[0]: row[1] for row in found}
+
+
+async def find_mappings(
+    session: AsyncSession, integration: UUID, *, before: int | None, size: int
+) -> list[MappingVersion]:
+    """Return versions of a mapping, newest first."""
+    found = await session.execute(
+        text(
+            "select version, fields, criteria, created_at, created_by from config.field_mappings"
+            " where integration_id = :integration"
+            " and (cast(:before as integer) is null or version < :before)"
+            " order by version desc limit :size"
+        ),
+        {"integration": integration, "before": before, "size": size},
+    )
+    return [MappingVersion(*row) for row in found]
+
+
+async def count_contacts(session: AsyncSession, integration: UUID) -> int | None:
+    """Return how many contacts a full run would look at; None before the first one.
+
+    The larger of what the last full run found and of the contacts known by now.
+    """
+    count: int | None = await session.scalar(
+        text(
+            "select greatest((select greatest(r.read, coalesce(r.total_after, 0))"
+            "   from sync.runs r where r.integration_id = :integration and r.mode = 'full'"
+            "   order by r.run_no desc limit 1),"
+            " nullif((select count(*) from delivery.links l"
+            "   where l.integration_id = :integration and l.state <> 'removed'), 0))"
+        ),
+        {"integration": integration},
+    )
+    return count
+
+
+async def find_standings(
+    session: AsyncSession, integrations: Sequence[Integration]
+) -> dict[UUID, Standing]:
+    """Return what changes how these integrations' states are shown; of one workspace."""
+    found = await session.execute(
+        text(
+            "select i.integration_id, ledger.is_open(i.workspace_id),"
+            " (select coalesce(d.block_reason, 'destination_down') from delivery.destinations d"
+            "   where d.connection_id = i.destination_connection_id"
+            "   and d.blocked_until > clock_timestamp()),"
+            " (select array_agg(c.state) from config.connections c where c.connection_id in"
+            "   (i.source_connection_id, i.destination_connection_id)),"
+            " (select s.failures from sync.schedules s where s.integration_id = i.integration_id)"
+            " from config.integrations i where i.integration_id = any(:integrations)"
+        ),
+        {"integrations": [integration.integration_id for integration in integrations]},
+    )
+    return {
+        integration: Standing(is_open, blocked, states or [], failures or 0)
+        for integration, is_open, blocked, states, failures in found
+    }
+
+
+async def count_by_provider(session: AsyncSession) -> dict[str, int]:
+    """Return how many integrations of the workspace use each provider (AC4)."""
+    found = await session.execute(
+        text(
+            "select c.provider, count(distinct i.integration_id) from config.integrations i"
+            " join config.connections c"
+            " on c.connection_id in (i.source_connection_id, i.destination_connection_id)"
+            " where i.state <> 'archived' group by c.provider"
+        )
+    )
+    return {row[0]: row[1] for row in found}
+
+
+async def schedule(session: AsyncSession, integration: UUID, *, full: bool) -> None:
+    """Make the poller read the integration, from now on."""
+    await session.execute(
+        text("select sync.schedule(:integration, :full)"),
+        {"integration": integration, "full": full},
+    )
+
+
+async def find_scheduled_mapping(session: AsyncSession, integration: UUID) -> int | None:
+    """Return the mapping version that the poller was last told of; None: it never was."""
+    version: int | None = await session.scalar(
+        text(
+            "select wanted_mapping_version from sync.schedules where integration_id = :integration"
+        ),
+        {"integration": integration},
+    )
+    return version
+
+
+async def unschedule(session: AsyncSession, integration: UUID) -> None:
+    """Make the poller leave the integration alone."""
+    await session.execute(
+        text("select sync.unschedule(:integration)"), {"integration": integration}
+    )

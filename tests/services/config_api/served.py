@@ -1,0 +1,242 @@
+"""The config API in the test's own loop, on a real database, with both sandboxes beside it."""
+
+import re
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+import httpx
+
+from libs.common import database
+from libs.common.clock import Clock, SystemClock
+from libs.common.database import SessionMaker
+from libs.common.secrets import KeyRing
+from libs.common.settings import Environment
+from libs.connectors.contract import Gate, OpenGate
+from libs.connectors.http import HttpClient
+from libs.connectors.oauth import Client
+from sandbox.brevo.app import create_app as brevo_app
+from sandbox.brevo.state import State as BrevoState
+from sandbox.hubspot.app import create_app as hubspot_app
+from sandbox.hubspot.state import State as HubSpotState
+from sandbox.server import serve
+from services.config_api.accounts import AccountRef
+from services.config_api.app import create_app, served
+from services.config_api.bootstrap import bootstrap
+from services.config_api.keys import FailureThrottle
+from services.config_api.provider_accounts import ProviderAccounts
+from services.config_api.rate_limit import RateLimiter
+from services.config_api.routing import Addresses, Parts
+
+BASE = "http://api.example"
+BREVO_KEY = "xkeysib-sandbox"
+Json = dict[str, Any]
+
+
+class UngatedAccounts(ProviderAccounts):
+    """Accounts without the shared rate budget, which lets a person through once a second."""
+
+    def _gate(self, account: AccountRef, credential: str | None) -> Gate:
+        return OpenGate()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running API: who calls it as whom, and what it stands on."""
+
+    parts: Parts
+    transport: httpx.ASGITransport
+    operator_key: str
+    owner: SessionMaker
+    providers: Mapping[str, str]
+
+    @asynccontextmanager
+    async def caller(self, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+        """Open a client with a key; None: without any."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(
+            transport=self.transport, base_url=BASE, headers=headers
+        ) as client:
+            yield client
+
+    async def make_workspace(self, **members: object) -> Json:
+        """Make a customer, as the operator does."""
+        async with self.caller(self.operator_key) as operator:
+            wanted = {"name": "Analytical Engines", **members}
+            made = await operator.post("/v1/workspaces", json=wanted)
+        assert made.status_code == 201, made.text
+        return dict(made.json())
+
+    async def control(self, provider: str, method: str, path: str, body: object = None) -> Json:
+        """Tell a sandbox something."""
+        async with httpx.AsyncClient(base_url=self.providers[provider]) as client:
+            done = await client.request(method, f"/_sandbox/{path}", json=body)
+        assert done.is_success, done.text
+        return dict(done.json()) if done.content else {}
+
+
+@asynccontextmanager
+async def config_api(
+    api_url: str,
+    owner: SessionMaker,
+    *,
+    clock: Clock | None = None,
+    accounts: type[ProviderAccounts] = UngatedAccounts,
+    calls: int = 10_000,
+) -> AsyncIterator[Served]:
+    """Serve the API as its own role, with sandboxes that count no limits."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        providers = {
+            "hubspot": await stack.enter_async_context(serve(hubspot_app(HubSpotState(seed=1)))),
+            "brevo": await stack.enter_async_context(serve(brevo_app(BrevoState(seed=1)))),
+        }
+        http = HttpClient(environment=Environment.TEST, loopback_urls=providers)
+        stack.push_async_callback(http.aclose)
+        engine = database.create_engine(api_url, pool_size_max=5, application_name="api")
+        stack.push_async_callback(engine.dispose)
+        sessions = database.session_maker(engine)
+        parts = make_parts(sessions, http, providers, clock, accounts, calls)
+        app = create_app(parts)
+        yield Served(
+            parts=parts,
+            transport=httpx.ASGITransport(served(app)),
+            operator_key=await bootstrap(sessions, replace=False),
+            owner=owner,
+            providers=providers,
+        )
+
+
+def make_parts(
+    sessions: SessionMaker,
+    http: HttpClient,
+    providers: Mapping[str, str],
+    clock: Clock,
+    accounts: type[ProviderAccounts],
+    calls: int,
+) -> Parts:
+    """Return what the application stands on."""
+    secrets = KeyRing.parse(f"one:{b64encode(bytes(32)).decode()}")
+    return Parts(
+        sessions=sessions,
+        secrets=secrets,
+        accounts=accounts(
+            http=http,
+            sessions=sessions,
+            secrets=secrets,
+            clock=clock,
+            base_urls=providers,
+            clients={"hubspot": Client("sandbox-client", "sandbox-secret")},
+        ),
+        clock=clock,
+        addresses=Addresses(
+            callback_url=f"{BASE}/v1/oauth/callback",
+            return_origins=frozenset({"https://app.example"}),
+            allows_loopback=False,
+        ),
+        throttle=FailureThrottle(clock),
+        limiter=RateLimiter(clock, calls=calls, window_s=60.0),
+    )
+
+
+async def grant(authorize_url: str, decision: str = "approve") -> str:
+    """Press a button on the provider's login page; return where it sends the browser back to."""
+    async with httpx.AsyncClient() as browser:
+        page = await browser.get(authorize_url)
+        assert page.status_code == 200, page.text
+        hidden = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text)
+        action = re.search(r'<form method="post" action="([^"]*)">', page.text)
+        assert action is not None
+        form = {unescape(name): unescape(value) for name, value in hidden}
+        back = await browser.post(
+            str(page.url.join(unescape(action[1]))), data={**form, "decision": decision}
+        )
+    return back.headers["location"]
+
+
+async def connect_hubspot(api: httpx.AsyncClient) -> str:
+    """Connect the sandbox's portal by its login page; return the connection's id."""
+    made = await api.post("/v1/connections", json={"provider": "hubspot", "name": "Our HubSpot"})
+    assert made.status_code == 201, made.text
+    connection = made.json()["id"]
+    asked = await api.post(f"/v1/connections/{connection}:authorize", json={})
+    assert asked.status_code == 200, asked.text
+    back = await api.get(await grant(asked.json()["authorize_url"]))
+    assert back.status_code == 200, back.text
+    return str(connection)
+
+
+async def connect_brevo(api: httpx.AsyncClient, key: str = BREVO_KEY) -> str:
+    """Connect the sandbox's Brevo account; return the connection's id."""
+    made = await api.post(
+        "/v1/connections", json={"provider": "brevo", "name": "Our Brevo", "api_key": key}
+    )
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A complete draft that is not active yet."""
+
+    id: str
+    path: str
+    source: str
+    destination: str
+
+
+async def make_draft(served: Served, api: httpx.AsyncClient) -> Draft:
+    """Walk the wizard up to, and without, the activation."""
+    filled = await served.control(
+        "hubspot", "POST", "contacts:fill", {"count": 20, "seed": 1, "list": "Newsletter"}
+    )
+    source, destination = await connect_hubspot(api), await connect_brevo(api)
+    created = await api.post(f"/v1/connections/{destination}/lists", json={"name": "News"})
+    made = await api.post("/v1/integrations", json={"name": "HubSpot → Brevo"})
+    path = f"/v1/integrations/{made.json()['id']}"
+    await edit(
+        api,
+        "PATCH",
+        path,
+        {
+            "source": {
+                "connection_id": source,
+                "object": "contacts",
+                "list_id": str(filled["list_id"]),
+            },
+            "opt_in": {"accepted": True},
+            "destination": {"connection_id": destination, "list_id": created.json()["id"]},
+        },
+    )
+    await edit(api, "PUT", f"{path}/mapping", {"fields": FIELDS}, resource=path)
+    return Draft(made.json()["id"], path, source, destination)
+
+
+FIELDS = [
+    {"source": "email", "destination": "EMAIL"},
+    {"source": "firstname", "destination": "FIRSTNAME"},
+    {"source": "phone", "destination": "SMS"},
+]
+
+
+async def edit(
+    api: httpx.AsyncClient, method: str, path: str, body: Json, *, resource: str | None = None
+) -> Json:
+    """Change a resource with its present ETag; the change must succeed."""
+    tag = (await api.get(resource or path)).headers["etag"]
+    done = await api.request(method, path, json=body, headers={"if-match": tag})
+    assert done.is_success, done.text
+    return dict(done.json())
+
+
+def codes(answer: httpx.Response) -> list[str]:
+    """Return the codes of a problem document's errors."""
+    return [each["code"] for each in answer.json()["errors"]]
+
+
+def pointers(answer: httpx.Response) -> list[str]:
+    """Return the pointers of a problem document's errors."""
+    return [each["pointer"] for each in answer.json()["errors"]]
