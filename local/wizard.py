@@ -19,6 +19,7 @@ RECIPIENTS = (
     {"email": "kaethe@example.com", "language": "de"},
 )
 DEFAULT_COUNTRY = "DE"  # Whose national phone numbers the seeded contacts have.
+SANDBOX_KEY = "xkeysib-sandbox"  # Of the account that the sandbox begins with.
 INTERVAL_MINUTES = 5  # The shortest: somebody is watching.
 
 
@@ -65,10 +66,12 @@ async def create_workspace(operator: Api, *, quota_limit: int) -> Workspace:
     return Workspace(id=made["id"], api_key=made["api_key"]["secret"])
 
 
-async def set_up(api: Api, *, source_list: str, destination_list: str) -> str:
+async def set_up(
+    api: Api, *, source_list: str, destination_list: str, destination_key: str = SANDBOX_KEY
+) -> str:
     """Connect both accounts, choose lists and map fields; return the draft's id."""
     source = await _connect_hubspot(api)
-    destination = await _connect_brevo(api)
+    destination = await _connect_brevo(api, destination_key)
     made = await api.post("/v1/integrations", {"name": "HubSpot → Brevo"})
     integration = f"/v1/integrations/{made['id']}"
     lists = await api.items(f"/v1/connections/{source}/lists", object="contacts")
@@ -134,10 +137,10 @@ async def _grant(authorize_url: str) -> None:
             raise StackError(what, "see the log of config-api")
 
 
-async def _connect_brevo(api: Api) -> str:
+async def _connect_brevo(api: Api, api_key: str) -> str:
     made = await api.post(
         "/v1/connections",
-        {"provider": "brevo", "name": "Our Brevo", "api_key": "xkeysib-sandbox"},
+        {"provider": "brevo", "name": "Our Brevo", "api_key": api_key},
     )
     return str(made["id"])
 
