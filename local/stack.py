@@ -217,17 +217,17 @@ class _Starting:
         """Make the operator's key and start every service; return the key."""
         if not self.options.services:
             return ""
-        as_api = {**environment, "DATABASE_URL": as_role(database, "api")}
-        operator_key = await asyncio.to_thread(_bootstrap, as_api)
         self.report("starting the services")
-        await _side_by_side(
+        as_api = {**environment, "DATABASE_URL": as_role(database, "api")}
+        operator_key, *_ = await _side_by_side(
+            asyncio.to_thread(_bootstrap, as_api),
             *(
                 self._service(service, name, environment, database)
                 for service in self.options.services
                 for name in names(service, self.options.counts.get(service.name, 1))
-            )
+            ),
         )
-        return operator_key
+        return str(operator_key)
 
     async def _service(
         self, service: Service, name: str, environment: Mapping[str, str], database: str
