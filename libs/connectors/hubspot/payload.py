@@ -16,8 +16,11 @@ from libs.connectors.contract import ContactList, Field, FieldType, NotMappable
 from libs.connectors.hubspot.facts import STRING_CHARACTERS_MAX
 
 EMPTY = msgspec.Raw(b"{}")
-# What is read of every contact beside the mapped properties.
-MODIFIED, MERGED = "lastmodifieddate", "hs_merged_object_ids"
+# What is read of every contact beside the mapped properties. Either of the two about merges was
+# seen to lack what the other had (fivetran/dbt_hubspot#168), so both are asked for.
+MODIFIED, MERGED, MERGED_AT = (
+    "lastmodifieddate", "hs_merged_object_ids", "hs_calculated_merged_vids",
+)  # fmt: skip
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel"):
@@ -127,6 +130,7 @@ class Fault(msgspec.Struct, frozen=True, rename="camel"):
 class _Watched(msgspec.Struct, frozen=True):
     lastmodifieddate: datetime | None = None
     hs_merged_object_ids: str | None = None
+    hs_calculated_merged_vids: str | None = None
 
 
 RECORDS = msgspec.json.Decoder(Records)
@@ -196,7 +200,12 @@ def change_of(record: Record, asked_as: Sequence[str] = ()) -> Change:
     if modified is None:
         message = "a contact without a modification time"
         raise msgspec.ValidationError(message)
-    merged = [*_ids(watched.hs_merged_object_ids), *asked_as]
+    with_times = _ids(watched.hs_calculated_merged_vids)  # `51:1699999999999`.
+    merged = [
+        *_ids(watched.hs_merged_object_ids),
+        *(each.partition(":")[0] for each in with_times),
+        *asked_as,
+    ]
     return Change(
         id=record.id,
         op=Operation.UPSERT,

@@ -253,8 +253,9 @@ class HubSpotSource:
 
 
 def _names(sweep: Sweep) -> list[str]:
-    """Return the properties to ask for: the mapped ones, and the two that we need ourselves."""
-    return list(dict.fromkeys([*sweep.properties, payload.MODIFIED, payload.MERGED]))
+    """Return the properties to ask for: the mapped ones, and those that we need ourselves."""
+    ours = (payload.MODIFIED, payload.MERGED, payload.MERGED_AT)
+    return list(dict.fromkeys([*sweep.properties, *ours]))
 
 
 def _next(paging: payload.Paging | None) -> Cursor | None:

@@ -324,6 +324,24 @@ async def test_a_bad_value_refuses_one_contact_and_no_other(
     assert report.stopped_by is None
 
 
+async def test_a_bad_value_in_an_update_refuses_the_contact(provider: Served) -> None:
+    destination = destination_of(provider)
+    list_id = (await destination.make_list("Customers")).id
+    first = write_of(1, list_id)
+    await destination.write([first])
+    bad = replace(first, known_as=first.identity, join_list=False, attributes=b'{"SMS": "12"}')
+
+    report = await destination.write([bad])
+    body = {"code": "invalid_parameter", "message": "Something else"}
+    await provider.fault(
+        {"kind": "status", "match": {"method": "PUT"}, "status": 400, "body": body}
+    )
+    unclear = await destination.write([replace(bad, attributes=b"{}")])
+
+    assert list(report.outcomes) == [Refused(Reject.INVALID_PHONE)]
+    assert list(unclear.outcomes) == [Refused(Reject.VALUE_NOT_ACCEPTED)]
+
+
 async def test_a_taken_key_that_is_no_phone_refuses_the_contact(provider: Served) -> None:
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id

@@ -91,6 +91,8 @@ def test_a_survivor_names_the_ids_that_were_merged_into_it() -> None:
     assert payload.change_of(merged).merged_from == ["51", "1", "1551"]
     assert payload.change_of(merged, ["9", "51"]).merged_from == ["51", "1", "1551", "9"]
     assert payload.change_of(record({"hs_merged_object_ids": None})).merged_from == []
+    by_times = record({"hs_calculated_merged_vids": "51:1699999999999;7:1;9:2"})
+    assert payload.change_of(by_times).merged_from == ["51", "9"]
 
 
 def test_a_list_without_counts_is_a_list() -> None:

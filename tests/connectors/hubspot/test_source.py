@@ -164,6 +164,25 @@ async def test_every_list_is_found_page_after_page(provider: Served) -> None:
     assert (await provider.calls())["POST /crm/lists/2026-09/search"] == 2
 
 
+async def test_lists_that_never_end_are_read_to_the_last_that_hubspot_shows(
+    provider: Served,
+) -> None:
+    body = {"lists": [{"listId": "1", "name": "News"}], "hasMore": True, "offset": 10_000}
+    await provider.fault({"kind": "status", "status": 200, "body": body})
+    source = source_of(provider)
+
+    assert [each.name for each in await source.find_lists("contacts")] == ["News"]
+    with pytest.raises(MisconfiguredError, match="list_missing"):
+        await source.find_list("contacts", "2")
+
+
+async def test_everyone_is_counted(provider: Served) -> None:
+    await provider.post("contacts:fill", {"count": 7})
+
+    assert await source_of(provider).count(sweep()) == 7
+    assert await source_of(provider).count(sweep(since_ms=1)) == 7
+
+
 async def test_the_account_names_its_time_zone(provider: Served) -> None:
     """Proves HS1 in part: a daily limit ends at midnight there."""
     account = await source_of(provider).check()
