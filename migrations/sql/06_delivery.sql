@@ -47,6 +47,7 @@ create table delivery.parked (
   hash bytea not null,
   approved_identity text,
   merged_from text[] not null default '{}',
+  must_be_single boolean not null default false,  -- an import has failed it already
   attempts integer not null default 0,
   first_at timestamptz not null default clock_timestamp(),
   last_at timestamptz not null default clock_timestamp(),

@@ -276,4 +276,5 @@ def _wanted(task: Task) -> Wanted:
         identity=task.identity,
         attributes=bytes(task.attributes),
         hash=task.hash,
+        must_be_single=True,
     )

@@ -554,15 +554,15 @@ async def _park_rows(
         insert into delivery.parked as p
           (workspace_id, connection_id, integration_id, source_id, reason, operation, version_ms,
            run_no, run_id, page, part, mapping_version, email, sms, attributes, hash,
-           approved_identity, merged_from)
+           approved_identity, merged_from, must_be_single)
         select $1, $2, u.i, u.s, u.reason, u.operation, u.ms, u.run_no, u.run_id, u.page, u.part,
           u.mapping_version, u.email, u.sms, u.attributes, u.hash, u.approved,
-          coalesce(string_to_array(u.merged, chr(31)), '{}')
+          coalesce(string_to_array(u.merged, chr(31)), '{}'), u.must_be_single
         from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::int[],
           $9::uuid[], $10::int[], $11::int[], $12::int[], $13::text[], $14::text[], $15::bytea[],
-          $16::bytea[], $17::text[], $18::text[]) u
+          $16::bytea[], $17::text[], $18::text[], $19::bool[]) u
           (i, s, reason, operation, ms, run_no, run_id, page, part, mapping_version, email, sms,
-           attributes, hash, approved, merged)
+           attributes, hash, approved, merged, must_be_single)
         on conflict (integration_id, source_id) do update set
           connection_id = excluded.connection_id, reason = excluded.reason,
           operation = excluded.operation, version_ms = excluded.version_ms,
@@ -570,7 +570,8 @@ async def _park_rows(
           part = excluded.part, mapping_version = excluded.mapping_version,
           email = excluded.email, sms = excluded.sms, attributes = excluded.attributes,
           hash = excluded.hash, approved_identity = excluded.approved_identity,
-          merged_from = excluded.merged_from, attempts = p.attempts + 1,
+          merged_from = excluded.merged_from, must_be_single = excluded.must_be_single,
+          attempts = p.attempts + 1,
           last_at = clock_timestamp()
         """,
         workspace,
@@ -591,6 +592,7 @@ async def _park_rows(
         [item.hash for item in items],
         [row.approved for row in rows],
         ["\x1f".join(item.merged_from) or None for item in items],
+        [item.must_be_single for item in items],
     )
 
 
@@ -715,6 +717,7 @@ def wanted_of(row: "asyncpg.Record[Any]") -> Wanted:
         merged_from=tuple(row["merged_from"]),
         approved=row["approved_identity"],
         is_parked=True,
+        must_be_single=row["must_be_single"],
     )
 
 

@@ -91,7 +91,8 @@ class Wanted:
 
     `approved` is the address of an e-mail change that a run's end allowed. `fencing` is the token
     that a live record was published under: a deletion or leave whose run has another one does not
-    count. `is_parked` says that it comes from its contact's parked row.
+    count. `is_parked` says that it comes from its contact's parked row, `must_be_single` that an
+    import has failed it already.
     """
 
     contact: ContactId
@@ -108,6 +109,7 @@ class Wanted:
     fencing: int | None = None
     counts: bool = True
     is_parked: bool = False
+    must_be_single: bool = False
 
 
 class LinkState(StrEnum):

@@ -269,7 +269,10 @@ class Writing:
         account = turn.account
         known = [task.contact for _, task in effects if task.contact in account.units]
         fresh = [task for _, task in effects if task.contact not in account.units]
-        rows = await self._rows(turn, fresh)
+        single = {item.contact for item, _ in effects if item.must_be_single}
+        rows = await self._rows(
+            turn, [task for task in fresh if task.contact not in single and not task.is_extra]
+        )
         planned = plan(fresh, rows, rows_min=1, singles_max=turn.singles_max)
         wanted = [*planned.singles, *planned.rows]
         granted = await self._reserve(turn, wanted, {task.contact for task in planned.rows})
@@ -292,9 +295,7 @@ class Writing:
             return []
         facts = destination.facts
         candidates = [
-            task
-            for task in fresh
-            if not (task.is_extra or task.merged) and destination.importable(task.write())
+            task for task in fresh if not task.merged and destination.importable(task.write())
         ]
         if len(candidates) < facts.import_rows_min:
             return []

@@ -1,7 +1,6 @@
 """A lane's records, from the batch to what is told."""
 
 from libs.common.events import RunRead
-from services.writer.values import Kind
 from tests.services.writer.world import World, leave, upsert
 
 
@@ -16,7 +15,6 @@ async def test_new_contacts_are_written_linked_charged_and_told(world: World) ->
     assert {row.identity for row in (await world.links()).values()} == world.account.keys()
     assert await world.posted() == 2
     await world.check_ledger()
-    assert Kind.UPSERT == "upsert"
 
 
 async def test_what_is_unchanged_costs_nothing(world: World) -> None:

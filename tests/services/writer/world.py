@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -38,7 +39,7 @@ from services.writer.lease import Lease, LeasedGate, Leases
 from services.writer.live import Live
 from services.writer.values import digest
 from services.writer.write import Writing, nothing
-from tests.fakes import FakeAccount, FakeDestination
+from tests.fakes import CrashError, FakeAccount, FakeDestination
 
 LIST = "7"
 
@@ -80,6 +81,25 @@ class Clock(SystemClock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead_s
+
+
+class Mortal(Leases):
+    """Leases of a process that will be killed: nobody lets go of them."""
+
+    async def release(self, lease: Lease) -> None:
+        lease.is_lost = True
+
+
+def crash_at(step: str) -> Callable[[str], None]:
+    """Return what ends the process the first time that a turn reaches a step."""
+    done: list[str] = []
+
+    def reached(at: str) -> None:
+        if at == step and not done:
+            done.append(at)
+            raise CrashError
+
+    return reached
 
 
 @dataclass
@@ -153,7 +173,7 @@ class World:
             l=LIST,
         )
 
-    async def configure(self, **columns: str) -> None:
+    async def configure(self, **columns: str | int) -> None:
         """Change the integration."""
         settings = ", ".join(f"{name} = :{name}" for name in columns)
         await self.execute(
@@ -237,7 +257,7 @@ class World:
     def writer(self, *, reached: Callable[[str], None] = nothing, late_s: float = 0.0) -> Writer:
         """Return a writer process of its own."""
         clock = Clock()
-        leases = Leases(self.sessions, clock, uuid4(), late_call_s=late_s)
+        leases = Mortal(self.sessions, clock, uuid4(), late_call_s=late_s)
         accounts = Accounts(self.sessions, leases)
         imports = Imports(self.sessions, clock, check_first_s=0.01, late_call_s=0.0)
         blocks = Blocks(self.sessions, clock, uniform=lambda low, high: high)
@@ -268,6 +288,13 @@ class World:
         for _ in range(turns):
             if not await writer.drain.drain(self.destination, self.workspace):
                 return
+
+    async def killed(self, writer: Writer, *events: Event) -> "Writer":
+        """Let a writer die while it handles a batch; return the next owner of the destination."""
+        with pytest.raises(CrashError):
+            await writer.live.handle(self.destination, list(events))
+        await self.lapse()
+        return self.writer()
 
     async def lapse(self) -> None:
         """Let the destination's lease run out."""

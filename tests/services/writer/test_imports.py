@@ -1,0 +1,347 @@
+"""Imports: sent once, believed only when read back (PROTOCOL.md 6)."""
+
+import pytest
+
+from libs.common.errors import (
+    MisconfiguredError,
+    RateLimitedError,
+    SyncError,
+    UnavailableError,
+)
+from libs.common.events import Effect, Identity, Operation
+from libs.connectors.contract import ImportState, Write
+from tests.services.writer.world import World, Writer, crash_at, leave, upsert
+
+COUNT = 60
+
+
+def many(count: int = COUNT, *, ms: int = 1000) -> list[Effect]:
+    return [upsert(f"c{number:03}", ms=ms) for number in range(count)]
+
+
+async def imported(world: World, writer: Writer) -> None:
+    """Let time pass until open imports have been looked at."""
+    for _ in range(6):
+        writer.clock.ahead_s += 70.0
+        await renewed(writer)
+        await world.drain(writer)
+
+
+async def renewed(writer: Writer) -> None:
+    await writer.leases.renew()
+
+
+async def test_many_contacts_go_by_one_import(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+
+    (settled,) = await world.write(writer, world.record(*many()))
+    world.account.land()
+    await imported(world, writer)
+
+    (ended,) = await world.later()
+    assert settled.importing == COUNT
+    assert len(ended.created) == COUNT
+    assert ended.stage.startswith("import:")
+    assert (ended.page, ended.part, ended.run) == (settled.page, settled.part, settled.run)
+    assert "write" not in world.account.calls
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_an_import_that_is_all_there_is_not_asked_about(world: World) -> None:
+    """What costs one of a hundred asks an hour is asked only if rows stay away."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land()
+
+    await imported(world, writer)
+
+    assert await world.posted() == COUNT
+    assert "find_imports" not in world.account.calls
+    assert "import_status" not in world.account.calls
+
+
+async def test_rows_that_are_not_there_yet_are_waited_for(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+
+    await imported(world, writer)
+    before = await world.posted()
+    world.account.land()
+    await imported(world, writer)
+
+    assert before == 0
+    assert await world.posted() == COUNT
+    assert len(world.account.imports) == 1
+
+
+async def test_silent_failures_are_written_singly(world: World) -> None:
+    """An import that completes with silent failures is not believed."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land(silently_lost=["c007@example.com", "c008@example.com"])
+
+    await imported(world, writer)
+
+    singles = [each.key for each in world.account.applied if not each.by_import]
+    assert sorted(singles) == ["c007@example.com", "c008@example.com"]
+    assert len(world.account.contacts) == COUNT
+    assert await world.posted() == COUNT
+    assert await world.parked() == {}
+    await world.check_ledger()
+
+
+async def test_rows_that_the_provider_refuses_are_rejected(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land(refused={"c007@example.com": "invalid_email"})
+
+    await imported(world, writer)
+
+    (ended,) = await world.later()
+    assert ended.rejected == [("c007", "invalid_email")]
+    assert len(ended.created) == COUNT - 1
+    assert await world.posted() == COUNT - 1
+    await world.check_ledger()
+
+
+async def test_an_import_that_fails_is_written_singly(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land(
+        silently_lost=[f"c{number:03}@example.com" for number in range(30)],
+        state=ImportState.FAILED,
+    )
+
+    await imported(world, writer)
+
+    assert len(world.account.contacts) == COUNT
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_an_accepted_import_whose_answer_was_lost_is_not_sent_again(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.lose_import_answer = True
+
+    (settled,) = await world.write(writer, world.record(*many()))
+    world.account.land()
+    await imported(world, writer)
+
+    assert settled.importing == COUNT
+    assert len(world.account.imports) == 1
+    assert await world.posted() == COUNT
+    assert not [each for each in world.account.applied if not each.by_import]
+    await world.check_ledger()
+
+
+async def test_a_later_owner_finds_an_import_that_was_perhaps_sent(world: World) -> None:
+    """The writer dies between the transaction and the answer: only the rows tell."""
+    await world.begin_run(1)
+    writer = await world.killed(world.writer(reached=crash_at("settled")), world.record(*many()))
+
+    (settled,) = await world.write(writer, world.record(*many()))
+    await imported(world, writer)
+
+    assert settled.importing == COUNT  # As it was told before.
+    assert len(world.account.contacts) == COUNT
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_an_import_that_can_not_be_ruled_out_is_waited_for(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.lose_import_answer = True
+    world.account.finds_imports = False
+    await world.write(writer, world.record(*many()))
+
+    await imported(world, writer)
+
+    assert await world.posted() == 0
+    assert await world.held() == COUNT
+    assert len(world.account.imports) == 1
+
+
+async def test_after_a_day_the_rows_alone_decide(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    await world.lapse()
+    await world.execute("update delivery.intents set sent_at = sent_at - interval '25 hours'")
+
+    await imported(world, world.writer())
+
+    assert len(world.account.contacts) == COUNT
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_singles_beside_an_import_are_charged_once_after_a_crash(world: World) -> None:
+    """Singles beside an import in one batch, crash between."""
+    await world.begin_run(1)
+    await world.write(world.writer(), world.record(upsert("old")))
+    await world.lapse()
+    await world.begin_run(2)
+    record = world.record(upsert("old", ms=2000, VORNAME="B"), *many(ms=2000), run_no=2)
+
+    writer = await world.killed(world.writer(reached=crash_at("called")), record)
+    (settled,) = await world.write(writer, record)
+    if world.account.imports:
+        world.account.land()
+    await imported(world, writer)
+
+    assert settled.updated == ["old"]
+    assert await world.posted() == 2 + COUNT
+    assert len(world.account.contacts) == 1 + COUNT
+    await world.check_ledger()
+
+
+async def test_a_newer_version_waits_for_the_import(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+
+    (settled,) = await world.write(
+        writer, world.record(upsert("c001", ms=2000, VORNAME="Edited"), page=2)
+    )
+    world.account.land()
+    await imported(world, writer)
+
+    assert settled.parked == [("c001", "import_running")]
+    assert world.account.contacts["c001@example.com"].attributes == {"VORNAME": "Edited"}
+    assert await world.posted() == COUNT + 1
+    await world.check_ledger()
+
+
+async def test_a_row_that_failed_does_not_overwrite_the_newer_version_that_waits(
+    world: World,
+) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    await world.write(writer, world.record(upsert("c001", ms=2000, VORNAME="Edited"), page=2))
+    world.account.land(silently_lost=["c001@example.com"])
+
+    await imported(world, writer)
+
+    ended = next(each for each in await world.later() if each.stage.startswith("import:"))
+    assert ended.superseded == 1
+    assert world.account.contacts["c001@example.com"].attributes == {"VORNAME": "Edited"}
+    assert len(world.account.writes_of("c001@example.com")) == 1
+    await world.check_ledger()
+
+
+async def test_a_contact_that_leaves_while_it_is_imported_is_removed_after_it(
+    world: World,
+) -> None:
+    await world.begin_run(1)
+    await world.configure(deletion_policy="remove_from_list")
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    await world.write(writer, world.record(leave("c001"), run_no=2))
+    world.account.land()
+
+    await imported(world, writer)
+
+    assert world.account.contacts["c001@example.com"].list_ids == set()
+    assert (await world.links())["c001"].state == "removed"
+
+
+async def test_addresses_that_the_account_has_go_singly(world: World) -> None:
+    """Proves S3: who is there already is looked at, and an import looks at nobody."""
+    await world.begin_run(1)
+    world.account.put(upsert_write("c001@example.com"))
+    writer = world.writer()
+
+    (settled,) = await world.write(writer, world.record(*many(61)))
+
+    assert settled.created == ["c001"]
+    assert settled.importing == COUNT
+
+
+def upsert_write(email: str) -> Write:
+    return Write(Operation.UPSERT, Identity(email=email), b"{}", "9")
+
+
+async def test_no_more_than_four_imports_are_open(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    for page in range(6):
+        effects = [upsert(f"p{page}c{number}") for number in range(COUNT)]
+        await world.write(writer, world.record(*effects, page=page + 1))
+
+    open_imports = len(world.account.imports)
+    waiting = await world.parked()
+    for _ in range(4):
+        world.account.land()
+    await imported(world, writer)
+    while any(each.state is ImportState.RUNNING for each in world.account.imports):
+        world.account.land()
+    await imported(world, writer)
+
+    assert open_imports == 4
+    assert set(waiting.values()) == {"backlog"}
+    assert await world.posted() == 6 * COUNT
+    assert await world.parked() == {}
+    await world.check_ledger()
+
+
+async def test_drained_rows_of_an_import_are_outside_the_runs_sum(world: World) -> None:
+    await world.begin_run(1)
+    await world.configure(state="paused")
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    await world.configure(state="active")
+
+    await world.drain(writer)
+    world.account.land()
+    await imported(world, writer)
+
+    stages = {each.stage.split(":")[0] for each in await world.later()}
+    assert stages == {"drain"}
+    assert sum(len(each.created) for each in await world.later()) == COUNT
+    await world.check_ledger()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UnavailableError("fake.example", "HTTP 503"), "destination_down"),
+        (RateLimitedError("contacts", 5.0), "rate_limited"),
+        (MisconfiguredError("fake.example", "list_missing"), "configuration"),
+    ],
+)
+async def test_an_import_that_was_surely_not_sent_gives_its_units_back(
+    world: World, error: SyncError, reason: str
+) -> None:
+    await world.begin_run(1)
+    world.account.import_error = error
+
+    await world.write(world.writer(), world.record(*many()))
+
+    assert await world.held() == 0
+    assert set((await world.parked()).values()) == {reason}
+    await world.check_ledger()
+
+
+async def test_a_crash_before_an_import_is_written_down_leaves_doubtful_singles(
+    world: World,
+) -> None:
+    await world.begin_run(1)
+    record = world.record(*many())
+
+    writer = await world.killed(world.writer(reached=crash_at("held")), record)
+    (settled,) = await world.write(writer, record)
+
+    assert len(settled.created) == COUNT
+    assert await world.posted() == COUNT
+    await world.check_ledger()
