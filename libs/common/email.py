@@ -14,6 +14,7 @@ from libs.common.errors import ContactRejectedError
 from libs.common.reasons import Reject
 
 LENGTH_MAX = 254  # RFC 5321 4.5.3.1.3, less the angle brackets.
+LOCAL_LENGTH_MAX = 64  # RFC 5321 4.5.3.1.1; the library asks for it in its strict mode only.
 
 # RFC 5322 dot-atom before the @ (at most 64, RFC 5321 4.5.3.1.1); LDH labels of at most 63
 # (RFC 1035 2.3.4) after it. Encoded international labels (xn--) are left to the library, which
@@ -34,7 +35,7 @@ def normalise(address: str) -> str:
 
 
 def _ask_library(address: str) -> str:
-    if len(address) > LENGTH_MAX:
+    if len(address) > LENGTH_MAX or len(address.rpartition("@")[0]) > LOCAL_LENGTH_MAX:
         raise ContactRejectedError(Reject.INVALID_EMAIL)
     try:
         return validate_email(address, check_deliverability=False).normalized

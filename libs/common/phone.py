@@ -15,6 +15,7 @@ from libs.common.reasons import Reject
 
 DIGITS_MIN = 6
 DIGITS_MAX = 16
+PREFIX_DIGITS_MAX = 4
 WRITTEN_MAX = 64  # Longer than any way to write 16 digits: the rest is not worth looking at.
 
 _E164 = re.compile(r"\+[1-9][0-9]{5,15}")
@@ -118,7 +119,8 @@ def _digits(number: str) -> tuple[str, bool]:
     if not written.isdecimal():
         raise ContactRejectedError(Reject.INVALID_PHONE)
     digits = "".join(str(unicodedata.decimal(character)) for character in written)
-    if not DIGITS_MIN <= len(digits) <= DIGITS_MAX:
+    # A prefix to leave the country may stand before the longest number.
+    if not DIGITS_MIN <= len(digits) <= DIGITS_MAX + PREFIX_DIGITS_MAX:
         raise ContactRejectedError(Reject.INVALID_PHONE)
     return digits, is_international
 

@@ -1,0 +1,91 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import ContactRejectedError
+from libs.common.reasons import Reject
+from libs.connectors.contract import FieldType
+from services.mapper.values import CHARACTERS_MAX, converter
+
+
+def convert(type_: FieldType, value: Any, **how: Any) -> object:
+    return converter(type_, **{"length_max": None, "default_country": None, **how})(value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "converted"),
+    [
+        (FieldType.TEXT, "Zoë 🌻", "Zoë 🌻"),
+        (FieldType.TEXT, True, "true"),
+        (FieldType.TEXT, False, "false"),
+        (FieldType.TEXT, 12, "12"),
+        (FieldType.TEXT, 1.5, "1.5"),
+        (FieldType.CATEGORY, "a", "a"),
+        (FieldType.MULTIPLE_CHOICE, "a;b", "a;b"),
+        (FieldType.OTHER, "x", "x"),
+        (FieldType.NUMBER, "12.50", 12.5),
+        (FieldType.NUMBER, " 12 ", 12),
+        (FieldType.NUMBER, "1e3", 1000),
+        (FieldType.NUMBER, "9007199254740994", 9007199254740994.0),
+        (FieldType.NUMBER, 7, 7),
+        (FieldType.DATE, "1815-12-10", "1815-12-10"),
+        (FieldType.DATE, "2024-01-17T23:30:00-02:00", "2024-01-18"),
+        (FieldType.DATETIME, "1705521304281", "2024-01-17"),
+        (FieldType.DATE, 1705521304281, "2024-01-17"),
+        (FieldType.BOOLEAN, "True", True),
+        (FieldType.BOOLEAN, False, False),
+        (FieldType.EMAIL, " Ada@Example.com", "Ada@example.com"),
+        (FieldType.PHONE, "+49 151 1234567", "+491511234567"),
+        (FieldType.PHONE, 491511234567, None),
+    ],
+)
+def test_a_value_takes_the_attributes_type(type_: FieldType, value: Any, converted: object) -> None:
+    if converted is None:
+        with pytest.raises(ContactRejectedError):
+            convert(type_, value)
+        return
+
+    found = convert(type_, value)
+
+    assert found == converted
+    assert type(found) is type(converted)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "reason"),
+    [
+        (FieldType.NUMBER, "many", "value_not_accepted"),
+        (FieldType.NUMBER, "inf", "value_not_accepted"),
+        (FieldType.NUMBER, "nan", "value_not_accepted"),
+        (FieldType.DATE, "10.12.1815", "date_format"),
+        (FieldType.DATETIME, "soon", "date_format"),
+        (FieldType.BOOLEAN, "yes", "value_not_accepted"),
+        (FieldType.TEXT, "a\0", "malformed"),
+        (FieldType.TEXT, "x" * (CHARACTERS_MAX + 1), "value_too_long"),
+        (FieldType.EMAIL, "ada", "invalid_email"),
+        (FieldType.PHONE, "12", "invalid_phone"),
+    ],
+)
+def test_a_value_that_cannot_be_that_is_refused(type_: FieldType, value: str, reason: str) -> None:
+    with pytest.raises(ContactRejectedError) as rejected:
+        convert(type_, value)
+
+    assert rejected.value.reason == reason
+
+
+def test_length_is_counted_in_characters() -> None:
+    assert convert(FieldType.TEXT, "🌻" * 5, length_max=5) == "🌻" * 5
+    with pytest.raises(ContactRejectedError):
+        convert(FieldType.TEXT, "x" * 6, length_max=5)
+
+
+@given(st.sampled_from(FieldType), st.one_of(st.booleans(), st.integers(), st.floats(), st.text()))
+def test_a_value_is_converted_or_refused(type_: FieldType, value: Any) -> None:
+    try:
+        outcome = convert(type_, value, default_country="FR")
+    except ContactRejectedError as rejected:
+        outcome = Reject(rejected.reason)
+
+    assert isinstance(outcome, str | int | float | bool)
