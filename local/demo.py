@@ -36,6 +36,7 @@ STRANGER = {"email": "stranger@example.com", "attributes": {"FIRSTNAME": "Not ou
 POLL_S = 0.2
 NO_PROGRESS_S = 90.0  # Longer than a lapsed lease and a destination's probe take together.
 MAILS_WITHIN_S = 15.0  # Several times what the outbox, the topic and the notifier's sweep take.
+WAITS_WHEN_STOPPED = frozenset({"quota", "backlog"})
 UNDER_WAY = frozenset({"read", "importing"})  # Counts of a run that are no outcomes.
 UNSETTLED = frozenset({"reading", "settling"})
 BETWEEN = "between"  # CPU of what the demo itself asks; in no phase.
@@ -134,7 +135,7 @@ class _Job:
         full = await self._phase("full", self._activate, self._run_is_over)
         self._expect(full, read=self.wishes.contacts, rejected=wanted.reasons)
         self._expect(full, created=written, updated=0, unchanged=0, tasks_charged=written)
-        self._expect(full, parked={"quota": due - written} if due > written else {})
+        self._expect_waiting(full, due - written)
         if due > written:
             raised = await self._phase("raised", self._raise_quota, self._nothing_waits)
             self._expect(raised, created=due - written, updated=0, parked={})
@@ -266,6 +267,14 @@ class _Job:
             if counted != value:
                 problem = f"{phase.name}: {name} is {counted} and should be {value}"
                 self.outcome.problems.append(problem)
+
+    def _expect_waiting(self, phase: Phase, count: int) -> None:
+        """Note if not so many contacts wait, or none of them for the quota."""
+        waiting = phase.parked
+        # While a lane is behind, the rest of it waits for that before anyone asks for quota.
+        if sum(waiting.values()) != count or waiting.keys() - WAITS_WHEN_STOPPED:
+            problem = f"{phase.name}: {waiting} wait and it should be {count} for the quota"
+            self.outcome.problems.append(problem)
 
     async def _look_around(self, *, stops: bool) -> None:
         """Take down what belongs to no phase: limits, quota, mails, cost."""

@@ -93,10 +93,11 @@ def _message(notice: Notice, sender: str, subject: str, text: str, html: str) ->
     message["Subject"] = subject
     message["Date"] = format_datetime(notice.created_at)
     message["Message-ID"] = f"<{notice.id}@{sender.rpartition('@')[2]}>"
-    message["Content-Language"] = notice.language
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's out-of-office answers.
     message["X-Contactsync-Kind"] = notice.kind
     message.set_content(text)
     message.add_alternative(html, subtype="html")
     message.set_boundary(f"={notice.id.hex}")
+    # Last: what begins with Content- moves into the first part when a message gets a second one.
+    message["Content-Language"] = notice.language
     return message

@@ -49,6 +49,7 @@ def test_a_mail_renders_the_same_each_time_and_escapes_what_people_typed(
     parsed = message_from_bytes(once.as_bytes(), policy=policy.default)
     assert parsed["Bcc"] is None
     assert parsed["Message-ID"] == f"<{UUID(int=1)}@example.org>"
+    assert parsed["Content-Language"] == language
     html = parsed.get_body(("html",))
     assert html is not None
     assert "<script>" not in html.get_content()
