@@ -21,7 +21,7 @@ IMPORT_BYTES_MAX = 8_000_000
 IMPORT_ROWS_MAX = 10_000
 
 # Fewer contacts are sooner there by single calls (docs/decisions: when import, when single).
-IMPORT_ROWS_MIN = 500
+IMPORT_ROWS_MIN = 100
 
 FOLDER = "contactsync"  # Lists that we make lie in a folder of ours.
 
