@@ -17,6 +17,7 @@ error of aiohttp beneath it is the one that is judged.
 
 import asyncio
 import functools
+import ssl
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ class HttpClient:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=CONNECTIONS_MAX,
+                ssl=_certificates(),
                 resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver()),
                 ttl_dns_cache=DNS_TTL_S,
                 socket_factory=functools.partial(open_socket, ports),
@@ -191,8 +193,17 @@ class HttpClient:
         # aiohttp repeats a GET, PUT or DELETE by itself when a kept connection was closed, past
         # the rate budget; there is no public switch (its own test client sets this as well).
         session._retry_connection = False  # noqa: SLF001 - see above
-        self._transport = AiohttpTransport(client=session)
+        self._transport = AiohttpTransport(verify=_certificates(), trust_env=False, client=session)
         return self._transport
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Return what a provider's certificate is checked by: certifi's roots, as httpx has them.
+
+    The machine's own store may be missing in a small image. Reading them takes 20 ms, once.
+    """
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def lost(host: str, reason: str, *, writes: bool) -> SyncError:

@@ -1,8 +1,12 @@
 import socket
 from collections.abc import Sequence
 
+import httpx
 import pytest
+import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from libs.common.errors import MisconfiguredError, UnavailableError
 from libs.common.settings import Environment
@@ -146,6 +150,32 @@ def test_a_hostile_address_is_refused(url: str) -> None:
         check_url(url, HOSTS, SANDBOX)
 
     assert caught.value.what == "address_not_allowed"
+
+
+PIECES = st.sampled_from(
+    ["https://", "http://", "HTTPS://", "api.hubapi.com", "acme", ".api-us1.com", "evil.com",
+     "127.0.0.1", "[::1]", ":443", ":80", "@", "#", "?", "/", "\\", "%2e", "%00", ".", "..", "//",
+     "\u3002", "\uff0e", "\u0131", "\u212a", "\t", "\n", " ", "xn--", ";", "user:pass@", "a"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=9).map("".join))
+@example("https://api.hubapi.com")
+@example("https://acme\u3002api-us1.com")
+def test_every_parser_sees_the_host_that_was_checked(url: str) -> None:
+    """Proves API7: who checks a URL and who connects must not read it differently."""
+    try:
+        site = check_url(url, HOSTS)
+    except MisconfiguredError:
+        return
+
+    assert site.host == "api.hubapi.com" or site.host.endswith(".api-us1.com")
+    for host, port in (
+        (httpx.URL(site.origin).host, httpx.URL(site.origin).port),
+        (yarl.URL(site.origin).host, yarl.URL(site.origin).port),
+    ):
+        assert host == site.host
+        assert port in {None, 443}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ contract is optional here, and an unknown one is ignored.
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -179,6 +179,8 @@ _NOT_MAPPABLE: Mapping[FieldType, NotMappable] = {
     FieldType.OTHER: NotMappable.UNSUPPORTED_TYPE,
 }
 _SEVERAL = frozenset({"hs_additional_emails"})  # A text with `;` between its values.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)  # Divided by, not by a float: no rounding.
 _SEPARATED = re.compile(r"[;,\s]+")
 
 
@@ -200,17 +202,11 @@ def change_of(record: Record, asked_as: Sequence[str] = ()) -> Change:
     if modified is None:
         message = "a contact without a modification time"
         raise msgspec.ValidationError(message)
-    with_times = _ids(watched.hs_calculated_merged_vids)  # `51:1699999999999`.
-    merged = [
-        *_ids(watched.hs_merged_object_ids),
-        *(each.partition(":")[0] for each in with_times),
-        *asked_as,
-    ]
     return Change(
         id=record.id,
         op=Operation.UPSERT,
-        version_ms=_milliseconds(modified),
-        merged_from=[each for each in dict.fromkeys(merged) if each != record.id],
+        version_ms=(modified - _EPOCH) // _MILLISECOND,
+        merged_from=_merged_into(record.id, watched, asked_as),
         properties=record.properties,
     )
 
@@ -270,15 +266,16 @@ def _why_not(definition: Property) -> NotMappable | None:
     return _NOT_MAPPABLE.get(_type_of(definition))
 
 
-def _ids(text: str | None) -> list[str]:
-    """Return the ids of `51;1;1551`."""
-    return [each for each in _SEPARATED.split(text or "") if each]
+def _merged_into(contact_id: str, watched: _Watched, asked_as: Sequence[str]) -> list[str]:
+    """Return which ids are now this contact: those that HubSpot names, those that led here."""
+    ids, with_times = watched.hs_merged_object_ids, watched.hs_calculated_merged_vids
+    if not (ids or with_times or asked_as):
+        return []
+    named = _SEPARATED.split(ids or "")  # `51;1;1551`
+    dated = [each.partition(":")[0] for each in _SEPARATED.split(with_times or "")]  # `51:16999…`
+    found = dict.fromkeys([*named, *dated, *asked_as])
+    return [each for each in found if each and each != contact_id]
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None
-
-
-def _milliseconds(moment: datetime) -> int:
-    """Return milliseconds since 1970, without the rounding of a float."""
-    return int(moment.timestamp()) * 1000 + moment.microsecond // 1000
