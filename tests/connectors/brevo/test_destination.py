@@ -744,6 +744,6 @@ async def test_a_blocked_contact_that_vanishes_in_a_move_is_unknown(provider: Se
 
 def test_an_import_pays_where_it_saves_calls() -> None:
     """docs/decisions: when import, when single."""
-    assert not module._import_pays(wanted=499, in_account=0)
+    assert not module._import_pays(wanted=99, in_account=0)
     assert module._import_pays(wanted=500, in_account=100_000)
-    assert not module._import_pays(wanted=500, in_account=500_000)
+    assert not module._import_pays(wanted=100, in_account=100_000)
