@@ -72,6 +72,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
                     lease_s=settings.lease_s,
                 ),
             )
+            process.watch("attendant", live=attendant.is_alive, ready=attendant.is_ready)
             relay = OutboxRelay(sessions, "sync.outbox", publisher)
             relaying = process.start(relay.run(process.stop))
             await attendant.run(process.stop)

@@ -31,6 +31,9 @@ CLAIM_MAX = 50  # PROTOCOL.md 4.1
 # A page under way, or a wait for a call's slot, may end; then the lease is given back.
 ENDING_S = 15.0
 
+# A look takes milliseconds; a database that is away is waited for half a minute (`transact`).
+STALLED_S = 120.0
+
 log = logs.get(__name__)
 
 
@@ -77,6 +80,16 @@ class Attendant:
         self._store = DatabaseRunStore(sessions)
         self._running: dict[Lease, asyncio.Task[None]] = {}
         self._is_stopping = False
+        self._looked_at: float | None = None
+
+    def is_alive(self) -> bool:
+        """Return whether it looked for due integrations lately, or has not begun."""
+        looked_at = self._looked_at
+        return looked_at is None or self._clock.monotonic() - looked_at < STALLED_S
+
+    def is_ready(self) -> bool:
+        """Return whether the database has answered, and no end was asked for."""
+        return self._looked_at is not None and not self._is_stopping
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read what is due until stopped, then give back every lease."""
@@ -97,6 +110,7 @@ class Attendant:
         """Start a run for each integration that is due and finds room; return how many."""
         room = self._bounds.in_flight_max - len(self._running)
         if room <= 0:
+            self._looked_at = self._clock.monotonic()
             return 0
 
         async def work(session: AsyncSession) -> list[Assignment]:
@@ -109,6 +123,7 @@ class Attendant:
             )
 
         claimed = await transact(self._sessions, work)
+        self._looked_at = self._clock.monotonic()
         for assignment in claimed:
             lease = Lease(assignment.integration, assignment.fencing)
             self._running[lease] = asyncio.create_task(self.attend(assignment))

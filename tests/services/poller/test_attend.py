@@ -1,0 +1,456 @@
+"""A poller process's loop: who is claimed, and what becomes of errors, stops and lost leases."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from libs.common.errors import (
+    MisconfiguredError,
+    NeedsReauthError,
+    RateLimitedError,
+    RequestRefusedError,
+    SyncError,
+    UnavailableError,
+)
+from libs.common.events import IntegrationKind
+from services.poller.attend import Attendant
+from tests.services.poller.fakes import FakeSource, nothing
+from tests.services.poller.world import World
+
+EVENTUALLY_S = 10.0
+
+
+def failing(error: SyncError) -> FakeSource:
+    """Return a source whose every read fails alike."""
+
+    async def fail(_call: int) -> None:
+        raise error
+
+    source = FakeSource()
+    source.add("1")
+    source.before = fail
+    return source
+
+
+async def attend(attendant: Attendant) -> None:
+    """Claim once, and wait for what was started."""
+    await attendant.claim()
+    await asyncio.gather(*attendant._running.values())
+    attendant._raise_bugs()
+
+
+@asynccontextmanager
+async def running(attendant: Attendant) -> AsyncIterator[asyncio.Event]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(attendant.run(stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        async with asyncio.timeout(EVENTUALLY_S):
+            await task
+
+
+async def eventually(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(EVENTUALLY_S):
+        while not happened():  # noqa: ASYNC110  # what happens knows of no event
+            await asyncio.sleep(0.01)
+
+
+class TestClaims:
+    async def test_the_longest_due_come_first(self, world: World) -> None:
+        integrations = [await world.integrate() for _ in range(3)]
+        for minutes, integration in enumerate(integrations):
+            await world.execute(
+                "update sync.schedules set next_due_at = clock_timestamp() "
+                "- make_interval(mins => :minutes) where integration_id = :integration",
+                minutes=minutes,
+                integration=integration,
+            )
+
+        claimed = await world.claim(limit=2)
+
+        assert {assignment.integration for assignment in claimed} == set(integrations[1:])
+
+    async def test_a_claim_is_another_pollers_until_it_lapses(self, world: World) -> None:
+        integration = await world.integrate()
+
+        first, again = await world.claim(), await world.claim()
+        await world.lapse(integration)
+        later = await world.claim()
+
+        assert [len(first), len(again), len(later)] == [1, 0, 1]
+        assert later[0].fencing == first[0].fencing + 1
+
+    async def test_pollers_that_claim_at_once_share_nothing(self, world: World) -> None:
+        integrations = {await world.integrate() for _ in range(12)}
+
+        claims = await asyncio.gather(*(world.claim(limit=5) for _ in range(4)))
+
+        claimed = [assignment.integration for claim in claims for assignment in claim]
+        assert len(claimed) == len(set(claimed))
+        assert set(claimed) <= integrations
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            "update sync.schedules set is_active = false",
+            "update sync.schedules set next_due_at = clock_timestamp() + interval '1 minute'",
+            "update sync.schedules set provider = 'salesforce'",
+            "update config.connections set state = 'needs_reauth'",
+            "update config.integrations set state = 'paused'",
+            "update config.integrations set state = 'error', error_reason = 'attribute_missing'",
+            "select ledger.set_limit(:workspace, 0)",
+            """insert into sync.runs (run_id, integration_id, workspace_id, run_no, mode,
+                 mapping_version, fencing, state, read)
+               select gen_random_uuid(), integration_id, workspace_id, 1, 'full', 1, 1, 'read',
+                 50001 from sync.schedules""",
+        ],
+    )
+    async def test_who_must_not_be_read_is_left_alone(self, world: World, trouble: str) -> None:
+        """Proves Q3 and S1."""
+        await world.integrate()
+
+        await world.execute(trouble)
+
+        assert await world.claim() == []
+
+    async def test_a_trouble_of_the_source_is_looked_at_again(self, world: World) -> None:
+        await world.integrate()
+
+        await world.execute(
+            "update config.integrations set state = 'error', error_reason = 'source_list_missing'"
+        )
+
+        [assignment] = await world.claim()
+        assert assignment.reported_reason == "source_list_missing"
+
+
+class TestSetbacks:
+    async def test_a_limit_puts_the_integration_off_as_long_as_it_says(self, world: World) -> None:
+        """Proves S10."""
+        integration = await world.integrate()
+
+        await attend(world.attendant(failing(RateLimitedError("api", 3_600.0))))
+
+        schedule = await world.schedule(integration)
+        assert 3_590 < schedule.due_in_s < 3_602
+        assert (schedule.failures, schedule.lease_owner) == (0, None)
+
+    async def test_an_outage_is_waited_for_longer_each_time(self, world: World) -> None:
+        integration = await world.integrate()
+        delays = []
+
+        for _ in range(3):
+            await attend(world.attendant(failing(UnavailableError("host", "HTTP 503"))))
+            delays.append((await world.schedule(integration)).due_in_s)
+            await world.make_due(integration)
+
+        assert [round(delay / 5) for delay in delays] == [1, 2, 4]
+        assert (await world.newest_run(integration)).error_code == "source_down"
+
+    async def test_a_broker_that_is_away_puts_off_as_a_source_does(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1")
+        integration = await world.integrate()
+        world.journal.is_down = True
+
+        await attend(world.attendant(source))
+        world.journal.is_down = False
+        await world.make_due(integration)
+        await attend(world.attendant(source))
+
+        assert world.journal.ids() == ["1"]
+        assert (await world.schedule(integration)).failures == 0
+
+    async def test_the_third_refused_credential_says_so(self, world: World) -> None:
+        integration = await world.integrate()
+
+        for _ in range(3):
+            await attend(world.attendant(failing(NeedsReauthError("host", "invalid_grant"))))
+            await world.make_due(integration)
+
+        [told] = await world.told()
+        connection = await world.row("select state, reason from config.connections")
+        assert told.kind is IntegrationKind.NEEDS_REAUTH
+        assert tuple(connection) == ("needs_reauth", "invalid_grant")
+        assert await world.claim() == []
+
+    async def test_a_credential_that_works_again_is_forgiven(
+        self, world: World, source: FakeSource
+    ) -> None:
+        integration = await world.integrate()
+        await attend(world.attendant(NeedsReauthError("host", "invalid_grant")))
+        await world.make_due(integration)
+
+        await attend(world.attendant(source))
+
+        assert (await world.row("select failed_checks from config.connections"))[0] == 0
+
+    async def test_a_list_that_is_gone_needs_a_person_and_is_told_once(
+        self, world: World, source: FakeSource
+    ) -> None:
+        integration = await world.integrate(list_id="8")
+
+        for _ in range(2):
+            await attend(world.attendant(source))
+            await world.make_due(integration)
+
+        [told] = await world.told()
+        row = await world.row("select state, error_reason from config.integrations")
+        assert (told.kind, told.reason) == (IntegrationKind.ERROR, "source_list_missing")
+        assert tuple(row) == ("error", "source_list_missing")
+
+    async def test_a_list_that_is_back_ends_the_trouble(
+        self, world: World, source: FakeSource
+    ) -> None:
+        integration = await world.integrate(list_id="8")
+        await attend(world.attendant(source))
+        source.add("1")
+        source.join("8", "1")
+        await world.make_due(integration)
+
+        await attend(world.attendant(source))
+
+        assert [told.kind for told in await world.told()] == [
+            IntegrationKind.ERROR,
+            IntegrationKind.RECOVERED,
+        ]
+        assert (await world.row("select state from config.integrations"))[0] == "active"
+        assert world.journal.ids() == ["1"]
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (MisconfiguredError("host", "scope_missing"), "source_scope_missing"),
+            (RequestRefusedError("host", 400, "VALIDATION_ERROR"), "source_request_refused"),
+        ],
+    )
+    async def test_what_only_a_person_can_mend_is_reported(
+        self, world: World, error: SyncError, reason: str
+    ) -> None:
+        """Proves X1."""
+        integration = await world.integrate()
+
+        await attend(world.attendant(failing(error)))
+
+        run = await world.newest_run(integration)
+        assert (await world.row("select error_reason from config.integrations"))[0] == reason
+        assert (run.state, f"source_{run.error_code}") == ("failed", reason)
+
+    async def test_an_error_of_a_run_that_lost_its_lease_says_nothing(self, world: World) -> None:
+        integration = await world.integrate()
+        source = failing(UnavailableError("host", "HTTP 503"))
+        fail = source.before
+
+        async def evict(call: int) -> None:
+            await world.lapse(integration)
+            await world.claim()
+            await fail(call)
+
+        source.before = evict
+
+        await attend(world.attendant(source))
+
+        schedule = await world.schedule(integration)
+        assert schedule.failures == 0
+        assert schedule.lease_owner is not None
+
+
+class TestLoop:
+    async def test_due_integrations_are_read_until_told_to_stop(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1", "2")
+        for _ in range(3):
+            await world.integrate()
+        attendant = world.attendant(source)
+        assert not attendant.is_ready()
+
+        async with running(attendant):
+            await eventually(lambda: len(world.journal.ends) == 3)
+            assert attendant.is_ready()
+            assert attendant.is_alive()
+
+        assert (
+            await world.rows("select fencing from sync.schedules where lease_owner is not null")
+            == []
+        )
+
+    async def test_no_more_than_the_bound_are_read_at_once(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1")
+        for _ in range(5):
+            await world.integrate()
+        attendant = world.attendant(source, in_flight_max=2)
+        at_once: list[int] = []
+
+        async def count(_call: int) -> None:
+            at_once.append(len(attendant._running))
+
+        source.before = count
+        async with running(attendant):
+            await eventually(lambda: len(world.journal.ends) == 5)
+
+        assert max(at_once) == 2
+
+    async def test_a_long_run_delays_nobody(self, world: World) -> None:
+        slow, quick = FakeSource(), FakeSource()
+        slow.add("1")
+        released = asyncio.Event()
+
+        async def wait(_call: int) -> None:
+            await released.wait()
+
+        slow.before = wait
+        await world.integrate()
+        first = world.attendant(slow, in_flight_max=1)
+        async with running(first):
+            await eventually(lambda: bool(slow.calls))
+            await world.integrate()
+            second = world.attendant(quick)
+            async with running(second):
+                await eventually(lambda: len(world.journal.ends) == 1)
+            released.set()
+            await eventually(lambda: len(world.journal.ends) == 2)
+
+    async def test_leases_of_long_runs_are_renewed(self, world: World, source: FakeSource) -> None:
+        source.add("1")
+        integration = await world.integrate()
+        attendant = world.attendant(source, lease_s=4.0)
+        before = []
+
+        async def wait_for_renewal(_call: int) -> None:
+            before.append((await world.schedule(integration)).lease_until)
+            async with asyncio.timeout(EVENTUALLY_S):
+                # What the database does knows of no event.
+                while (await world.schedule(integration)).lease_until == before[0]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            source.before = nothing
+
+        source.before = wait_for_renewal
+        async with running(attendant):
+            await eventually(lambda: len(world.journal.ends) == 1)
+
+    async def test_a_run_whose_lease_is_somebody_elses_is_cancelled(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1")
+        integration = await world.integrate()
+        attendant = world.attendant(source)
+
+        async def hang(_call: int) -> None:
+            await asyncio.Event().wait()
+
+        source.before = hang
+        await attendant.claim()
+        await eventually(lambda: bool(source.calls))
+        await world.lapse(integration)
+        [taken] = await world.claim()
+
+        await attendant.renew()
+        [task] = attendant._running.values()
+        await asyncio.wait({task})
+        attendant._raise_bugs()
+
+        assert task.cancelled()
+        assert (await world.schedule(integration)).fencing == taken.fencing
+
+    async def test_stopping_gives_back_what_cannot_end_in_time(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1")
+        integration = await world.integrate()
+
+        async def hang(_call: int) -> None:
+            await asyncio.Event().wait()
+
+        source.before = hang
+        async with running(world.attendant(source, ending_s=0.05)):
+            await eventually(lambda: bool(source.calls))
+
+        schedule = await world.schedule(integration)
+        assert (schedule.lease_owner, schedule.failures) == (None, 0)
+        assert len(await world.claim()) == 1
+
+    async def test_stopping_ends_a_run_at_its_next_page(self, world: World) -> None:
+        """Proves X2."""
+        source = FakeSource(page_size=1)
+        source.add(*(f"c{number:03}" for number in range(200)))
+        integration = await world.integrate()
+        reading = asyncio.Event()
+
+        async def slow(call: int) -> None:
+            if call > 20:
+                reading.set()
+                await asyncio.sleep(0.005)
+
+        source.before = slow
+        async with running(world.attendant(source)):
+            await reading.wait()
+        source.before = nothing
+        assert world.journal.ends == []
+        stored = (await world.newest_run(integration)).read
+        assert len(world.journal.ids()) == stored
+
+        async with running(world.attendant(source)):
+            await eventually(lambda: bool(world.journal.ends))
+
+        assert world.journal.ids() == sorted(source.contacts)
+        assert world.journal.ends[0].read == 200
+
+    async def test_a_cancelled_run_begins_anew(self, world: World, source: FakeSource) -> None:
+        source.add(*(f"c{number:03}" for number in range(60)))
+        integration = await world.integrate()
+
+        async def cancel(call: int) -> None:
+            if call == 15:
+                run = await world.newest_run(integration)
+                await world.call("sync.cancel_run", run=run.run_id)
+
+        source.before = cancel
+        await attend(world.attendant(source))
+        source.before = nothing
+        await attend(world.attendant(source))
+
+        states = await world.rows("select run_no, state from sync.runs order by run_no")
+        assert [tuple(row) for row in states] == [(1, "cancelled"), (2, "read")]
+
+    async def test_a_pause_stops_a_run_and_its_end_goes_on(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add(*(f"c{number:03}" for number in range(60)))
+        integration = await world.integrate()
+
+        async def pause(call: int) -> None:
+            if call == 15:
+                await world.call("sync.unschedule", integration=integration)
+
+        source.before = pause
+        await attend(world.attendant(source))
+        assert world.journal.ends == []
+        assert await world.claim() == []
+        source.before = nothing
+        await world.call("sync.schedule", integration=integration, full=False)
+
+        await attend(world.attendant(source))
+
+        assert world.journal.ids() == sorted(source.contacts)
+        assert (await world.newest_run(integration)).run_no == 1
+
+    async def test_a_bug_ends_the_process(self, world: World, source: FakeSource) -> None:
+        source.add("1")
+        await world.integrate()
+
+        async def stumble(_call: int) -> None:
+            raise ZeroDivisionError
+
+        source.before = stumble
+        attendant = world.attendant(source)
+
+        with pytest.raises(ZeroDivisionError):
+            await attendant.run(asyncio.Event())
