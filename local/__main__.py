@@ -99,10 +99,16 @@ async def _demo(wanted: argparse.Namespace) -> int:
 
 
 async def _up(state: Path) -> int:
-    with Terminal(sys.stdout) as terminal:
-        async with running(Options(HOME / "up"), terminal.say) as stack:
-            await up.stay(stack, state, terminal.say)
-    return 0
+    is_up = False
+    try:
+        with Terminal(sys.stdout) as terminal:
+            async with running(Options(HOME / "up"), terminal.say) as stack:
+                is_up = True
+                await up.stay(stack, state, terminal.say)
+    except asyncio.CancelledError:
+        if not is_up:
+            raise
+    return 0  # To be told to end is how it ends.
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def prepare(folder: Path) -> Kafka:
 
 
 def _properties(folder: Path, port: int, controller: int) -> str:
-    # No delay before a group's first assignment: on one machine nobody else is about to join.
+    # No delay before a group's first assignment: on one machine nobody else is about to join. Tests
+    # that kill consumers may wish for shorter sessions than a broker usually grants (6 s).
     return f"""process.roles=broker,controller
 node.id=1
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
@@ -93,6 +94,7 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 """
 

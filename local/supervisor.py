@@ -34,7 +34,9 @@ RESTART_FIRST_S, RESTART_MOST_S = 0.1, 10.0
 STEADY_S = 30.0  # A program that ran this long begins with the first pause again.
 STARTS_MAX = 3  # A program that never was ready is given up after so many starts.
 
-END_WITHIN_S = 30.0  # Services drain for 25 s at most (`ServiceSettings.drain_s`).
+# Services drain for 25 s at most (`ServiceSettings.drain_s`). One that hangs in a rebalance takes
+# longer, which nobody at a terminal waits for: being killed is something it must survive anyway.
+END_WITHIN_S = 30.0
 
 
 @dataclass(slots=True)

@@ -110,6 +110,7 @@ def _kafka_container() -> Iterator[str]:
         "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
         "TRANSACTION_STATE_LOG_MIN_ISR": "1",
         "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
         "AUTO_CREATE_TOPICS_ENABLE": "false",
     }.items():
         container.with_env(f"KAFKA_{name}", value)
