@@ -1,4 +1,4 @@
-"""Small servers that say exactly what a test wants, byte for byte, and a client that may go there."""
+"""Small servers that say exactly what a test wants, and a client that may go there."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
