@@ -17,6 +17,7 @@ from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, SyncError, UnavailableError
+from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import Changes
@@ -27,6 +28,8 @@ from services.writer.plan import IMPORTS_MAX, SINGLES_MAX
 from services.writer.values import ContactId, Unit, Wanted
 from services.writer.write import Turn, Writing
 
+GATHER_ROWS_MAX = 2_000  # A backlog of this many is worth an import, whoever else is coming.
+GATHER_REST_S = 2.0  # A backlog that nobody has joined for this long is complete.
 ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
 SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connection at times.
 ORPHAN_AFTER = timedelta(hours=1)
@@ -67,6 +70,7 @@ class Drain:
         imports: Imports,
         *,
         every_s: float = 5.0,
+        gather_rest_s: float = GATHER_REST_S,
     ) -> None:
         self._sessions = sessions
         self._clock = clock
@@ -74,9 +78,11 @@ class Drain:
         self._writing = writing
         self._imports = imports
         self._every_s = every_s
+        self._gather_rest_s = gather_rest_s
         self._woken = asyncio.Event()
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._is_gathering = False
 
     def wake(self) -> None:
         """Look soon: something was parked, imported or freed."""
@@ -113,7 +119,8 @@ class Drain:
             for intent in account.imports()
             if not self._is_running(account.connection)
         ]
-        return max(0.05, min([self._every_s, *checks]))
+        every_s = min(self._every_s, GATHER_REST_S / 2) if self._is_gathering else self._every_s
+        return max(0.05, min([every_s, *checks]))
 
     def _is_running(self, connection: UUID) -> bool:
         task = self._running.get(connection)
@@ -125,6 +132,7 @@ class Drain:
             PARKED.clear()
             for reason, count in waiting.items():
                 PARKED.labels(reason).set(count)
+            self._is_gathering = Park.BACKLOG in waiting
             return await store.busy_destinations(session)
 
         for connection, task in list(self._running.items()):
@@ -201,12 +209,14 @@ class Drain:
         importing = [contact for contact, unit in account.units.items() if unit.in_import]
 
         async def work(session: AsyncSession) -> list[Wanted]:
+            waiting, rest_s = await store.backlog_of(session, account.connection)
             return await store.drainable(
                 session,
                 account.connection,
                 importing=importing,
                 is_open=standing.is_open,
                 is_blocked=standing.is_shut,
+                gathers=waiting < GATHER_ROWS_MAX and rest_s < self._gather_rest_s,
                 limit=limit,
             )
 

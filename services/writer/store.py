@@ -850,6 +850,7 @@ async def drainable(
     importing: Collection[ContactId],
     is_open: bool,
     is_blocked: bool,
+    gathers: bool,
     limit: int,
 ) -> list[Wanted]:
     """Return parked contacts whose cause may be gone, oldest first, in turn by integration."""
@@ -867,6 +868,7 @@ async def drainable(
             and (coalesce(i.state, 'archived') = 'archived' or (i.state = 'active' and not $5
               and case p.reason
                 when 'quota' then $4
+                when 'backlog' then not $7
                 when 'email_change' then p.approved_identity = p.address
                   or l.refused_identity = p.address or l.identity is null
                   or l.identity = p.address
@@ -884,8 +886,23 @@ async def drainable(
         is_open,
         is_blocked,
         limit,
+        gathers,
     )
     return [wanted_of(row) for row in found]
+
+
+async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, float]:
+    """Return how many contacts wait for their turn, and since when none has come (seconds)."""
+    found = await (await driver(session)).fetchrow(
+        """
+        select count(*),
+          coalesce(extract(epoch from clock_timestamp() - max(last_at)), 0)::float8
+        from delivery.parked where connection_id = $1 and reason = 'backlog'
+        """,
+        connection,
+    )
+    assert found is not None
+    return found[0], found[1]
 
 
 async def count_parked(session: AsyncSession) -> dict[str, int]:

@@ -49,7 +49,7 @@ from services.writer.health import Blocks
 from services.writer.imports import Imports
 from services.writer.look_up import Known, look_up
 from services.writer.outcome import store_changes, tell_late
-from services.writer.plan import IMPORTS_MAX, SINGLES_MAX, plan, rows_that_fit
+from services.writer.plan import SINGLES_MAX, Plan, Way, plan, rows_that_fit, way
 from services.writer.values import (
     TOMBSTONES,
     ContactId,
@@ -268,12 +268,7 @@ class Writing:
         """Reserve units and write down whose they are; return what to call for, and the rows."""
         account = turn.account
         known = [task.contact for _, task in effects if task.contact in account.units]
-        fresh = [task for _, task in effects if task.contact not in account.units]
-        single = {item.contact for item, _ in effects if item.must_be_single}
-        rows = await self._rows(
-            turn, [task for task in fresh if task.contact not in single and not task.is_extra]
-        )
-        planned = plan(fresh, rows, rows_min=1, singles_max=turn.singles_max)
+        planned = await self._plan(turn, effects)
         wanted = [*planned.singles, *planned.rows]
         granted = await self._reserve(turn, wanted, {task.contact for task in planned.rows})
         taken = {task.contact for task in wanted[:granted]}
@@ -288,30 +283,45 @@ class Writing:
         units += [account.units[task.contact] for task in planned.singles if task.contact in taken]
         return units, list(chosen_rows)
 
-    async def _rows(self, turn: Turn, fresh: list[Task]) -> list[Task]:
-        """Return the effects that an import takes; none if too few, or if too many are open."""
-        destination = turn.destination
+    async def _plan(self, turn: Turn, effects: list[tuple[Wanted, Task]]) -> Plan:
+        """Decide which of the effects without a unit go singly, by import or later."""
+        account, destination = turn.account, turn.destination
+        fresh = [task for _, task in effects if task.contact not in account.units]
         if destination is None or destination.facts.import_rows_max is None or turn.is_probe:
-            return []
-        facts = destination.facts
-        candidates = [
-            task for task in fresh if not task.merged and destination.importable(task.write())
+            return plan(fresh, singles_max=turn.singles_max)
+        single = {item.contact for item, _ in effects if item.must_be_single}
+        rows = [
+            task
+            for task in fresh
+            if not (task.is_extra or task.merged or task.contact in single)
+            and destination.importable(task.write())
         ]
-        if len(candidates) < facts.import_rows_min:
-            return []
-        if len(turn.account.imports()) >= IMPORTS_MAX:
-            turn.singles_max = min(turn.singles_max, SINGLES_MAX if turn.is_late else 0)
-            return []
-        fitting = rows_that_fit(candidates, facts.import_rows_max or len(candidates))
+        facts = destination.facts
+        chosen = way(
+            len(rows),
+            rows_min=facts.import_rows_min,
+            open_imports=len(account.imports()),
+            is_late=turn.is_late,
+        )
+        if chosen is Way.GATHER:
+            return plan(fresh, gathered=rows, singles_max=turn.singles_max)
+        if chosen is Way.IMPORT:
+            fitting = rows_that_fit(rows, destination.facts.import_rows_max)
+            rows = await self._screened(turn, destination, fitting)
+            return plan(fresh, rows=rows, singles_max=turn.singles_max)
+        return plan(fresh, singles_max=turn.singles_max)
+
+    async def _screened(self, turn: Turn, destination: Destination, rows: list[Task]) -> list[Task]:
+        """Return the rows that an import may take; none if too few of them are new there."""
         try:
-            may = await destination.screen_import([task.write() for task in fitting])
+            may = await destination.screen_import([task.write() for task in rows])
         except LeaseLostError:
             raise
         except SyncError as error:
             turn.stop = stop_of(error)
             return []
-        rows = [task for task, is_new in zip(fitting, may, strict=True) if is_new]
-        return rows if len(rows) >= facts.import_rows_min else []
+        screened = [task for task, is_new in zip(rows, may, strict=True) if is_new]
+        return screened if len(screened) >= destination.facts.import_rows_min else []
 
     async def _reserve(self, turn: Turn, tasks: list[Task], rows: set[ContactId]) -> int:
         """Hold units for these effects in their order; return for how many of them."""

@@ -274,7 +274,7 @@ class World:
 
         writing = Writing(self.sessions, clock, open_destination, imports, blocks, reached=reached)
         live = Live(self.sessions, accounts, writing, publish)
-        drain = Drain(self.sessions, clock, accounts, writing, imports)
+        drain = Drain(self.sessions, clock, accounts, writing, imports, gather_rest_s=0.0)
         return Writer(live, drain, accounts, leases, imports, clock, told)
 
     async def write(self, writer: Writer, *events: Event) -> list[Settled]:

@@ -1,0 +1,346 @@
+"""Parking and drains (PROTOCOL.md 7)."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from libs.common.errors import UnavailableError
+from tests.fakes import Fault
+from tests.services.writer.world import LIST, World, crash_at, leave, upsert
+
+
+async def test_what_the_quota_does_not_cover_waits_and_follows_a_raise(world: World) -> None:
+    """Proves Q1, Q3, Q5: never one more, nothing lost, and it goes on by itself."""
+    await world.begin_run(1)
+    await world.limit(3)
+    writer = world.writer()
+
+    (settled,) = await world.write(writer, world.record(*[upsert(f"c{n}") for n in range(5)]))
+    await world.drain(writer)
+    written = len(world.account.contacts)
+    await world.limit(10)
+    await world.drain(writer)
+
+    assert len(settled.created) == 3
+    assert settled.parked == [("c3", "quota"), ("c4", "quota")]
+    assert written == 3
+    assert len(world.account.contacts) == 5
+    assert await world.posted() == 5
+    await world.check_ledger()
+
+
+async def test_a_full_quota_stops_before_anything_is_held(world: World) -> None:
+    await world.begin_run(1)
+    await world.limit(0)
+
+    (settled,) = await world.write(world.writer(), world.record(upsert("a")))
+
+    assert settled.parked == [("a", "quota")]
+    assert not world.account.calls
+
+
+async def test_a_destination_that_is_down_is_probed_with_one_contact(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.DOWN)
+    await world.write(writer, world.record(*[upsert(f"c{n}") for n in range(5)]))
+    parked = await world.parked()
+    calls = world.account.calls["write"]
+
+    await world.drain(writer)
+    while_blocked = world.account.calls["write"]
+    await world.unblock_in_time()
+    world.account.fail(Fault.DOWN)
+    await world.drain(writer)
+    after_a_failed_probe = world.account.calls["write"]
+    await world.unblock_in_time()
+    await world.drain(writer)
+
+    assert set(parked.values()) == {"destination_down"}
+    assert while_blocked == calls
+    assert after_a_failed_probe == calls + 1
+    assert len(world.account.contacts) == 5
+    assert await world.one("select block_attempts from delivery.destinations") == 0
+    await world.check_ledger()
+
+
+async def test_a_block_holds_for_live_batches_too(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.LIMITED)
+    await world.write(writer, world.record(upsert("a")))
+    calls = world.account.calls["write"]
+
+    (settled,) = await world.write(writer, world.record(upsert("b"), page=2))
+
+    assert settled.parked == [("b", "rate_limited")]
+    assert world.account.calls["write"] == calls
+    wait_s = await world.one(
+        "select extract(epoch from blocked_until - clock_timestamp()) from delivery.destinations"
+    )
+    assert 25 < wait_s < 32
+
+
+async def test_a_contact_behind_its_own_parked_row_waits_with_it(world: World) -> None:
+    await world.begin_run(1)
+    await world.configure(state="paused")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+    await world.configure(state="active")
+
+    (settled,) = await world.write(
+        writer, world.record(upsert("a", ms=2000, VORNAME="B"), upsert("b"), page=2)
+    )
+    await world.drain(writer)
+
+    assert settled.parked == [("a", "paused")]
+    assert settled.created == ["b"]
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "B"}
+    assert await world.posted() == 2
+
+
+async def test_a_paused_integration_drains_when_it_is_resumed(world: World) -> None:
+    await world.begin_run(1)
+    await world.configure(state="paused")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+
+    await world.drain(writer)
+    while_paused = await world.parked()
+    await world.configure(state="active")
+    await world.drain(writer)
+
+    (late,) = await world.later()
+    assert while_paused == {"a": "paused"}
+    assert late.created == ["a"]
+    assert late.stage.startswith("drain:")
+
+
+async def test_an_archived_integration_rejects_what_waits(world: World) -> None:
+    await world.begin_run(1)
+    await world.configure(state="paused")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+    await world.configure(state="archived")
+
+    (settled,) = await world.write(writer, world.record(upsert("b"), page=2))
+    await world.drain(writer)
+
+    (late,) = await world.later()
+    assert settled.rejected == [("b", "integration_archived")]
+    assert late.rejected == [("a", "integration_archived")]
+    assert await world.parked() == {}
+
+
+async def test_credentials_refused_three_times_need_a_person(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    reasons = []
+    for page in range(3):
+        world.account.fail(Fault.REAUTH)
+        await world.write(writer, world.record(upsert(f"c{page}"), page=page + 1))
+        reasons.append((await world.parked())[f"c{page}"])
+        await world.execute("update delivery.destinations set block_reason = null")
+
+    kinds = await world.rows(
+        "select convert_from(body, 'UTF8')::jsonb ->> 'kind' as kind from delivery.outbox"
+        " where topic = 'integrations.changed.v1'"
+    )
+    state = await world.one(
+        "select state from config.connections where connection_id = :c", c=world.destination
+    )
+    assert reasons == ["destination_down", "destination_down", "needs_reauth"]
+    assert state == "needs_reauth"
+    assert [row.kind for row in kinds] == ["needs_reauth"]
+
+
+async def test_a_reconnected_destination_drains(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.execute(
+        "update config.connections set state = 'needs_reauth' where connection_id = :c",
+        c=world.destination,
+    )
+    (settled,) = await world.write(writer, world.record(upsert("a")))
+    await world.drain(writer)
+    before = await world.parked()
+    await world.execute(
+        "update config.connections set state = 'connected' where connection_id = :c",
+        c=world.destination,
+    )
+
+    await world.drain(writer)
+
+    assert settled.parked == [("a", "needs_reauth")]
+    assert before == {"a": "needs_reauth"}
+    assert await world.parked() == {}
+
+
+async def test_a_missing_list_puts_the_integration_into_error_once(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.MISCONFIGURED)
+
+    (settled,) = await world.write(writer, world.record(upsert("a"), upsert("b")))
+    (again,) = await world.write(writer, world.record(upsert("c"), page=2))
+
+    told = await world.rows(
+        "select convert_from(body, 'UTF8')::jsonb as event from delivery.outbox"
+        " where topic = 'integrations.changed.v1'"
+    )
+    assert settled.parked == [("a", "configuration"), ("b", "configuration")]
+    assert again.parked == [("c", "configuration")]
+    assert [(row.event["kind"], row.event["reason"]) for row in told] == [("error", "list_missing")]
+    assert await world.held() == 0
+
+
+async def test_an_integration_that_was_mended_drains(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.MISCONFIGURED)
+    await world.write(writer, world.record(upsert("a")))
+    await world.drain(writer)
+    before = await world.parked()
+    await world.configure(state="active")
+
+    await world.drain(writer)
+
+    assert before == {"a": "configuration"}
+    assert world.account.keys() == {"a@example.com"}
+
+
+async def test_one_integrations_misconfiguration_does_not_stop_another(world: World) -> None:
+    other = uuid4()
+    await world.add_integration(other)
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.MISCONFIGURED)
+
+    first, second = await world.write(
+        writer,
+        world.record(upsert("a")),
+        world.record(upsert("b", "other@example.com"), integration=other),
+    )
+
+    assert first.parked == [("a", "configuration")]
+    assert second.created == ["b"]
+
+
+async def test_an_old_mappings_parked_rows_go_once_the_newer_full_run_has_started(
+    world: World,
+) -> None:
+    await world.begin_run(1)
+    await world.configure(state="paused")
+    await world.configure(deletion_policy="remove_from_list")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a"), leave("b")))
+    await world.begin_run(2, mode="full", mapping_version=2)
+
+    await world.drain(writer)
+
+    assert "a" not in await world.parked()
+    assert sum(each.superseded for each in await world.later()) == 1
+    assert not world.account.applied
+
+
+async def test_drains_are_fair_between_integrations(world: World) -> None:
+    other = uuid4()
+    await world.add_integration(other)
+    await world.begin_run(1)
+    await world.execute("update config.integrations set state = 'paused'")
+    writer = world.writer()
+    first = [upsert(f"a{n}") for n in range(5)]
+    await world.write(writer, world.record(*first))
+    await world.write(writer, world.record(upsert("late", "late@example.com"), integration=other))
+    await world.execute("update config.integrations set state = 'active'")
+    await world.limit(2)
+
+    await world.drain(writer)
+
+    assert world.account.keys() == {"a0@example.com", "late@example.com"}
+
+
+async def test_duplicates_wait_until_the_owner_lets_go(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    (settled,) = await world.write(
+        writer, world.record(upsert("a", "x@example.com"), upsert("b", "X@example.com"))
+    )
+    await world.drain(writer)
+    before = await world.parked()
+
+    await world.write(writer, world.record(upsert("a", "y@example.com", ms=2000), run_no=2))
+    await world.write(writer, world.run_read(2))
+    await world.drain(writer)
+
+    assert settled.created == ["a"]
+    assert before == {"b": "duplicate_identity"}
+    assert await world.parked() == {}
+    assert {each: row.identity for each, row in (await world.links()).items()} == {
+        "a": "y@example.com",
+        "b": "x@example.com",
+    }
+
+
+async def test_a_batch_too_large_for_singles_leaves_the_rest_for_later(world: World) -> None:
+    await world.begin_run(1)
+    world.rows_min = 10_000
+    writer = world.writer()
+
+    (settled,) = await world.write(writer, world.record(*[upsert(f"c{n}") for n in range(60)]))
+    await world.drain(writer)
+
+    assert len(settled.parked) == 60
+    assert {reason for _, reason in settled.parked} == {"backlog"}
+    assert await world.posted() == 60
+    assert not world.account.imports
+
+
+async def test_another_writers_destination_is_left_to_it(world: World) -> None:
+    await world.begin_run(1)
+    await world.write(world.writer(), world.record(upsert("a")))
+
+    with pytest.raises(UnavailableError):
+        await world.writer().drain.drain(world.destination, world.workspace)
+
+
+async def test_units_that_nobody_came_for_are_settled_after_an_hour(world: World) -> None:
+    """A crash whose record never comes again: its unit is posted by what stands there."""
+    await world.begin_run(1)
+    effects = [upsert("a"), upsert("b")]
+    world.account.crash_after = None
+    writer = await world.killed(world.writer(reached=crash_at("called")), world.record(*effects))
+    del world.account.contacts["b@example.com"]
+    await world.drain(writer)
+    held = await world.held()
+    await world.lapse()
+    await world.execute("update delivery.intents set created_at = created_at - interval '2 hours'")
+
+    await world.drain(world.writer())
+
+    assert held == 2
+    assert await world.held() == 0
+    assert await world.posted() == 1
+    assert set(await world.links()) == {"a"}
+    await world.check_ledger()
+
+
+async def test_the_loop_drains_what_was_parked_and_stops_when_told(world: World) -> None:
+    await world.begin_run(1)
+    await world.configure(state="paused")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+    await world.configure(state="active")
+    stop = asyncio.Event()
+
+    running = asyncio.create_task(writer.drain.run(stop))
+    writer.drain.wake()
+    async with asyncio.timeout(20):
+        while await world.parked():
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+
+    assert world.account.contacts["a@example.com"].list_ids == {LIST}

@@ -1,0 +1,106 @@
+"""Merges at the source: the surviving contact takes over what stands at the destination."""
+
+from tests.services.writer.world import World, leave, upsert
+
+
+async def test_a_survivor_takes_over_the_merged_contacts_link(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a", "x@example.com", VORNAME="A")))
+
+    (settled,) = await world.write(
+        writer,
+        world.record(
+            upsert("b", "x@example.com", ms=2000, merged_from=["a"], VORNAME="A"), run_no=2
+        ),
+    )
+
+    links = await world.links()
+    assert settled.unchanged == 1
+    assert (links["b"].state, links["b"].identity) == ("linked", "x@example.com")
+    assert (links["a"].state, links["a"].identity) == ("removed", None)
+    assert await world.posted() == 1
+
+
+async def test_a_survivor_with_the_address_of_the_merged_contact_updates_it(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(
+        writer, world.record(upsert("a", "x@example.com"), upsert("b", "y@example.com"))
+    )
+
+    (settled,) = await world.write(
+        writer,
+        world.record(
+            upsert("b", "x@example.com", ms=2000, merged_from=["a"], VORNAME="New"), run_no=2
+        ),
+    )
+
+    assert settled.updated == ["b"]
+    assert world.account.contacts["x@example.com"].attributes == {"VORNAME": "New"}
+    assert (await world.links())["b"].identity == "x@example.com"
+
+
+async def test_a_merged_contacts_deletion_removes_nothing(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    await world.configure(deletion_policy="remove_from_list")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a", "x@example.com")))
+    await world.write(
+        writer,
+        world.record(upsert("b", "x@example.com", ms=2000, merged_from=["a"]), run_no=2),
+    )
+
+    (settled,) = await world.write(writer, world.record(leave("a"), run_no=2, page=2))
+
+    assert settled.filtered == 1
+    assert world.account.contacts["x@example.com"].list_ids
+
+
+async def test_a_merged_contacts_parked_row_is_gone(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a", "x@example.com")))
+    await world.configure(state="paused")
+    await world.write(
+        writer, world.record(upsert("a", "x@example.com", ms=1500, VORNAME="B"), page=2)
+    )
+    await world.configure(state="active")
+
+    await world.write(
+        writer,
+        world.record(
+            upsert("b", "x@example.com", ms=2000, merged_from=["a"], VORNAME="C"), run_no=2
+        ),
+    )
+    await world.drain(writer)
+
+    assert await world.parked() == {}
+    assert world.account.contacts["x@example.com"].attributes == {"VORNAME": "C"}
+
+
+async def test_who_was_merged_into_a_row_of_an_import_waits_for_it(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(*[upsert(f"c{n}") for n in range(60)]))
+
+    (settled,) = await world.write(
+        writer,
+        world.record(upsert("b", "c1@example.com", ms=2000, merged_from=["c1"]), run_no=2),
+    )
+    world.account.land()
+    for _ in range(3):
+        writer.clock.ahead_s += 70
+        await writer.leases.renew()
+        await world.drain(writer)
+
+    assert settled.parked == [("b", "import_running")]
+    assert (await world.links())["b"].identity == "c1@example.com"
+    assert (await world.links())["c1"].state == "removed"
+    assert await world.parked() == {}
+    await world.check_ledger()
