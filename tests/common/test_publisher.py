@@ -61,7 +61,7 @@ def faults(kafka: str) -> Faults:
 @pytest.fixture
 async def faulty(kafka: str, topics: TopicNames, faults: Faults) -> AsyncIterator[Publisher]:
     async with Publisher(
-        kafka, source="test", names=topics, connect=faults.connect, send_s=1.0
+        kafka, source="test", names=topics, connect=faults.connect, send_s=3.0
     ) as publisher:
         yield publisher
 
