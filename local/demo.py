@@ -33,7 +33,7 @@ QUOTA_RAISED = 100_000  # Q1.
 EXISTING, BLOCKED = 5, 3
 STRANGER = {"email": "stranger@example.com", "attributes": {"FIRSTNAME": "Not ours"}}
 
-POLL_S = 0.2
+POLL_S, POLL_SHARE, POLL_MOST_S = 0.2, 0.02, 1.0
 NO_PROGRESS_S = 90.0  # Longer than a lapsed lease and a destination's probe take together.
 MAILS_WITHIN_S = 15.0  # Several times what the outbox, the topic and the notifier's sweep take.
 WAITS_WHEN_STOPPED = frozenset({"quota", "backlog"})
@@ -98,8 +98,6 @@ class _Totals:
     runs: int  # The newest run's number; 0: none yet.
     is_over: bool  # No run is reading or settling.
     counts: Counter[str]
-    used: int  # Of the quota.
-    held: int
 
     @property
     def settled(self) -> int:
@@ -122,6 +120,7 @@ class _Job:
     integration: str
     before: Before
     calls: int  # At the destination so far.
+    used: int = 0  # Of the quota so far.
     edited: int = 0  # Contacts that the last phase edits at the source.
     outcome: Outcome = field(init=False)
 
@@ -189,7 +188,8 @@ class _Job:
         is_over: Callable[[_Totals, _Totals], Awaitable[bool]],
     ) -> _Totals:
         """Wait for a phase's end; raises `StackError` if nothing moves for too long."""
-        moved_at_s, last = time.monotonic(), before
+        began_at_s = moved_at_s = time.monotonic()
+        last = before
         while True:
             now = await self._totals()
             expected = self.wishes.contacts
@@ -202,13 +202,20 @@ class _Job:
             elif time.monotonic() - moved_at_s > NO_PROGRESS_S:
                 what = f"nothing has moved for {NO_PROGRESS_S:g} s in phase {name!r}: {now}"
                 raise StackError(what, f"see the logs in {self.stack.supervisor.folder / 'logs'}")
-            await asyncio.sleep(POLL_S)
+            # To ask costs the API what a contact costs: seldom, where much is to be done.
+            waited_s = time.monotonic() - began_at_s
+            await asyncio.sleep(min(max(POLL_S, POLL_SHARE * waited_s), POLL_MOST_S))
 
     async def _run_is_over(self, before: _Totals, now: _Totals) -> bool:
-        return now.runs > before.runs and now.is_over and now.held == 0
+        return now.runs > before.runs and now.is_over and await self._holds_nothing()
 
     async def _nothing_waits(self, before: _Totals, now: _Totals) -> bool:
-        return now.is_over and now.held == 0 and not await self._contacts("parked")
+        if not now.is_over or await self._contacts("parked"):
+            return False
+        return await self._holds_nothing()
+
+    async def _holds_nothing(self) -> bool:
+        return int((await self.api.get("/v1/quota"))["held"]) == 0
 
     async def _totals(self) -> _Totals:
         runs = await self.api.items(f"/v1/integrations/{self.integration}/runs")
@@ -216,13 +223,10 @@ class _Job:
         for each in runs:
             counts.update(each["counts"])
             counts.update(each["settled_later"])
-        quota = await self.api.get("/v1/quota")
         return _Totals(
             runs=max((int(each["run_no"]) for each in runs), default=0),
             is_over=not any(each["state"] in UNSETTLED for each in runs),
             counts=counts,
-            used=int(quota["used"]),
-            held=int(quota["held"]),
         )
 
     async def _contacts(self, status: str) -> list[Json]:
@@ -233,6 +237,7 @@ class _Job:
         rejected = await self._contacts("rejected") if counts["rejected"] else []
         parked = await self._contacts("parked")
         calls, self.calls = self.calls, int((await self.destination.calls())["total"])
+        used, self.used = self.used, int((await self.api.get("/v1/quota"))["used"])
         return Phase(
             name=name,
             read=counts["read"],
@@ -242,7 +247,7 @@ class _Job:
             superseded=counts["superseded"],
             rejected=dict(Counter(each["reason"] for each in rejected)),
             parked=dict(Counter(each["reason"] for each in parked)),
-            tasks_charged=after.used - before.used,
+            tasks_charged=self.used - used,
             destination_calls=self.calls - calls,
         )
 
