@@ -50,7 +50,9 @@ READ_S = 20.0
 # The writer waits this long, and 5 s more, before it touches what a lapsed lease left behind.
 CALL_S = CONNECT_S + READ_S
 BODY_BYTES_MAX = 16 * 1024 * 1024
-CONNECTIONS_MAX = 100  # A process talks to many accounts at once, each a few calls at a time.
+# To one host: many accounts at once, each a few calls at a time. There is no limit over all hosts,
+# or a provider that is slow would take the connections of the others.
+CONNECTIONS_MAX = 100
 DNS_TTL_S = 10  # aiohttp's own default; the addresses in it were checked.
 RETRY_AFTER_DEFAULT_S = 10.0
 RETRY_AFTER_MAX_S = 24 * 3600.0  # PROTOCOL 7: a provider's own time counts, up to a day.
@@ -180,7 +182,8 @@ class HttpClient:
         ports = frozenset(int(origin.rpartition(":")[2]) for origin in self._loopback)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=CONNECTIONS_MAX,
+                limit=0,
+                limit_per_host=CONNECTIONS_MAX,
                 ssl=_certificates(),
                 resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver()),
                 ttl_dns_cache=DNS_TTL_S,

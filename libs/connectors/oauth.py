@@ -38,8 +38,9 @@ from libs.connectors.http import Answer, HttpClient, refusal
 
 BUCKET = "oauth"  # For metrics; no provider publishes a limit of its token endpoint.
 REFRESH_LEASE_S = 30.0  # PROTOCOL 11; longer than any call lasts.
-# A token is renewed this long before it ends, so that no call meets the end on its way.
-MARGIN_S = 120.0
+# A token is renewed this long before it ends: longer than a call lasts, so that none meets the end
+# on its way, and short beside the half hour that tokens live.
+MARGIN_S = 30.0
 LIFETIME_DEFAULT_S = 1800.0  # Where an answer names none (RFC 6749 5.1 only recommends it).
 LOOK_S = 0.2  # How often one who waits for another's refresh looks whether it is stored.
 

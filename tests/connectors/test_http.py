@@ -151,6 +151,31 @@ async def test_nothing_is_sent_twice(method: str) -> None:
     assert [request.split(b" ")[1] for request in seen] == [b"/first", b"/second"]
 
 
+async def test_a_slow_provider_takes_no_connections_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(border, "CONNECTIONS_MAX", 1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(5)
+
+    _, talk = answering(response(200))
+    async with speaking(silent) as (_, slow, _), speaking(talk) as (_, quick, _):
+        urls = {"slow": slow.origin, "quick": quick.origin}
+        client = HttpClient(environment=Environment.TEST, loopback_urls=urls)
+        waiting = [
+            asyncio.ensure_future(client.call(slow, "GET", "/", headers={})) for _ in range(3)
+        ]
+        await asyncio.sleep(0.05)
+        answer = await asyncio.wait_for(client.call(quick, "GET", "/", headers={}), timeout=2)
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await client.aclose()
+
+    assert answer.status == 200
+
+
 async def test_a_redirect_is_not_followed() -> None:
     seen, talk = answering(response(302, location="http://127.0.0.1:1/"))
 

@@ -277,7 +277,7 @@ async def test_a_token_without_an_end_is_never_refreshed(provider: Served) -> No
 async def test_a_token_is_renewed_before_it_ends_and_stored_before_it_is_used(
     provider: Served,
 ) -> None:
-    store = MemoryStore(ending_in(60, await granted(provider)))
+    store = MemoryStore(ending_in(20, await granted(provider)))
 
     token = await supply(provider, store).token()
 
@@ -327,7 +327,7 @@ async def test_one_process_asks_once_for_all_its_calls(provider: Served) -> None
 async def test_a_token_that_still_lasts_is_used_while_another_refreshes(
     provider: Served,
 ) -> None:
-    store = MemoryStore(ending_in(60, await granted(provider)))
+    store = MemoryStore(ending_in(20, await granted(provider)))
     assert await store.begin_refresh(UUID(int=1), uuid4(), 30.0)
 
     assert await supply(provider, store).token() == store.tokens.access_token
