@@ -1,6 +1,5 @@
 """Whole runs over a source that behaves, a real database, and a journal of what was published."""
 
-from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
@@ -8,9 +7,10 @@ import pytest
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.common.events import IntegrationKind, Operation, RunMode
 from libs.connectors.contract import Sweep
-from services.poller.plan import Assignment, Sweeping
-from services.poller.poll import Run, RunStoppedError, Stop
+from services.poller.plan import Assignment
+from services.poller.poll import RunStoppedError, Stop
 from tests.services.poller.fakes import LONG_AGO_MS, FakeSource, nothing
+from tests.services.poller.kills import KilledError, killed_when
 from tests.services.poller.world import World
 
 
@@ -281,8 +281,8 @@ class TestLists:
         source.join("8", "2")
         dying = await world.claim_one(integration)
         run = world.run(dying, source)
-        with pytest.raises(_KilledError):
-            await _killed_when(world, run, lambda: "2" in world.journal.ids())
+        with pytest.raises(KilledError):
+            await killed_when(run, lambda: "2" in world.journal.ids())
         source.leave("8", "2")
         await world.lapse(integration)
 
@@ -304,8 +304,8 @@ class TestLists:
         source.join("8", "2")
         dying = await world.claim_one(integration)
         run = world.run(dying, source)
-        with pytest.raises(_KilledError):
-            await _killed_when(world, run, lambda: True, after_member="2")
+        with pytest.raises(KilledError):
+            await killed_when(run, lambda: True, after_member="2")
         assert await world.members(integration) == {"1", "2"}
         assert world.journal.ids() == ["1"]
         await world.lapse(integration)
@@ -523,10 +523,8 @@ class TestGoingOn:
         source.add(*(f"c{number:03}" for number in range(100)))
         integration = await world.integrate()
         dying = await world.claim_one(integration)
-        with pytest.raises(_KilledError):
-            await _killed_when(
-                world, world.run(dying, source), lambda: len(world.journal.parts) > 25
-            )
+        with pytest.raises(KilledError):
+            await killed_when(world.run(dying, source), lambda: len(world.journal.parts) > 25)
         before = await world.newest_run(integration)
         source.calls.clear()
         await world.lapse(integration)
@@ -566,8 +564,8 @@ class TestGoingOn:
         source.add("1", "2", "3", "4", "5")
         integration = await world.integrate()
         dying = await world.claim_one(integration)
-        with pytest.raises(_KilledError):
-            await _killed_when(world, world.run(dying, source), lambda: bool(world.journal.parts))
+        with pytest.raises(KilledError):
+            await killed_when(world.run(dying, source), lambda: bool(world.journal.parts))
         await world.lapse(integration)
 
         [assignment] = await world.claim()
@@ -679,29 +677,6 @@ class TestGoingOn:
 
         assert (await world.newest_run(integration)).run_no == 1
         assert set(world.journal.ids()) == set(source.contacts)
-
-
-class _KilledError(Exception):
-    """What a test does to a poller."""
-
-
-async def _killed_when(
-    world: World, run: Run, happened: Callable[[], bool], *, after_member: str | None = None
-) -> None:
-    """Let a run live until something has happened, then end it as a kill would: no farewell."""
-    store = run._store
-    advance = store.advance
-
-    async def dying(assignment: Assignment, sweeping: Sweeping, **who: Sequence[str]) -> object:
-        if after_member is None and happened():
-            raise _KilledError
-        answer = await advance(assignment, sweeping, **who)
-        if after_member is not None and after_member in who["present"]:
-            raise _KilledError
-        return answer
-
-    store.advance = dying  # type: ignore[assignment,method-assign]  # a kill, not a behaviour
-    await run.poll()
 
 
 async def _yesterday(world: World) -> None:
