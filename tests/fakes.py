@@ -7,7 +7,7 @@ queued and met by the next calls.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -120,6 +120,7 @@ class FakeAccount:
         self.import_error: SyncError | None = None
         self.finds_imports = True
         self.calls: dict[str, int] = {}
+        self.after_write: Callable[[], Awaitable[None]] | None = None
 
     def count(self, call: str) -> None:
         """Remember a call."""
@@ -304,6 +305,8 @@ class FakeDestination:
         if key in account.refused_calls:
             raise RequestRefusedError(HOST, 400, "bad")
         outcome = self._effect(write, key)
+        if account.after_write is not None:
+            await account.after_write()
         if fault is Fault.LOST_APPLIED:
             raise UnknownOutcomeError(HOST, "time-out")
         if account.crash_after is not None:

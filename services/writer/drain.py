@@ -251,7 +251,7 @@ class Drain:
         if not alone or destination is None:
             return
         await account.lease.until_touchable()
-        log.error("orphan_units_found", units=len(alone))
+        log.error("orphan_units_found", count=len(alone))
         ORPHANS.inc(len(alone))
         await self._writing.settle_units(account, destination, alone)
 

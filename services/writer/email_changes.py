@@ -87,7 +87,7 @@ async def apply_run_read(session: AsyncSession, account: Account, event: RunRead
     EMAIL_CHANGES.labels("approved").inc(len(approved))
     EMAIL_CHANGES.labels("refused").inc(len(refused))
     if changes:
-        log.info("email_changes_decided", approved=len(approved), refused=len(refused))
+        log.info("email_changes_decided", granted=len(approved), rejected=len(refused))
     return True
 
 

@@ -211,7 +211,7 @@ class Imports:
             results[task.contact] = (
                 Refusal(code) if code is not None else NotSent(Park.DESTINATION_DOWN)
             )
-        log.info("import_ended", rows=len(intent.tasks), away=len(away))
+        log.info("import_ended", rows=len(intent.tasks), failures=len(away))
         await self._finish(account, intent, results)
 
     def _is_too_old(self, intent: Intent) -> bool:

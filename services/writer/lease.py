@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import metrics
+from libs.common import logs, metrics
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError
@@ -26,6 +27,8 @@ from services.writer import store
 # of 5 and 20 s, and 5 s for the way (PROTOCOL.md 5, 11).
 LATE_CALL_S = 30.0
 MARGIN_S = 2.0  # We stop this much before the lease ends: clocks drift, and a call must begin.
+
+log = logs.get(__name__)
 
 LEASES_LOST = metrics.counter("leases_lost_total", "Destination leases found lost.", ["where"])
 
@@ -190,7 +193,12 @@ class Leases:
     async def run(self, stop: asyncio.Event) -> None:
         """Renew until stopped."""
         while not stop.is_set():
-            await self.renew()
+            try:
+                await self.renew()
+            except (SQLAlchemyError, OSError) as error:
+                # The leases lapse by themselves, and every call asks them first: it is enough to
+                # try again. A database that stays away ends the process elsewhere.
+                log.warning("leases_not_renewed", exc_info=error)
             try:
                 async with asyncio.timeout(self._renew_s):
                     await stop.wait()

@@ -1,0 +1,69 @@
+"""How the effects of a turn go out."""
+
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from services.writer.plan import IMPORT_BYTES_MAX, Way, plan, rows_that_fit, way
+from services.writer.values import Kind, Task, Wish
+
+
+def tasks(count: int, *, list_id: str = "7", weight: int = 2) -> list[Task]:
+    return [
+        Task(
+            integration=UUID(int=1),
+            source_id=f"{list_id}-{number}",
+            kind=Kind.UPSERT,
+            wish=Wish.UPSERT,
+            version_ms=1,
+            run_no=1,
+            run=UUID(int=2),
+            page=1,
+            part=0,
+            mapping_version=1,
+            list_id=list_id,
+            key=b"",
+            attributes=msgspec.Raw(b"{" + b" " * (weight - 2) + b"}"),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "open_imports", "is_late", "expected"),
+    [
+        (49, 0, False, Way.SINGLY),
+        (50, 0, False, Way.GATHER),
+        (499, 0, True, Way.SINGLY),
+        (500, 0, False, Way.IMPORT),
+        (500, 3, True, Way.IMPORT),
+        (500, 4, False, Way.GATHER),
+        (500, 4, True, Way.SINGLY),
+    ],
+)
+def test_many_go_by_import_few_singly_and_between_they_gather(
+    rows: int, open_imports: int, *, is_late: bool, expected: Way
+) -> None:
+    assert way(rows, rows_min=500, open_imports=open_imports, is_late=is_late) is expected
+
+
+def test_an_import_holds_one_list_and_is_bounded() -> None:
+    mixed = [*tasks(3), *tasks(2, list_id="8"), *tasks(1)]
+
+    assert {task.list_id for task in rows_that_fit(mixed, 10)} == {"7"}
+    assert len(rows_that_fit(tasks(5), 3)) == 3
+    heavy = rows_that_fit(tasks(5, weight=IMPORT_BYTES_MAX // 2), 100)
+    assert len(heavy) == 1
+    assert len(rows_that_fit(tasks(1, weight=IMPORT_BYTES_MAX * 2), 100)) == 1
+    assert rows_that_fit([], 5) == []
+
+
+def test_what_is_too_much_for_now_is_left_for_later() -> None:
+    all_tasks = tasks(10)
+
+    planned = plan(all_tasks, rows=all_tasks[:4], gathered=all_tasks[4:6], singles_max=3)
+
+    assert list(planned.singles) == all_tasks[6:9]
+    assert list(planned.rows) == all_tasks[:4]
+    assert list(planned.later) == [all_tasks[9], *all_tasks[4:6]]
