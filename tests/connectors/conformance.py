@@ -7,6 +7,7 @@ in `libs.connectors.contract`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -143,6 +144,22 @@ class SourceConformance(ABC):
         changes = await sweep_all(source, self.sweep(since_ms=before_ms + 1))
 
         assert {change.id for change in changes} == set(changed)
+
+    @pytest.mark.parametrize(
+        ("since", "until", "is_read"), [(0, 0, True), (1, 5, False), (-5, -1, False)]
+    )
+    async def test_a_window_includes_both_of_its_ends(
+        self, provider: Served, since: int, until: int, *, is_read: bool
+    ) -> None:
+        """Proves S1: windows that follow one another leave no millisecond out."""
+        await self.fill(provider, 1)
+        source = self.source(provider)
+        (contact,) = await sweep_all(source, self.sweep())
+        at_ms = contact.version_ms
+
+        window = replace(self.sweep(since_ms=at_ms + since), until_ms=at_ms + until)
+
+        assert bool(await sweep_all(source, window)) is is_read
 
     async def test_a_page_read_twice_from_one_cursor_is_the_same(self, provider: Served) -> None:
         """Promise 2."""
