@@ -40,12 +40,10 @@ async def serve(process: Process, settings: Settings) -> None:
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     try:
         sessions = database.session_maker(engine)
-        app = create_app(
-            _parts(process, settings, sessions, http), body_bytes_max=settings.body_bytes_max
-        )
+        app = create_app(_parts(process, settings, sessions, http))
         server = uvicorn.Server(
             uvicorn.Config(
-                served(app),
+                served(app, body_bytes_max=settings.body_bytes_max),
                 host=settings.api_host,
                 port=settings.api_port,
                 log_config=None,

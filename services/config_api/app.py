@@ -39,13 +39,12 @@ ROUTERS = (
 )
 
 
-def create_app(parts: Parts | None, *, body_bytes_max: int = 256 * 1024) -> FastAPI:
+def create_app(parts: Parts | None) -> FastAPI:
     """Return the application; a request needs `parts`."""
     app = FastAPI(
         title="contactsync configuration API",
         version="1",
         summary="Connect accounts, map fields, start syncs and see what became of each contact.",
-        max_body_size=body_bytes_max,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         docs_url="/docs",
@@ -58,6 +57,6 @@ def create_app(parts: Parts | None, *, body_bytes_max: int = 256 * 1024) -> Fast
     return app
 
 
-def served(app: FastAPI) -> ASGIApp:
+def served(app: FastAPI, *, body_bytes_max: int) -> ASGIApp:
     """Return what a server runs: the application inside its edge."""
-    return Edge(app)
+    return Edge(app, body_bytes_max=body_bytes_max)

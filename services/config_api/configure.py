@@ -267,9 +267,9 @@ def _no_list(at: str, rule: str) -> Flaw:
 
 async def _source_list_name(desk: Desk, chosen: Draft) -> str | None:
     list_id = chosen.integration.source_list_id
-    connection, object_name = _source_of(chosen)
     if list_id is None:
         return None
+    connection, object_name = _source_of(chosen)
     try:
         found_list = await connect.ask_source(
             desk.parts, desk.units, connection, lambda side: side.find_list(object_name, list_id)

@@ -31,6 +31,7 @@ from services.config_api.provider_accounts import ProviderAccounts
 from services.config_api.rate_limit import RateLimiter
 from services.config_api.routing import Addresses, Parts
 
+BODY_BYTES_MAX = 256 * 1024
 BASE = "http://api.example"
 BREVO_KEY = "xkeysib-sandbox"
 Json = dict[str, Any]
@@ -70,12 +71,17 @@ class Served:
         assert made.status_code == 201, made.text
         return dict(made.json())
 
-    async def control(self, provider: str, method: str, path: str, body: object = None) -> Json:
+    async def control(self, provider: str, method: str, path: str, body: object = None) -> Any:
         """Tell a sandbox something."""
         async with httpx.AsyncClient(base_url=self.providers[provider]) as client:
             done = await client.request(method, f"/_sandbox/{path}", json=body)
         assert done.is_success, done.text
-        return dict(done.json()) if done.content else {}
+        return done.json() if done.content else None
+
+    async def fail(self, provider: str, method: str, path: str, **fault: object) -> None:
+        """Make a provider's next answer to a call fail."""
+        match = {"method": method, "path": path}
+        await self.control(provider, "PUT", "faults", [{"match": match, "times": 1, **fault}])
 
 
 @asynccontextmanager
@@ -103,7 +109,7 @@ async def config_api(
         app = create_app(parts)
         yield Served(
             parts=parts,
-            transport=httpx.ASGITransport(served(app)),
+            transport=httpx.ASGITransport(served(app, body_bytes_max=BODY_BYTES_MAX)),
             operator_key=await bootstrap(sessions, replace=False),
             owner=owner,
             providers=providers,

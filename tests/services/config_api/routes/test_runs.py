@@ -1,0 +1,324 @@
+"""Runs and contacts, as the poller and activity leave them."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from libs.common import ids
+from libs.common.database import SessionMaker
+from libs.common.ids import Prefix
+from services.config_api.routes.runs import choose_language
+from tests.services.config_api.served import Served, edit, make_draft
+
+RUN = {
+    "run_no": 1,
+    "mode": "full",
+    "state": "read",
+    "parts": 1,
+    "read": 10,
+    "total_before": 10,
+    "total_after": 10,
+    "is_complete": True,
+    "withheld": 0,
+}
+SETTLED = {
+    "state": "complete",
+    "parts_settled": 1,
+    "created": 6,
+    "updated": 1,
+    "removed": 0,
+    "unchanged": 1,
+    "rejected": 2,
+    "verdict": "complete",
+    "settled_later": json.dumps({"created": 1}),
+    "rejected_by_reason": json.dumps({"invalid_email": 2}),
+}
+
+
+@pytest.fixture
+async def integration(served: Served, api: httpx.AsyncClient) -> str:
+    """Return the id of an active integration."""
+    draft = await make_draft(served, api)
+    await edit(api, "POST", f"{draft.path}:activate", {}, resource=draft.path)
+    return draft.id
+
+
+async def insert(
+    sessions: SessionMaker, table: str, integration: str, members: dict[str, Any]
+) -> None:
+    """Add a row as the service that owns the table would."""
+    row = {"integration_id": ids.parse(Prefix.INTEGRATION, integration), **members}
+    columns = ", ".join(row)
+    values = ", ".join(f"cast(:{name} as jsonb)" if _is_json(name) else f":{name}" for name in row)
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                f"insert into {table} ({columns}, workspace_id) select {values}, i.workspace_id"
+                " from config.integrations i where i.integration_id = :integration_id"
+            ),
+            row,
+        )
+
+
+def _is_json(name: str) -> bool:
+    return name.endswith("_by_reason") or name == "settled_later"
+
+
+def run_id(integration: str, run_no: int = 1) -> UUID:
+    return ids.run_id(ids.parse(Prefix.INTEGRATION, integration), run_no)
+
+
+async def insert_run(
+    sessions: SessionMaker,
+    integration: str,
+    settled: dict[str, Any] | None = None,
+    **members: object,
+) -> str:
+    """Add a run, settled as told; return its id."""
+    row = {**RUN, **members}
+    run = run_id(integration, int(str(row["run_no"])))
+    await insert(
+        sessions,
+        "sync.runs",
+        integration,
+        {"run_id": run, "mapping_version": 1, "fencing": 1, **row},
+    )
+    if settled is not None:
+        await insert(
+            sessions,
+            "activity.runs",
+            integration,
+            {"run_id": run, "run_no": row["run_no"], **settled},
+        )
+    return ids.show(Prefix.RUN, run)
+
+
+async def test_a_run_shows_its_counts_and_its_proof(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves W8 and Q6."""
+    run = await insert_run(sessions, integration, SETTLED)
+
+    shown = (await api.get(f"/v1/runs/{run}")).json()
+
+    assert shown["state"] == "complete"
+    assert shown["progress"] == 1.0
+    assert shown["counts"] == {
+        "read": 10,
+        "created": 6,
+        "updated": 1,
+        "removed": 0,
+        "unchanged": 1,
+        "superseded": 0,
+        "filtered": 0,
+        "rejected": 2,
+        "parked": 0,
+        "importing": 0,
+    }
+    assert shown["tasks"] == 8
+    assert shown["settled_later"] == {"created": 1}
+    assert shown["rejected_by_reason"] == {"invalid_email": 2}
+    assert shown["proof"] == {
+        "complete": True,
+        "parts_expected": 1,
+        "parts_settled": 1,
+        "source_total_before": 10,
+        "source_total_after": 10,
+        "left_out": 0,
+        "verdict": "complete",
+    }
+
+
+async def test_a_run_that_is_read_shows_how_far_it_is(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    counted = {"state": "settling", "created": 5}
+    run = await insert_run(sessions, integration, counted, state="reading", read=5, expected=10)
+
+    shown = (await api.get(f"/v1/runs/{run}")).json()
+
+    assert (shown["state"], shown["progress"]) == ("reading", 0.5)
+    assert shown["proof"]["parts_expected"] is None
+
+
+async def test_runs_are_listed_newest_first_and_the_newest_stands_in_the_list(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves W8."""
+    for number in (1, 2, 3):
+        await insert_run(sessions, integration, run_no=number)
+    path = f"/v1/integrations/{integration}/runs"
+
+    first = (await api.get(f"{path}?page_size=2")).json()
+    second = (await api.get(path, params={"page_token": first["next_page_token"]})).json()
+    listed = (await api.get("/v1/integrations")).json()["items"]
+
+    assert [each["run_no"] for each in first["items"] + second["items"]] == [3, 2, 1]
+    assert listed[0]["last_run"]["run_no"] == 3
+
+
+async def test_a_run_is_asked_for(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    path = f"/v1/integrations/{integration}/runs"
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "update sync.schedules set run_no = 7, wanted_mode = 'changes',"
+                " next_due_at = now() + interval '1 hour'"
+            )
+        )
+
+    asked = await api.post(path)
+    async with sessions.begin() as session:
+        is_due = await session.scalar(text("select next_due_at <= now() from sync.schedules"))
+    whole = await api.post(path, json={"mode": "full"})
+    async with sessions.begin() as session:
+        mode = await session.scalar(text("select wanted_mode from sync.schedules"))
+
+    assert asked.status_code == 202
+    assert asked.json() == {"state": "requested", "after_run_no": 7}
+    assert asked.headers["location"] == path
+    assert asked.headers["retry-after"] == "5"
+    assert is_due
+    assert (whole.status_code, mode) == (202, "full")
+
+
+async def test_only_an_active_integration_runs(api: httpx.AsyncClient, integration: str) -> None:
+    await api.post(f"/v1/integrations/{integration}:pause")
+
+    answer = await api.post(f"/v1/integrations/{integration}/runs")
+
+    assert (answer.status_code, answer.json()["state"]) == (409, "paused")
+
+
+async def test_many_deletions_wait_for_a_person(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves S4: the guard's question is answered once."""
+    run = await insert_run(sessions, integration, SETTLED, withheld=25)
+    path = f"/v1/runs/{run}:confirm-deletions"
+    asking = (await api.get(f"/v1/runs/{run}")).json()
+
+    confirmed = await api.post(path)
+    again = await api.post(path)
+
+    assert (asking["state"], asking["withheld"]) == ("needs_confirmation", 25)
+    assert (confirmed.json()["state"], confirmed.json()["withheld"]) == ("complete", 0)
+    assert again.status_code == 409
+
+
+async def test_the_guards_question_lapses_with_the_next_full_read(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    run = await insert_run(sessions, integration, SETTLED, withheld=25)
+    await insert_run(sessions, integration, run_no=2)
+
+    shown = (await api.get(f"/v1/runs/{run}")).json()
+    answer = await api.post(f"/v1/runs/{run}:confirm-deletions")
+
+    assert shown["state"] == "complete"
+    assert answer.status_code == 409
+
+
+async def insert_contacts(sessions: SessionMaker, integration: str) -> None:
+    for source_id, status, reason in (
+        ("1", "created", None),
+        ("2", "updated", None),
+        ("3", "rejected", "invalid_email"),
+        ("4", "rejected", "invalid_phone"),
+        ("5", "parked", "quota"),
+        ("6", "rejected", "of_a_newer_version"),
+    ):
+        await insert(
+            sessions,
+            "activity.contacts",
+            integration,
+            {"source_id": source_id, "status": status, "reason": reason, "run_no": 1},
+        )
+
+
+async def test_contacts_say_why_and_what_to_do(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves AC9 and X1."""
+    await insert_contacts(sessions, integration)
+    path = f"/v1/integrations/{integration}/contacts"
+
+    english = await api.get(path, params={"source_id": "3"})
+    german = await api.get(
+        path, params={"source_id": "3"}, headers={"accept-language": "de-AT,en;q=0.5"}
+    )
+    unknown = (await api.get(path, params={"source_id": "6"})).json()["items"][0]
+
+    (contact,) = english.json()["items"]
+    assert (contact["status"], contact["reason"], contact["who"]) == (
+        "rejected",
+        "invalid_email",
+        "source",
+    )
+    assert contact["words"]
+    assert contact["remedy"]
+    assert english.headers["content-language"] == "en"
+    assert german.headers["content-language"] == "de"
+    assert german.json()["items"][0]["words"] != contact["words"]
+    assert (unknown["reason"], unknown["words"], unknown["who"]) == (
+        "of_a_newer_version",
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found"),
+    [
+        ({}, ["1", "2", "3", "4", "5", "6"]),
+        ({"status": "written"}, ["1", "2"]),
+        ({"status": "parked"}, ["5"]),
+        ({"status": "rejected", "reason": "invalid_phone"}, ["4"]),
+        ({"source_id": "nobody"}, []),
+        ({"source_id": "\x00"}, []),
+    ],
+)
+async def test_contacts_are_found_by_status_and_reason(
+    api: httpx.AsyncClient,
+    sessions: SessionMaker,
+    integration: str,
+    parameters: dict[str, str],
+    found: list[str],
+) -> None:
+    """Proves AC9."""
+    await insert_contacts(sessions, integration)
+    path = f"/v1/integrations/{integration}/contacts"
+
+    shown, token = [], None
+    while True:
+        asked = {**parameters, "page_size": "2", **({"page_token": token} if token else {})}
+        page = (await api.get(path, params=asked)).json()
+        shown += [each["source_id"] for each in page["items"]]
+        token = page["next_page_token"]
+        if token is None:
+            break
+
+    assert shown == found
+
+
+@pytest.mark.parametrize(
+    ("accept", "language"),
+    [
+        (None, "de"),
+        ("", "de"),
+        ("en", "en"),
+        ("fr, en-GB;q=0.8, de;q=0.9", "de"),
+        ("fr", "de"),
+        ("en;q=0", "de"),
+        ("en;q=much", "de"),
+        ("en;level=1", "en"),
+    ],
+)
+def test_the_language_is_the_callers_else_the_workspaces(accept: str | None, language: str) -> None:
+    assert choose_language(accept, "de") == language

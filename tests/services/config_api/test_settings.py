@@ -1,0 +1,31 @@
+"""What the API may be told."""
+
+import pytest
+from pydantic import ValidationError
+
+from services.config_api.settings import Settings
+
+USUAL = {
+    "database_url": "postgresql://contactsync_api@127.0.0.1/contactsync",
+    "keys": "one:AAAA",
+    "health_port": 0,
+}
+
+
+def test_browsers_come_back_to_the_public_address_or_to_loopback() -> None:
+    here = Settings(**USUAL, api_port=8123)
+    public = Settings(**USUAL, public_url="https://sync.example/")
+
+    assert here.base_url == "http://127.0.0.1:8123"
+    assert public.base_url == "https://sync.example"
+
+
+def test_production_refuses_logins_over_plain_http() -> None:
+    with pytest.raises(ValidationError, match="PUBLIC_URL must begin with https://"):
+        Settings(**USUAL, environment="production", public_url="http://sync.example")
+
+
+def test_development_may_use_plain_http() -> None:
+    settings = Settings(**USUAL, environment="development", public_url="http://127.0.0.1:1")
+
+    assert settings.base_url == "http://127.0.0.1:1"
