@@ -52,7 +52,7 @@ async def main(process: Process, settings: Settings) -> None:
                 send,
                 wake,
                 sender=settings.mail_from,
-                url=settings.public_url,
+                url=settings.console_url,
                 claim_s=settings.claim_s,
                 sweep_s=settings.sweep_s,
             )

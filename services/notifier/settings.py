@@ -15,8 +15,8 @@ class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
     smtp_password: SecretStr = SecretStr("")
     mail_from: EmailStr
 
-    # Where a reader of a mail goes on: the console, or the API's documentation. Empty: no link.
-    public_url: str | None = None
+    # The front end that a mail's link leads to. Without one, mails carry no link.
+    console_url: str | None = None
 
     # How often due notices are looked for; an event shortens it.
     sweep_s: PositiveFloat = 2.0
