@@ -7,7 +7,7 @@ is lost takes all of it along: the next turn begins with what the database says.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,6 +27,13 @@ from services.writer.values import ContactId, Task, Unit
 log = logs.get(__name__)
 
 ASK_AGAIN_S = 0.5  # Somebody else's turn at a destination is short; a dead owner's lease is not.
+
+
+Serves = Callable[[UUID], bool]
+
+
+def _all(_connection: UUID) -> bool:
+    return True
 
 
 class OpenDestination(Protocol):
@@ -149,9 +156,11 @@ class Account:
 class Accounts:
     """The destinations that this process owns at the moment."""
 
-    def __init__(self, sessions: SessionMaker, leases: Leases) -> None:
+    def __init__(self, sessions: SessionMaker, leases: Leases, *, serves: Serves = _all) -> None:
+        """Own what `serves` names; another destination is let go of when its turn ends."""
         self._sessions = sessions
         self._leases = leases
+        self.serves = serves
         self._owned: dict[UUID, Account] = {}
         self._locks: dict[UUID, asyncio.Lock] = {}
 
@@ -172,6 +181,9 @@ class Accounts:
                 # What is in memory may be behind the database: the next turn reads it again.
                 await self._forget(account)
                 raise
+            # Its records come to another process now, which waits for the lease.
+            if not self.serves(connection):
+                await self._forget(account)
 
     def owns(self, connection: UUID) -> bool:
         """Return whether this process holds the destination's lease now."""
@@ -183,11 +195,19 @@ class Accounts:
 
     async def release(self, connections: Sequence[UUID] | None = None) -> None:
         """Let go of these destinations (of all without an argument), each after its turn."""
-        for connection in connections if connections is not None else list(self._owned):
-            async with self._locks.setdefault(connection, asyncio.Lock()):
-                account = self._owned.get(connection)
-                if account is not None:
-                    await self._forget(account)
+        gone = connections if connections is not None else list(self._owned)
+        # Side by side: a long turn at one must not keep the others.
+        await asyncio.gather(*(self._release(connection) for connection in gone))
+
+    async def release_strangers(self) -> None:
+        """Let go of the destinations that are another process's from now on."""
+        await self.release([each for each in self._owned if not self.serves(each)])
+
+    async def _release(self, connection: UUID) -> None:
+        async with self._locks.setdefault(connection, asyncio.Lock()):
+            account = self._owned.get(connection)
+            if account is not None:
+                await self._forget(account)
 
     async def _own(self, connection: UUID, workspace: UUID, patience_s: float) -> Account:
         account = self._owned.get(connection)

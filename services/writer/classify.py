@@ -335,9 +335,10 @@ def _why_wait(
 ) -> str | None:
     if parked is not None and parked.reason != Park.EMAIL_CHANGE:
         return parked.reason
-    if integration.state is IntegrationState.ERROR:
+    is_in_error = integration.state is IntegrationState.ERROR
+    if is_in_error and not view.is_probe:
         return Park.CONFIGURATION
-    if integration.state is not IntegrationState.ACTIVE:
+    if integration.state is not IntegrationState.ACTIVE and not is_in_error:
         return Park.PAUSED
     if view.blocked is not None:
         return view.blocked

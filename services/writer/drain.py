@@ -3,7 +3,8 @@
 State is looked at every few seconds; events only shorten that (PROTOCOL.md 7). Promises: a drain
 takes a turn at its destination like a live batch does, so the two never cross; oldest first, in
 turn by integration; after a block one contact is tried before the others; a destination that is
-another process's is left to it. Destinations drain side by side, a few at a time.
+another process's is left to it, free or not: who gets its records would wait for the lease.
+Destinations drain side by side, a few at a time.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
 SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connection at times.
 ORPHAN_AFTER = timedelta(hours=1)
 GATHER_S = 0.5  # After a wake-up: what arrives together is drained together.
+FORGET_EVERY_S = 60.0  # How often outcomes of records that are gone are removed.
 IMPORTS_AGAIN_S = 30.0  # After a failed look at an import's rows.
 
 log = logs.get(__name__)
@@ -83,6 +85,7 @@ class Drain:
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(SIDE_BY_SIDE)
         self._is_gathering = False
+        self._forget_at = 0.0
 
     def wake(self) -> None:
         """Look soon: something was parked, imported or freed."""
@@ -133,6 +136,9 @@ class Drain:
             for reason, count in waiting.items():
                 PARKED.labels(reason).set(count)
             self._is_gathering = Park.BACKLOG in waiting
+            if self._clock.monotonic() >= self._forget_at:
+                self._forget_at = self._clock.monotonic() + FORGET_EVERY_S
+                await store.forget_outcomes(session)
             return await store.busy_destinations(session)
 
         for connection, task in list(self._running.items()):
@@ -140,7 +146,7 @@ class Drain:
                 del self._running[connection]
                 task.result()  # A bug ends the process.
         for busy in await transact(self._sessions, work):
-            if busy.connection not in self._running:
+            if busy.connection not in self._running and self._accounts.serves(busy.connection):
                 self._running[busy.connection] = asyncio.create_task(self._drain(busy, stop))
 
     async def _drain(self, busy: store.Busy, stop: asyncio.Event) -> None:
@@ -164,6 +170,10 @@ class Drain:
                 await self._advance(account)
                 await self._adopt_orphans(account)
             items = await self._rows(account, standing)
+            probed = None
+            if not items and not standing.is_shut:
+                probed = await self._misconfigured(account)
+                items = [probed] if probed is not None else []
             if not items:
                 return False
             DRAINED.inc(len(items))
@@ -171,7 +181,7 @@ class Drain:
                 account,
                 items,
                 stage=f"drain:{ids.computed('drain', account.next_attempt())}",
-                is_probe=standing.block is not None,
+                is_probe=standing.block is not None or probed is not None,
             )
             await self._writing.take(turn)
             has_moved = bool(turn.changes.drops or turn.changes.posts)
@@ -219,6 +229,13 @@ class Drain:
                 gathers=waiting < GATHER_ROWS_MAX and rest_s < self._gather_rest_s,
                 limit=limit,
             )
+
+        return await transact(self._sessions, work)
+
+    async def _misconfigured(self, account: Account) -> Wanted | None:
+        async def work(session: AsyncSession) -> Wanted | None:
+            await account.lease.keep(session)
+            return await store.misconfigured_row(session, account.connection)
 
         return await transact(self._sessions, work)
 

@@ -20,9 +20,9 @@ from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account
 from services.writer.calls import Stop
-from services.writer.conclude import NotSent, Result
+from services.writer.conclude import Changes, NotSent, Result
 from services.writer.look_up import Known
-from services.writer.values import ContactId
+from services.writer.values import ContactId, IntegrationState
 
 BLOCK_FIRST_S = 10.0
 BLOCK_MOST_S = 900.0
@@ -38,6 +38,7 @@ class TurnLike(Protocol):
     stop: Stop | None
     has_answered: bool
     misconfigured: dict[UUID, str]
+    changes: Changes
 
 
 def block_s(attempts: int, asked_s: float | None, uniform: Uniform) -> float:
@@ -109,10 +110,23 @@ class Blocks:
                 await store.count_check(
                     session, connection=account.connection, has_failed=False, reason=""
                 )
+        for integration in self._recovered(turn):
+            if await store.report_integration(session, integration=integration, reason=None):
+                event = self._changed(IntegrationKind.RECOVERED, account, integration, "")
+                await store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(integration), event)])
         for integration, code in turn.misconfigured.items():
             if await store.report_integration(session, integration=integration, reason=code):
                 event = self._changed(IntegrationKind.ERROR, account, integration, code)
                 await store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(integration), event)])
+
+    def _recovered(self, turn: TurnLike) -> set[UUID]:
+        """Return integrations in error that a probe has just written for."""
+        written = {each.integration for own in turn.changes.posts.values() for each in own}
+        return {
+            each
+            for each in written
+            if turn.known.view.integrations[each].state is IntegrationState.ERROR
+        }
 
     def _changed(
         self, kind: IntegrationKind, account: Account, integration: UUID, reason: str

@@ -64,12 +64,10 @@ class Live:
         self._writing = writing
         self._publish = publish
         self._wake = wake
-        self._places: dict[UUID, tuple[Topic, int]] = {}
 
     async def __call__(self, batch: Batch) -> None:
         """Settle a lane's batch; a lost lease is met by trying the batch again."""
         events = [record.event for record in batch.records]
-        self._places[UUID(batch.key)] = (batch.topic, batch.partition)
         singles_max = 0 if batch.waiting > BATCHES_WAITING_MAX else SINGLES_MAX
         try:
             await self.handle(UUID(batch.key), events, singles_max=singles_max)
@@ -78,14 +76,7 @@ class Live:
 
     async def on_revoked(self, partitions: frozenset[tuple[Topic, int]]) -> None:
         """Let go of the destinations whose records another process gets from now on."""
-        gone = [key for key, place in self._places.items() if place in partitions]
-        for connection in gone:
-            del self._places[connection]
-        await self._accounts.release(gone)
-
-    def serves(self, connection: UUID) -> bool:
-        """Return whether a destination's records come to this process."""
-        return connection in self._places
+        await self._accounts.release_strangers()
 
     async def handle(
         self, connection: UUID, events: Sequence[Event], *, singles_max: int = SINGLES_MAX

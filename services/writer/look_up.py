@@ -68,6 +68,7 @@ async def look_up(
         parked=await store.parked(session, contacts),
         units=account.units,
         blocked=blocked,
+        is_probe=is_probe,
         is_open=await ledger.is_open(session, workspace=account.workspace),
     )
     return Known(view, connection, block)

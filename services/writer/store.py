@@ -40,6 +40,7 @@ from services.writer.values import (
 )
 
 _TASKS = msgspec.json.Decoder(list[Task])
+MISCONFIGURED_AGAIN = timedelta(minutes=15)  # One contact, in case a person mended it.
 OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
 
 
@@ -615,7 +616,8 @@ async def forget_outcomes(session: AsyncSession) -> None:
     await session.execute(
         text(
             "delete from delivery.outcomes where (record_id, stage) in (select record_id, stage"
-            " from delivery.outcomes where stored_at < clock_timestamp() - :kept limit 10000)"
+            " from delivery.outcomes where stored_at < clock_timestamp() - cast(:kept as interval)"
+            " limit 10000)"
         ),
         {"kept": OUTCOMES_KEPT},
     )
@@ -889,6 +891,30 @@ async def drainable(
         gathers,
     )
     return [wanted_of(row) for row in found]
+
+
+async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted | None:
+    """Return a contact of an integration in error that has waited long enough to be tried again.
+
+    It counts as tried from now on, whatever comes of it.
+    """
+    found = await (await driver(session)).fetchrow(
+        """
+        update delivery.parked p set last_at = clock_timestamp(), attempts = p.attempts + 1
+        from (select p.integration_id, p.source_id from delivery.parked p
+              join config.integrations i using (integration_id)
+              where p.connection_id = $1 and p.reason = 'configuration' and i.state = 'error'
+              and not exists (select from delivery.parked n
+                where n.integration_id = p.integration_id and n.reason = 'configuration'
+                  and n.last_at >= clock_timestamp() - $2::interval)
+              order by p.first_at, p.source_id limit 1) chosen
+        where p.integration_id = chosen.integration_id and p.source_id = chosen.source_id
+        returning p.*
+        """,
+        connection,
+        MISCONFIGURED_AGAIN,
+    )
+    return wanted_of(found) if found is not None else None
 
 
 async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, float]:

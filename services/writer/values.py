@@ -314,7 +314,7 @@ class View:
     """Everything that a batch is judged by; `claims` grow while it is judged.
 
     `owners` says who holds an address: linked contacts only. `blocked` is the reason why nothing
-    can be written to the destination now.
+    can be written to the destination now. A probe looks past an integration's error.
     """
 
     integrations: Mapping[UUID, Integration] = field(default_factory=dict)
@@ -324,6 +324,7 @@ class View:
     parked: Mapping[ContactId, Parked] = field(default_factory=dict)
     units: Mapping[ContactId, Unit] = field(default_factory=dict)
     blocked: str | None = None
+    is_probe: bool = False
     is_open: bool = True
     claims: dict[tuple[UUID, str], str] = field(default_factory=dict)
 

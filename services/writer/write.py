@@ -66,6 +66,11 @@ log = logs.get(__name__)
 TASKS_WRITTEN = metrics.counter(
     "tasks_written_total", "Effects that a destination holds.", ["kind"]
 )
+FRESHNESS = metrics.histogram(
+    "sync_freshness_seconds",
+    "From a contact's change at its source to its place at the destination.",
+    buckets=(1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400),
+)
 CONTACTS_PARKED = metrics.counter("contacts_parked_total", "Contacts that must wait.", ["reason"])
 UNITS_READ_BACK = metrics.counter(
     "units_read_back_total", "Doubtful units settled by a look.", ["outcome"]
@@ -135,6 +140,7 @@ class Writing:
         self._reached("held")
         results = await self._call(turn, units)
         self._reached("called")
+        self._observe(effects, results)
         results.update(dict.fromkeys(rows, RowOfImport()))
         for item, task in effects:
             unit = turn.account.units.get(task.contact)
@@ -429,6 +435,14 @@ class Writing:
             account.begin_import(turn.import_intent, self._clock.now())
         self._count(turn)
         return told
+
+    def _observe(
+        self, effects: list[tuple[Wanted, Task]], results: dict[ContactId, Result]
+    ) -> None:
+        now_s = self._clock.now().timestamp()
+        for item, _ in effects:
+            if isinstance(results.get(item.contact), Done):
+                FRESHNESS.observe(max(0.0, now_s - item.version.ms / 1000))
 
     async def _mark(self, turn: Turn, results: dict[ContactId, Result]) -> None:
         """Leave marks for contacts whose call outlived the lease: the one unfenced write."""

@@ -344,3 +344,52 @@ async def test_the_loop_drains_what_was_parked_and_stops_when_told(world: World)
     await running
 
     assert world.account.contacts["a@example.com"].list_ids == {LIST}
+
+
+async def test_an_integration_in_error_is_tried_again_and_recovers_by_itself(
+    world: World,
+) -> None:
+    """A list that is back at the destination needs nobody to press a button here."""
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.MISCONFIGURED)
+    await world.write(writer, world.record(upsert("a"), upsert("b")))
+
+    await world.drain(writer)
+    too_soon = await world.parked()
+    world.account.fail(Fault.MISCONFIGURED)
+    await world.execute("update delivery.parked set last_at = last_at - interval '16 min'")
+    await world.drain(writer)
+    still = await world.parked()
+    await world.execute("update delivery.parked set last_at = last_at - interval '16 min'")
+    await world.drain(writer)
+
+    told = await world.rows(
+        "select convert_from(body, 'UTF8')::jsonb ->> 'kind' as kind from delivery.outbox"
+        " where topic = 'integrations.changed.v1' order by id"
+    )
+    assert set(too_soon.values()) == set(still.values()) == {"configuration"}
+    assert await world.parked() == {}
+    assert [row.kind for row in told] == ["error", "recovered"]
+    assert await world.posted() == 2
+
+
+async def test_outcomes_are_forgotten_after_the_topics_have(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")), world.record(upsert("b"), page=2))
+    await world.execute(
+        "update delivery.outcomes set stored_at = stored_at - interval '9 days'"
+        " where record_id = :r",
+        r=world.record(upsert("a")).id,
+    )
+    stop = asyncio.Event()
+
+    running = asyncio.create_task(writer.drain.run(stop))
+    async with asyncio.timeout(20):
+        while await world.one("select count(*) from delivery.outcomes") > 1:  # noqa: ASYNC110  # rows tell nobody
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+
+    assert await world.one("select count(*) from delivery.outcomes") == 1
