@@ -5,10 +5,11 @@ since 1970 (HubSpot's older form). Promises: the answer is in UTC; what is no mo
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 _MILLISECONDS = re.compile(r"-?[0-9]{11,14}")  # Fewer digits are more likely a plain number.
 _DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?")
+DATE_LENGTH = len("YYYY-MM-DD")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,3 +24,14 @@ def moment_of(text: str) -> datetime | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text is a date as YYYY-MM-DD, the form most of them have already."""
+    if len(text) != DATE_LENGTH or text[4] != "-" or text[7] != "-":
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

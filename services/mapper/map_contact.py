@@ -23,7 +23,7 @@ from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Effect, Identity, Operation
 from libs.common.reasons import Filter, Reject
 from libs.connectors.contract import FieldType
-from services.mapper.values import Convert, Scalar, converter
+from services.mapper.values import Scalar, converter
 
 HASH_BYTES = 16
 # What a contact may weigh at most once mapped: two hundred of ordinary size fit a record, and one
@@ -71,9 +71,10 @@ def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapC
     Deletions and leaves pass as they are; a contact that does not match the criteria comes back as
     `Filter.CRITERIA`.
     """
-    decode = _decoder(mapping, asked_for)
-    matches = compile_criteria(mapping.criteria) if mapping.criteria else None
-    identify, describe = _compile_fields(mapping, asked_for)
+    names = _names(mapping, asked_for)
+    decode = _decoder(names)
+    matches = _matcher(mapping.criteria, names)
+    identify, describe = _compile_fields(mapping, names)
 
     def map_contact(change: Change) -> Effect | Filter:
         if change.op is not Operation.UPSERT:
@@ -102,17 +103,20 @@ def content_hash(identity: Identity, attributes: bytes) -> bytes:
     return blake2b(head + attributes, digest_size=HASH_BYTES).digest()
 
 
-Values = Mapping[str, Scalar | None]
+# A contact's values in the order of the compiled mapping's names: positions are cheaper than keys.
+Values = Sequence[Scalar | None]
 
 
-def _decoder(
-    mapping: MappingVersion, asked_for: Collection[str]
-) -> Callable[[msgspec.Raw], Values]:
-    """Return a decoder of the fields that matter, generated once: the others are skipped."""
-    wanted = {field.source for field in mapping.fields} | (
-        mapping.criteria.fields if mapping.criteria else frozenset()
-    )
-    names = sorted(wanted & set(asked_for))
+def _names(mapping: MappingVersion, asked_for: Collection[str]) -> list[str]:
+    """Return the source fields that matter, of those that were read."""
+    wanted = {field.source for field in mapping.fields}
+    if mapping.criteria is not None:
+        wanted |= mapping.criteria.fields
+    return sorted(wanted & set(asked_for))
+
+
+def _decoder(names: Sequence[str]) -> Callable[[msgspec.Raw], Values]:
+    """Return a decoder of these fields, generated once: the others are skipped."""
     attributes = [f"field_{number}" for number in range(len(names))]
     contact = msgspec.defstruct(
         "MappedFields",
@@ -125,8 +129,7 @@ def _decoder(
 
     def decode(properties: msgspec.Raw) -> Values:
         try:
-            found = map(_or_none, take(decoder.decode(properties)))
-            return dict(zip(names, found, strict=True))
+            return take(decoder.decode(properties))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # `null` stands for a contact that was too large to travel (services/poller).
             is_null = bytes(properties).strip() == b"null"
@@ -137,54 +140,50 @@ def _decoder(
     return decode
 
 
-def _taker(attributes: Sequence[str]) -> Callable[[Any], Sequence[Scalar | None]]:
-    """Return what reads all attributes of an object at once: `attrgetter` tells 0 and 1 apart."""
-    match len(attributes):
-        case 0:
-            return lambda contact: ()
-        case 1:
-            get = attrgetter(attributes[0])
-            return lambda contact: (get(contact),)
-        case _:
-            return attrgetter(*attributes)
+def _taker(attributes: Sequence[str]) -> Callable[[Any], Values]:
+    """Return what reads all attributes of an object at once, as a sequence."""
+    if len(attributes) > 1:
+        return attrgetter(*attributes)
+    # `attrgetter` of one name gives the value itself, and of none it is an error.
+    return lambda contact: [getattr(contact, attribute) for attribute in attributes]
+
+
+def _matcher(criteria: Criteria | None, names: Sequence[str]) -> Callable[[Values], bool] | None:
+    if criteria is None:
+        return None
+    matches = compile_criteria(criteria)
+    return lambda values: matches(dict(zip(names, values, strict=True)))
 
 
 def _compile_fields(
-    mapping: MappingVersion, asked_for: Collection[str]
+    mapping: MappingVersion, names: Sequence[str]
 ) -> tuple[Callable[[Values], Identity], Callable[[Values], bytes]]:
-    asked = set(asked_for)
+    positions = {name: position for position, name in enumerate(names)}
     fields = sorted(
-        (field for field in mapping.fields if field.source in asked),
+        (field for field in mapping.fields if field.source in positions),
         # The hash must not depend on the order in which a person chose the fields.
         key=lambda field: field.destination,
     )
     email = next((field for field in fields if field.is_email), None)
     sms = next((field for field in fields if field.is_sms), None)
     known_by = email or sms
+    take_email = _taking(email, mapping, positions)
+    take_sms = _taking(sms, mapping, positions)
     steps = [
-        (field.source, field.destination, _converter(field, mapping))
+        (field.destination, _taking(field, mapping, positions))
         for field in fields
         if field is not known_by
     ]
-    convert_email = _converter(email, mapping) if email else None
-    convert_sms = _converter(sms, mapping) if sms else None
 
     def identify(values: Values) -> Identity:
-        identity = Identity(
-            email=_optional(values, email, convert_email), sms=_optional(values, sms, convert_sms)
-        )
+        identity = Identity(email=take_email(values), sms=take_sms(values))
         # Where an e-mail address is mapped, a number alone is not enough (S9).
-        address = identity.email if email else identity.sms
-        if address is None:
+        if (identity.email if email else identity.sms) is None:
             raise ContactRejectedError(Reject.NO_IDENTITY)
         return identity
 
     def describe(values: Values) -> bytes:
-        attributes: dict[str, object] = {}
-        for source, destination, convert in steps:
-            value = values[source]
-            attributes[destination] = None if value is None else convert(value)
-        encoded = _ENCODER.encode(attributes)
+        encoded = _ENCODER.encode({destination: take(values) for destination, take in steps})
         if len(encoded) > ATTRIBUTES_BYTES_MAX:
             raise ContactRejectedError(Reject.VALUE_TOO_LONG)
         return encoded
@@ -192,21 +191,24 @@ def _compile_fields(
     return identify, describe
 
 
-def _converter(field: FieldMapping, mapping: MappingVersion) -> Convert:
-    return converter(
+def _taking(
+    field: FieldMapping | None, mapping: MappingVersion, positions: Mapping[str, int]
+) -> Callable[[Values], Any]:
+    """Return what takes one converted value; None for what a provider means as "nothing"."""
+    if field is None:
+        return lambda values: None
+    position = positions[field.source]
+    convert = converter(
         field.destination_type,
         length_max=field.length_max,
         default_country=mapping.default_country,
     )
 
+    def take(values: Values) -> object:
+        value = values[position]
+        # Blanks alone are nothing as well.
+        if value is None or (isinstance(value, str) and (not value or value.isspace())):
+            return None
+        return convert(value)
 
-def _optional(values: Values, field: FieldMapping | None, convert: Convert | None) -> str | None:
-    if field is None or convert is None:
-        return None
-    value = values[field.source]
-    return None if value is None else str(convert(value))
-
-
-def _or_none(value: Scalar | None) -> Scalar | None:
-    """Return None for what a provider means as "nothing": blanks alone are nothing as well."""
-    return None if isinstance(value, str) and not value.strip() else value
+    return take

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from libs.common import email, phone
 from libs.common.errors import ContactRejectedError
-from libs.common.moments import moment_of
+from libs.common.moments import is_date, moment_of
 from libs.common.reasons import Reject
 from libs.connectors.contract import FieldType
 
@@ -80,7 +80,10 @@ def as_number(value: Scalar) -> int | float:
 
 def as_date(value: Scalar) -> str:
     """Return YYYY-MM-DD in UTC, the one layout that every Brevo account takes."""
-    moment = moment_of(as_text(value).strip())
+    text = as_text(value).strip()
+    if is_date(text):
+        return text
+    moment = moment_of(text)
     if moment is None:
         raise ContactRejectedError(Reject.DATE_FORMAT)
     return moment.date().isoformat()

@@ -1,10 +1,10 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libs.common.moments import moment_of
+from libs.common.moments import is_date, moment_of
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,14 @@ def test_no_text_raises(text: str) -> None:
     moment = moment_of(text)
 
     assert moment is None or moment.tzinfo is UTC
+
+
+@given(st.text())
+@example("2024-01-17")
+@example("2024-02-30")
+@example("2024-W03-1")
+@example("٢٠٢٤-01-17")
+def test_what_is_called_a_date_is_read_as_that_date(text: str) -> None:
+    moment = moment_of(text)
+
+    assert is_date(text) == (moment is not None and moment.date().isoformat() == text)
