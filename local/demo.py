@@ -207,15 +207,20 @@ class _Job:
             await asyncio.sleep(min(max(POLL_S, POLL_SHARE * waited_s), POLL_MOST_S))
 
     async def _run_is_over(self, before: _Totals, now: _Totals) -> bool:
-        return now.runs > before.runs and now.is_over and await self._holds_nothing()
+        return now.runs > before.runs and await self._nothing_waits(before, now)
 
     async def _nothing_waits(self, before: _Totals, now: _Totals) -> bool:
-        if not now.is_over or await self._contacts("parked"):
+        """Return whether nothing will happen any more unless somebody does something."""
+        if not now.is_over:
             return False
-        return await self._holds_nothing()
-
-    async def _holds_nothing(self) -> bool:
-        return int((await self.api.get("/v1/quota"))["held"]) == 0
+        quota = await self.api.get("/v1/quota")
+        if quota["held"]:
+            return False
+        # First contacts wait for one another, to be imported together; with none of the quota
+        # left, for more of it.
+        path = f"/v1/integrations/{self.integration}/contacts"
+        waiting = await self.api.get(path, status="parked", page_size=1)
+        return not quota["left"] or not waiting["items"]
 
     async def _totals(self) -> _Totals:
         runs = await self.api.items(f"/v1/integrations/{self.integration}/runs")
@@ -289,6 +294,9 @@ class _Job:
         )
         if outcome.violations:
             outcome.problems.append(f"{outcome.violations} calls were beyond a provider's limits")
+        written = int((await self.source.calls())["writes"])
+        if written:
+            outcome.problems.append(f"{written} contacts were written at the source, not 0 (S2)")
         quota = await self.api.get("/v1/quota")
         outcome.quota = {name: quota[name] for name in ("limit", "used", "held")}
         charged = sum(phase.tasks_charged for phase in outcome.phases)
