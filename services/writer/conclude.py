@@ -236,14 +236,16 @@ def _drop_own_row(item: Wanted, changes: Changes) -> None:
         changes.drops[item.contact] = item.version
 
 
-def park(item: Wanted, reason: str, view: View, changes: Changes) -> None:
+def park(
+    item: Wanted, reason: str, view: View, changes: Changes, *, keeps_approval: bool = True
+) -> None:
     """Let a contact wait; an approved change of address stays approved while it is the same."""
     row = view.parked.get(item.contact)
-    if item.is_parked and row is not None and (row.reason, row.approved) == (reason, item.approved):
-        return  # It waits as it did.
-    approved = item.approved
-    if approved is None and row is not None and row.approved == identity_key(item.identity):
+    approved = item.approved if keeps_approval else None
+    if keeps_approval and row is not None and row.approved == identity_key(item.identity):
         approved = row.approved
+    if item.is_parked and row is not None and (row.reason, row.approved) == (reason, approved):
+        return  # It waits as it did.
     changes.parks[item.contact] = Row(item, reason, approved)
     changes.drops.pop(item.contact, None)
     changes.tallies[item.part].parked.append((item.contact.source_id, reason))
@@ -297,10 +299,7 @@ def _keep_refused(item: Wanted, view: View, changes: Changes) -> None:
     """Remember an address that is taken, so that the contact stays what it was at the old one."""
     contact = item.contact
     changes.links[contact] = replace(view.links[contact], refused=identity_key(item.identity))
-    row = view.parked.get(contact)
-    if row is not None:
-        view = replace(view, parked={**view.parked, contact: replace(row, approved=None)})
-    park(replace(item, approved=None), Park.EMAIL_CHANGE, view, changes)
+    park(item, Park.EMAIL_CHANGE, view, changes, keeps_approval=False)
 
 
 def _wait(item: Wanted, unit: Unit, reason: str, view: View, changes: Changes) -> None:

@@ -184,7 +184,7 @@ class Drain:
                 is_probe=standing.block is not None or probed is not None,
             )
             await self._writing.take(turn)
-            has_moved = bool(turn.changes.drops or turn.changes.posts)
+            has_moved = bool(turn.changes.drops or turn.changes.posts or turn.changes.links)
             return has_moved and turn.stop is None and len(items) > 0
 
     async def _stand(self, account: Account) -> Standing:

@@ -7,7 +7,8 @@ import asyncio
 
 import pytest
 
-from libs.common.events import Operation, RunRead
+from libs.common.events import Identity, Operation, RunRead
+from libs.connectors.contract import Write
 from tests.fakes import CrashError, Fault
 from tests.services.writer.world import LIST, World, crash_at, leave, upsert
 
@@ -393,3 +394,73 @@ async def test_deletions_under_another_token_do_not_count(world: World) -> None:
 
     assert settled.superseded == 1
     assert world.account.contacts["a@example.com"].list_ids == {LIST}
+
+
+async def test_an_address_taken_at_the_destination_counts_as_refused(world: World) -> None:
+    """Proves S5: never upsert over the new address while the old one exists."""
+    await linked(world, "a")
+    await world.begin_run(2)
+    writer = world.writer()
+    stranger = Write(Operation.UPSERT, Identity(email=NEW), b'{"VORNAME":"Stranger"}', "9")
+    world.account.put(stranger)
+
+    await world.write(
+        writer,
+        world.record(upsert("a", NEW, ms=2000, VORNAME="Edited"), run_no=2),
+        world.run_read(2),
+    )
+    await world.drain(writer)
+
+    assert world.account.contacts[NEW].attributes == {"VORNAME": "Stranger"}
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Edited"}
+    assert (await world.links())["a"].refused_identity == NEW
+    assert await world.parked() == {}
+    rejected = [pair for event in await world.later() for pair in event.rejected]
+    assert rejected == [("a", "bulk_email_change")]
+    await world.check_ledger()
+
+
+@pytest.mark.parametrize(
+    ("policy", "moved"), [("single", set()), ("all", {"a", "b"}), ("none", set())]
+)
+async def test_the_policy_decides_on_several_changes(
+    world: World, policy: str, moved: set[str]
+) -> None:
+    """Proves S5's policies."""
+    await linked(world, "a", "b")
+    await world.configure(email_change_policy=policy)
+    await world.begin_run(2)
+    writer = world.writer()
+    changes = [upsert(each, f"{each}2@example.com", ms=2000) for each in "ab"]
+
+    await world.write(writer, world.record(*changes, run_no=2), world.run_read(2))
+    await world.drain(writer)
+
+    there = {key for key in world.account.contacts if "2@" in key}
+    assert there == {f"{each}2@example.com" for each in moved}
+    assert len(world.account.contacts) == 2
+
+
+async def test_a_single_change_is_refused_where_none_is_wanted(world: World) -> None:
+    await linked(world, "a")
+    await world.configure(email_change_policy="none")
+    await world.begin_run(2)
+    writer = world.writer()
+
+    await world.write(writer, world.record(upsert("a", NEW, ms=2000), run_no=2), world.run_read(2))
+    await world.drain(writer)
+
+    assert world.account.keys() == {"a@example.com"}
+
+
+async def test_a_block_stays_with_a_contact_that_moves(world: World) -> None:
+    """Proves S3 as far as the writer goes: it moves the contact, it never makes a new one."""
+    await linked(world, "a")
+    world.account.contacts["a@example.com"].is_blocked = True
+    await world.begin_run(2)
+    writer = world.writer()
+
+    await world.write(writer, world.record(upsert("a", NEW, ms=2000), run_no=2), world.run_read(2))
+    await world.drain(writer)
+
+    assert world.account.contacts[NEW].is_blocked
