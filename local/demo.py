@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]  # Which phase, so far, of how many.
 
 
 async def run(stack: Stack, wishes: Wishes, progress: Progress) -> Outcome:
-    """Do the main job once and judge it. Raises `StackError` if it cannot be done to the end."""
+    """Do the main job once and judge it. Raises `StackError` if it cannot even begin."""
     async with AsyncExitStack() as exits:
         source, destination = [
             await exits.enter_async_context(Provider.connect(stack.providers[name]))
@@ -100,6 +100,11 @@ class _Totals:
     counts: Counter[str]
 
     @property
+    def tasks(self) -> int:
+        """Return how many contacts were written."""
+        return sum(self.counts[name] for name in ("created", "updated", "removed"))
+
+    @property
     def settled(self) -> int:
         """Return how many outcomes there are, those of contacts that had waited twice."""
         return sum(count for name, count in self.counts.items() if name not in UNDER_WAY)
@@ -121,6 +126,7 @@ class _Job:
     before: Before
     calls: int  # At the destination so far.
     used: int = 0  # Of the quota so far.
+    stops: bool = False  # The quota is below what is needed.
     edited: int = 0  # Contacts that the last phase edits at the source.
     outcome: Outcome = field(init=False)
 
@@ -128,14 +134,23 @@ class _Job:
         self.outcome = Outcome(self.wishes)
 
     async def run(self) -> None:
+        """Go through the phases, as far as they come, then look around."""
+        try:
+            await self._phases()
+        except StackError as error:
+            self.outcome.problems.append(error.what)
+        await self._look_around()
+
+    async def _phases(self) -> None:
         wanted = verify.wanted_of(await self.source.state(), SOURCE_LIST)
         due = len(wanted.contacts)
+        self.stops = due > self.wishes.quota
         written = min(due, self.wishes.quota)
         full = await self._phase("full", self._activate, self._run_is_over)
         self._expect(full, read=self.wishes.contacts, rejected=wanted.reasons)
         self._expect(full, created=written, updated=0, unchanged=0, tasks_charged=written)
         self._expect_waiting(full, due - written)
-        if due > written:
+        if self.stops:
             raised = await self._phase("raised", self._raise_quota, self._nothing_waits)
             self._expect(raised, created=due - written, updated=0, parked={})
             self._expect(raised, tasks_charged=due - written)
@@ -143,7 +158,6 @@ class _Job:
         self._expect(unchanged, created=0, updated=0, tasks_charged=0, parked={})
         changed = await self._phase("changed", self._edit, self._run_is_over)
         self._expect(changed, created=0, updated=self.edited, tasks_charged=self.edited)
-        await self._look_around(stops=due > written)
 
     async def _activate(self) -> None:
         await wizard.activate(self.api, self.integration)
@@ -214,7 +228,8 @@ class _Job:
         if not now.is_over:
             return False
         quota = await self.api.get("/v1/quota")
-        if quota["held"]:
+        # What was charged is told a moment after it was written.
+        if quota["held"] or quota["used"] != now.tasks:
             return False
         # First contacts wait for one another, to be imported together; with none of the quota
         # left, for more of it.
@@ -286,7 +301,7 @@ class _Job:
             problem = f"{phase.name}: {waiting} wait and it should be {count} for the quota"
             self.outcome.problems.append(problem)
 
-    async def _look_around(self, *, stops: bool) -> None:
+    async def _look_around(self) -> None:
         """Take down what belongs to no phase: limits, quota, mails, cost."""
         outcome = self.outcome
         outcome.violations = sum(
@@ -302,16 +317,16 @@ class _Job:
         charged = sum(phase.tasks_charged for phase in outcome.phases)
         if quota["used"] != charged:
             outcome.problems.append(f"the quota used is {quota['used']} and should be {charged}")
-        outcome.mails, problems = await self._mails(stops=stops)
+        outcome.mails, problems = await self._mails()
         outcome.problems += problems
         outcome.processes = {
             name: usage.report(without=BETWEEN)
             for name, usage in sorted(self.stack.supervisor.meter.usage.items())
         }
 
-    async def _mails(self, *, stops: bool) -> tuple[list[Json], list[str]]:
+    async def _mails(self) -> tuple[list[Json], list[str]]:
         """Return the mails that came, and what is wrong with them (Q2, Q3)."""
-        due = len(wizard.RECIPIENTS) if stops else 0
+        due = len(wizard.RECIPIENTS) if self.stops else 0
         deadline = time.monotonic() + MAILS_WITHIN_S
         async with httpx.AsyncClient(base_url=self.stack.mailbox, trust_env=False) as mailbox:
             while True:
@@ -320,7 +335,7 @@ class _Job:
                 if len(stopped) >= due or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(POLL_S)
-        return mails, _mail_problems(mails, stops=stops)
+        return mails, _mail_problems(mails, stops=self.stops)
 
 
 def _mail(message: Json) -> Json:

@@ -53,13 +53,14 @@ class Outcome:
 
     def report(self) -> Json:
         """Return it as JSON, with `problems` beside what was promised."""
+        read = self.phases[0].read if self.phases else 0
         return {
             "ok": self.ok,
             "source": self.wishes.source,
             "destination": self.wishes.destination,
             "seed": self.wishes.seed,
             "seconds": round(self.seconds, 3),
-            "contacts_per_second": round(self.phases[0].read / self.seconds, 1),
+            "contacts_per_second": round(read / self.seconds, 1) if self.seconds else 0.0,
             "violations": self.violations,
             "phases": [asdict(phase) for phase in self.phases],
             "quota": self.quota,

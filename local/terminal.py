@@ -70,7 +70,8 @@ class Terminal:
         self._console.print(_phases(outcome))
         quota = outcome.quota
         left = quota["limit"] - quota["used"] - quota["held"]
-        rate = outcome.phases[0].read / outcome.seconds
+        report = outcome.report()
+        rate = report["contacts_per_second"]
         self.say(f"first run: {outcome.seconds:.1f} s, {rate:.0f} contacts a second")
         self.say(f"quota: {quota['used']} tasks charged of {quota['limit']}, {left} left")
         for mail in outcome.mails:
