@@ -557,22 +557,25 @@ async def _find_live_flaws(desk: Desk, draft: Draft) -> Mapping[Step, Sequence[F
     try:
         if draft.integration.source_list_id and await _source_list_name(desk, draft) is None:
             live[Step.SOURCE].append(_no_list("/source/list_id", "W3"))
-    except NeedsReauthorisationError as error:
-        live[Step.SOURCE].append(_dead(error, "/source/connection_id"))
-    try:
         if await _destination_list_name(desk, draft) is None:
             live[Step.DESTINATION].append(_no_list("/destination/list_id", "W6"))
+        if not any(live.values()) and draft.mapping is not None:
+            await check_mapping(desk, draft, mapping.pairs_of(draft.mapping.fields))
     except NeedsReauthorisationError as error:
-        live[Step.DESTINATION].append(_dead(error, "/destination/connection_id"))
-    if live[Step.SOURCE] or live[Step.DESTINATION] or draft.mapping is None:
-        return live
-    try:
-        await check_mapping(desk, draft, mapping.pairs_of(draft.mapping.fields))
+        step = Step(_side_of(draft, error))
+        live[step].append(_dead(error, f"/{step}/connection_id"))
     except InvalidError as error:
         live[Step.MAPPING].extend(
             replace(flaw, pointer=f"/mapping{flaw.pointer}") for flaw in error.flaws
         )
     return live
+
+
+def _side_of(draft: Draft, error: NeedsReauthorisationError) -> str:
+    """Return which of the two accounts an error is about."""
+    source = draft.integration.source_connection_id
+    is_source = source and error.members["connection_id"] == ids.show(Prefix.CONNECTION, source)
+    return "source" if is_source else "destination"
 
 
 def _dead(error: ApiError, at: str) -> Flaw:

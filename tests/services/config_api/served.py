@@ -107,13 +107,16 @@ async def config_api(
         sessions = database.session_maker(engine)
         parts = make_parts(sessions, http, providers, clock, accounts, calls)
         app = create_app(parts)
-        yield Served(
+        running = Served(
             parts=parts,
             transport=httpx.ASGITransport(served(app, body_bytes_max=BODY_BYTES_MAX)),
             operator_key=await bootstrap(sessions, replace=False),
             owner=owner,
             providers=providers,
         )
+        for provider in providers:
+            await running.control(provider, "PUT", "limits", {"enabled": False})
+        yield running
 
 
 def make_parts(

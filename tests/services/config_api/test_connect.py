@@ -317,7 +317,7 @@ async def test_credentials_that_were_refused_three_times_need_a_person(
     served: Served, api: httpx.AsyncClient
 ) -> None:
     connection = await connect_brevo(api)
-    body = '{"code": "unauthorized", "message": "Key not found"}'
+    body = {"code": "unauthorized", "message": "Key not found"}
     states = []
     for _ in range(3):
         await served.fail("brevo", "GET", "/contacts/lists", kind="status", status=401, body=body)

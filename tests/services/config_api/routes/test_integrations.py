@@ -467,9 +467,8 @@ async def test_activation_says_which_account_no_longer_lets_us_in(
     served: Served, api: httpx.AsyncClient, provider: str, path: str, pointer: str
 ) -> None:
     draft = await make_draft(served, api)
-    await served.fail(
-        provider, "GET", path, kind="status", status=401, times=9, body='{"message": "expired"}'
-    )
+    body = {"status": "error", "category": "INVALID_AUTHENTICATION", "code": "unauthorized"}
+    await served.fail(provider, "GET", path, kind="status", status=401, times=9, body=body)
 
     answer = await api.post(f"{draft.path}:activate", headers={"if-match": "*"})
 
