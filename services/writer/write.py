@@ -7,7 +7,7 @@ read back first. A crash between any two steps is mended by the next turn that m
 Nothing is sent inside a transaction, and every transaction holds the lease's token.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -457,11 +457,12 @@ class Writing:
         await transact(self._sessions, work)
 
     def _count(self, turn: Turn) -> None:
-        for postings in turn.changes.posts.values():
-            for posting in postings:
-                TASKS_WRITTEN.labels(posting.operation).inc()
-        for row in turn.changes.parks.values():
-            CONTACTS_PARKED.labels(row.reason).inc()
+        posted = [each.operation for own in turn.changes.posts.values() for each in own]
+        for operation, count in Counter(posted).items():
+            TASKS_WRITTEN.labels(operation).inc(count)
+        reasons = [row.reason for row in turn.changes.parks.values()]
+        for reason, count in Counter(reasons).items():
+            CONTACTS_PARKED.labels(reason).inc(count)
 
 
 def _judged(item: Wanted, view: View) -> Wanted:

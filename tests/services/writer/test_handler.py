@@ -1,0 +1,174 @@
+"""The consumer's handler: segments, replays, lost leases."""
+
+from uuid import uuid4
+
+import pytest
+
+from libs.common import ids
+from libs.common.consumer import Batch, Record
+from libs.common.errors import UnavailableError
+from libs.common.events import Event, Topic
+from services.writer.live import segments, wanted_in
+from services.writer.values import Wish
+from tests.fakes import Fault
+from tests.services.writer.world import World, upsert
+
+
+def batch(world: World, *events: Event, waiting: int = 0) -> Batch:
+    records = [
+        Record(
+            event=event,
+            topic=Topic.CONTACTS_MAPPED,
+            partition=0,
+            offset=offset,
+            key=str(world.destination),
+        )
+        for offset, event in enumerate(events)
+    ]
+    return Batch(
+        key=str(world.destination),
+        topic=Topic.CONTACTS_MAPPED,
+        partition=0,
+        records=records,
+        count_waiting=lambda: waiting,
+    )
+
+
+async def test_a_batch_is_settled_and_told(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+
+    await writer.live(batch(world, world.record(upsert("a")), world.run_read()))
+
+    assert [type(event).__name__ for event in writer.told] == ["Settled", "RunRead"]
+
+
+async def test_a_record_that_comes_again_is_told_the_same_way(world: World) -> None:
+    """Proves X2: the counts stay true after a crash before the offset."""
+    await world.begin_run(1)
+    writer = world.writer()
+    record = world.record(upsert("a"), rejected=[("b", 1, "invalid_email")], filtered=[("c", 1)])
+
+    first = await world.write(writer, record)
+    again = await world.write(writer, record)
+
+    assert first == again
+    assert first[0].rejected == [("b", "invalid_email")]
+    assert first[0].filtered == 1
+    assert len(world.account.applied) == 1
+
+
+async def test_with_a_lane_that_piles_up_only_what_is_quick_is_done(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+
+    await writer.live(batch(world, world.record(upsert("a")), waiting=3))
+
+    assert await world.parked() == {"a": "backlog"}
+
+
+async def test_a_lost_lease_is_met_by_trying_again(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+
+    async def evict() -> None:
+        world.account.after_write = None
+        await world.execute("update delivery.destinations set fencing = fencing + 1")
+
+    world.account.after_write = evict
+    with pytest.raises(UnavailableError):
+        await writer.live(batch(world, world.record(upsert("a"))))
+    await world.lapse()
+    await writer.live(batch(world, world.record(upsert("a"))))
+
+    assert await world.posted() == 1
+    await world.check_ledger()
+
+
+async def test_two_readings_of_one_page_are_counted_by_record(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+
+    first, second = await world.write(
+        writer, world.record(upsert("a")), world.record(upsert("a", ms=2000, VORNAME="B"))
+    )
+
+    assert first.created == ["a"]
+    assert second.updated == ["a"]
+
+
+async def test_copies_of_a_record_in_one_batch_are_one(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    record = world.record(upsert("a"))
+
+    told = await world.write(writer, record, record)
+
+    assert len(told) == 1
+    assert len(world.account.applied) == 1
+
+
+async def test_older_versions_of_a_batch_are_superseded(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+
+    first, second = await world.write(
+        writer,
+        world.record(upsert("a", ms=2000, VORNAME="New")),
+        world.record(upsert("a", ms=1000, VORNAME="Old"), page=2),
+    )
+
+    assert (first.created, second.superseded) == (["a"], 1)
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "New"}
+
+
+async def test_integrations_that_are_unknown_are_treated_as_archived(world: World) -> None:
+    (settled,) = await world.write(world.writer(), world.record(upsert("a"), integration=uuid4()))
+
+    assert settled.rejected == [("a", "integration_archived")]
+
+
+async def test_a_refused_contact_is_rejected_and_costs_nothing(world: World) -> None:
+    """Proves Q6."""
+    await world.begin_run(1)
+    world.account.refused["a@example.com"] = "invalid_email"
+
+    (settled,) = await world.write(world.writer(), world.record(upsert("a"), upsert("b")))
+
+    assert settled.rejected == [("a", "invalid_email")]
+    assert settled.created == ["b"]
+    assert await world.posted() == 1
+    await world.check_ledger()
+
+
+async def test_a_phone_that_was_left_out_is_a_warning(world: World) -> None:
+    await world.begin_run(1)
+    world.account.fail(Fault.PHONE)
+
+    (settled,) = await world.write(world.writer(), world.record(upsert("a")))
+
+    assert settled.created == ["a"]
+    assert settled.warned == [("a", "phone_left_out")]
+
+
+def test_segments_end_behind_a_run_read_and_before_a_page_read_again() -> None:
+    world = World(None, None, None)  # type: ignore[arg-type]  # only its ids are used
+    one, two = world.record(upsert("a")), world.record(upsert("b"), page=2)
+    again = world.record(upsert("c"))
+    end = world.run_read()
+
+    cut = list(segments([one, one, two, end, two, again, end]))
+
+    assert cut == [([one, two], [end]), ([again], [])]
+    assert list(segments([end])) == [([], [end])]
+    assert list(segments([])) == []
+
+
+def test_everything_in_a_record_is_wanted_somehow() -> None:
+    world = World(None, None, None)  # type: ignore[arg-type]  # only its ids are used
+    record = world.record(upsert("a"), rejected=[("b", 5, "x")], filtered=[("c", 6)])
+
+    wanted = list(wanted_in(record))
+
+    assert [each.wish for each in wanted] == [Wish.UPSERT, Wish.REJECTED, Wish.FILTERED]
+    assert {each.part.run for each in wanted} == {ids.run_id(world.integration, 1)}
