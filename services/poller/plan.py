@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from libs.common import ids
-from libs.common.events import Operation, RunMode
+from libs.common.events import Change, Operation, RunMode
 from libs.connectors.contract import ContactList, Cursor, Sweep
 
 # Providers' indexes are late by minutes (HubSpot's search; Airbyte looks back as far): read again,
@@ -145,6 +145,21 @@ def cursor_of(sweeping: Sweeping) -> Cursor | None:
 def run_id(assignment: Assignment, sweeping: Sweeping) -> UUID:
     """Return the run's computed id."""
     return ids.run_id(assignment.integration, sweeping.run_no)
+
+
+def record_id(
+    assignment: Assignment, sweeping: Sweeping, page: int, part: int, changes: Sequence[Change]
+) -> UUID:
+    """Return the id of one part of one page.
+
+    Of deletions and leavers the token is part of it: they count by their token, so those that a
+    later claim tells again are another record (docs/decisions/0201).
+    """
+    versions = [(change.id, change.version_ms) for change in changes]
+    record = ids.record_id(run_id(assignment, sweeping), page, part, versions)
+    if all(change.op is Operation.UPSERT for change in changes):
+        return record
+    return ids.computed(record, assignment.fencing)
 
 
 def satisfies_wish(assignment: Assignment, sweeping: Sweeping) -> bool:

@@ -354,10 +354,7 @@ class Run:
             pages=page,
             parts=self._sweeping.parts + len(parts),
             read=self._sweeping.read + len(changes),
-            met=self._sweeping.met
-            + sum(
-                1 + len(change.merged_from) for change in changes if change.op is Operation.UPSERT
-            ),
+            met=self._sweeping.met + sum(change.op is Operation.UPSERT for change in changes),
         )
         CONTACTS.labels(self._assignment.provider).inc(len(changes))
         return sends
@@ -366,9 +363,7 @@ class Run:
         assignment, sweeping = self._assignment, self._sweeping
         run = plan.run_id(assignment, sweeping)
         changed = Changed(
-            id=ids.record_id(
-                run, page, part, ((change.id, change.version_ms) for change in changes)
-            ),
+            id=plan.record_id(assignment, sweeping, page, part, changes),
             workspace=assignment.workspace,
             integration=assignment.integration,
             run=run,

@@ -27,3 +27,13 @@ async def killed_when(
 
     store.advance = dying  # type: ignore[assignment,method-assign]  # a kill, not a behaviour
     await run.poll()
+
+
+async def killed_at_the_end(run: Run) -> None:
+    """Let a run tell of everything but its end, then end it as a kill would."""
+
+    async def dying(assignment: Assignment) -> None:
+        raise KilledError
+
+    run._store.check_lease = dying  # type: ignore[method-assign]  # a kill, not a behaviour
+    await run.poll()

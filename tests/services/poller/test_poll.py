@@ -10,7 +10,7 @@ from libs.connectors.contract import Sweep
 from services.poller.plan import Assignment
 from services.poller.poll import RunStoppedError, Stop
 from tests.services.poller.fakes import LONG_AGO_MS, FakeSource, nothing
-from tests.services.poller.kills import KilledError, killed_when
+from tests.services.poller.kills import KilledError, killed_at_the_end, killed_when
 from tests.services.poller.world import World
 
 
@@ -619,6 +619,34 @@ class TestGoingOn:
             await run.poll()
 
         assert world.journal.ends == []
+
+    async def test_leavers_told_again_after_a_death_are_another_record(
+        self, world: World, source: FakeSource
+    ) -> None:
+        """Proves X2: the writer drops the first telling by its token, and must not know its id.
+
+        Told under one id, the outcome stored for the first (superseded) would be told again for
+        the second, and the leaver be lost.
+        """
+        source.add("1", "2")
+        source.join("8", "1", "2")
+        integration = await world.integrate(list_id="8")
+        await world.poll(integration, source)
+        source.leave("8", "2")
+        dying = await world.claim_one(integration)
+        with pytest.raises(KilledError):
+            await killed_at_the_end(world.run(dying, source))
+        await world.lapse(integration)
+
+        [again] = await world.claim()
+        await world.run(again, source).poll()
+
+        first, second = (part for part in world.journal.parts if part.run_no == 2)
+        assert (first.changes, first.page, first.part) == (second.changes, second.page, second.part)
+        assert (first.fencing, second.fencing) == (dying.fencing, again.fencing)
+        assert first.id != second.id
+        assert second.fencing == (await world.newest_run(integration)).fencing
+        assert "2" not in await world.members(integration)
 
     async def test_a_later_claim_leaves_the_token_of_a_run_that_was_read(
         self, world: World, source: FakeSource
