@@ -282,10 +282,13 @@ class Run:
             while pages := await ahead.next_group():
                 await self._publish_pages(pages)
         self._sweeping = msgspec.structs.replace(self._sweeping, is_swept=True, cursor=None)
-        await self._settle()
+        if self._sweeping.parts:
+            await self._settle()
 
     async def _publish_pages(self, pages: Sequence[Page]) -> None:
         chosen = await self._choose([change for page in pages for change in page.changes])
+        if not chosen and pages[-1].cursor is None:
+            return  # An idle poll has nothing to keep before its end.
         await self._advance(chosen)
         sends = [
             send
@@ -380,6 +383,8 @@ class Run:
 
     async def _hydrate(self, joiners: Sequence[str]) -> None:
         """Read those who joined, whatever their modification time, and publish them."""
+        if not joiners:
+            return
         for start in range(0, len(joiners), HYDRATE_MAX):
             wanted = joiners[start : start + HYDRATE_MAX]
             changes = storable(await self._source.read_contacts(self._sweep_wanted, wanted))
@@ -399,6 +404,13 @@ class Run:
             Topic.CONTACTS_CHANGED,
             str(self._assignment.integration),
             self._run_read(total_after, complete=complete),
+        )
+        log.info(
+            "run_read",
+            integration=str(self._assignment.integration),
+            run_no=self._sweeping.run_no,
+            mode=self._sweeping.mode.value,
+            read=self._sweeping.read,
         )
         await self._store.end(
             self._assignment,
