@@ -120,6 +120,8 @@ class FakeAccount:
         self.import_error: SyncError | None = None
         self.finds_imports = True
         self.calls: dict[str, int] = {}
+        # Awaited in the middle of a write, before and after it takes effect.
+        self.before_write: Callable[[], Awaitable[None]] | None = None
         self.after_write: Callable[[], Awaitable[None]] | None = None
 
     def count(self, call: str) -> None:
@@ -299,6 +301,8 @@ class FakeDestination:
         account = self.account
         if account.crash_after == 0:
             raise CrashError
+        if account.before_write is not None:
+            await account.before_write()
         fault = account.faults.popleft() if account.faults else None
         _meet(fault)
         key = identity_key(write.identity)

@@ -72,7 +72,12 @@ class Intent:
 
 @dataclass(slots=True)
 class Account:
-    """What the owner of a destination knows of it."""
+    """What the owner of a destination knows of it.
+
+    `suspects` are contacts that a former owner was calling for: a call that was held up somewhere
+    may still land on them. What was written for them since is kept in `rewritable`, so that it can
+    be written again.
+    """
 
     connection: UUID
     workspace: UUID
@@ -82,6 +87,8 @@ class Account:
     destination: Destination | None = None
     opened_for: store.Connection | None = None
     attempts: int = 0
+    suspects: set[ContactId] = field(default_factory=set)
+    rewritable: dict[ContactId, Task] = field(default_factory=dict)
     ask_at: float = 0.0  # When the provider may next be asked how imports stand.
 
     def next_attempt(self) -> str:
@@ -103,6 +110,8 @@ class Account:
                 row.fencing,
             )
             self.add(intent, is_doubtful=True)
+            if not intent.is_import:
+                self.suspects.update(intent.tasks)
 
     def add(self, intent: Intent, *, is_doubtful: bool = False) -> None:
         """Put an intent and its units among those that are open."""
@@ -137,6 +146,12 @@ class Account:
         for contact in contacts:
             if contact in self.units:
                 self.units[contact] = replace(self.units[contact], is_doubtful=True)
+
+    def remember(self, tasks: Iterable[Task]) -> None:
+        """Keep what was written for suspects."""
+        for task in tasks:
+            if task.contact in self.suspects:
+                self.rewritable[task.contact] = task
 
     def left_of(self, ended: set[ContactId]) -> dict[UUID, list[Task]]:
         """Return what remains of each intent that loses some of these contacts."""

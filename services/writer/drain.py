@@ -52,7 +52,7 @@ class Standing:
     is_connected: bool
     block: store.Block | None
     is_open: bool
-    dropped: list[Wanted]
+    marked: list[ContactId]
 
     @property
     def is_shut(self) -> bool:
@@ -167,6 +167,7 @@ class Drain:
         async with self._accounts.turn(connection, workspace, patience_s=0.0) as account:
             standing = await self._stand(account)
             if not standing.is_shut:
+                await self._write_again(account, standing.marked)
                 await self._advance(account)
                 await self._adopt_orphans(account)
             items = await self._rows(account, standing)
@@ -192,7 +193,7 @@ class Drain:
 
         async def work(session: AsyncSession) -> Standing:
             is_new = await account.lease.begin(session, step)
-            await store.take_rechecks(session, connection=account.connection)
+            marked = await store.take_rechecks(session, connection=account.connection)
             connection = await store.connection_of(session, account.connection)
             dropped: list[Wanted] = []
             if is_new:
@@ -204,7 +205,7 @@ class Drain:
                 connection is not None and connection.state == CONNECTED,
                 await store.block_of(session, account.connection),
                 await ledger.is_open(session, workspace=account.workspace),
-                dropped,
+                marked,
             )
 
         return await transact(self._sessions, work)
@@ -238,6 +239,11 @@ class Drain:
             return await store.misconfigured_row(session, account.connection)
 
         return await transact(self._sessions, work)
+
+    async def _write_again(self, account: Account, marked: list[ContactId]) -> None:
+        destination = await self._writing.destination_of(account) if marked else None
+        if destination is not None:
+            await self._writing.write_again(account, destination, marked)
 
     async def _advance(self, account: Account) -> None:
         if not self._imports.due(account):

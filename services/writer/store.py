@@ -172,18 +172,34 @@ async def mark_rechecks(
     )
 
 
-async def take_rechecks(session: AsyncSession, *, connection: UUID) -> int:
-    """Turn marks into links that are never taken for unchanged; return how many there were."""
+async def take_rechecks(session: AsyncSession, *, connection: UUID) -> list[ContactId]:
+    """Turn marks into links that are never taken for unchanged; return whose they were."""
     found = await (await driver(session)).fetch(
         """
         with marked as (delete from delivery.rechecks where connection_id = $1 returning *)
-        update delivery.links l set needs_recheck = true, hash = null, content_hash = null
+        update delivery.links l set needs_recheck = true
         from marked m where l.integration_id = m.integration_id and l.source_id = m.source_id
-        returning l.source_id
+        returning l.integration_id, l.source_id
         """,
         connection,
     )
-    return len(found)
+    return [ContactId(row["integration_id"], row["source_id"]) for row in found]
+
+
+async def end_rechecks(session: AsyncSession, tasks: Sequence[Task]) -> None:
+    """Trust the links of contacts again whose linked version was written once more."""
+    await (await driver(session)).execute(
+        """
+        update delivery.links l set needs_recheck = false
+        from unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[]) u (i, s, ms, run_no)
+        where l.integration_id = u.i and l.source_id = u.s
+          and l.version_ms = u.ms and l.run_no = u.run_no
+        """,
+        [task.integration for task in tasks],
+        [task.source_id for task in tasks],
+        [task.version_ms for task in tasks],
+        [task.run_no for task in tasks],
+    )
 
 
 # What is known

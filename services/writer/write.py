@@ -21,7 +21,7 @@ from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, NeedsReauthError, SyncError
 from libs.common.events import DIRECT, Settled
 from libs.common.reasons import Park
-from libs.connectors.contract import Destination
+from libs.connectors.contract import Destination, Written
 from services.writer import store
 from services.writer.account import Account, Intent, OpenDestination
 from services.writer.calls import Answers, Caller, Stop, has_happened, stop_of
@@ -103,7 +103,7 @@ class Turn:
     has_answered: bool = False
     misconfigured: dict[UUID, str] = field(default_factory=dict)
     import_intent: UUID | None = None
-    called: list[ContactId] = field(default_factory=list)
+    called: Sequence[Unit] = ()
 
     @property
     def is_late(self) -> bool:
@@ -241,6 +241,31 @@ class Writing:
             UNITS_READ_BACK.labels("posted").inc(len(units_of_hold))
         UNITS_READ_BACK.labels("released").inc(changes.releases.total())
         return None
+
+    async def write_again(
+        self, account: Account, destination: Destination, contacts: Sequence[ContactId]
+    ) -> None:
+        """Restore what a former owner's late call may have overwritten: its mark says so.
+
+        The same effects as before, so nothing is charged. What cannot be restored now is never
+        taken for unchanged, and follows with its next version.
+        """
+        tasks = [account.rewritable[each] for each in contacts if each in account.rewritable]
+        if not tasks:
+            return
+        report = await destination.write([task.write() for task in tasks])
+        restored = [
+            task
+            for task, outcome in zip(tasks, report.outcomes, strict=True)
+            if isinstance(outcome, Written)
+        ]
+        log.warning("contacts_written_again", count=len(restored), found=len(contacts))
+
+        async def work(session: AsyncSession) -> None:
+            await account.lease.keep(session)
+            await store.end_rechecks(session, restored)
+
+        await transact(self._sessions, work)
 
     def _classify(self, turn: Turn) -> list[tuple[Wanted, Task]]:
         """Decide on every contact; return the effects to be had, in order."""
@@ -381,7 +406,7 @@ class Writing:
         by_integration: dict[UUID, list[Unit]] = defaultdict(list)
         for unit in units:
             by_integration[unit.task.integration].append(unit)
-        turn.called = [unit.task.contact for unit in units]
+        turn.called = units
         caller = Caller(turn.destination)
         for integration, own in by_integration.items():
             if turn.stop is not None:
@@ -431,6 +456,9 @@ class Writing:
             raise
         account.end(changes.ended)
         account.doubt(contact for contact, found in results.items() if isinstance(found, Doubt))
+        account.remember(
+            unit.task for unit in turn.called if isinstance(results.get(unit.task.contact), Done)
+        )
         if turn.import_intent is not None:
             account.begin_import(turn.import_intent, self._clock.now())
         self._count(turn)
@@ -447,7 +475,9 @@ class Writing:
     async def _mark(self, turn: Turn, results: dict[ContactId, Result]) -> None:
         """Leave marks for contacts whose call outlived the lease: the one unfenced write."""
         sent = [
-            contact for contact in turn.called if isinstance(results.get(contact), Done | Doubt)
+            unit.task.contact
+            for unit in turn.called
+            if isinstance(results.get(unit.task.contact), Done | Doubt)
         ]
         log.warning("lease_lost_after_call", contacts=len(sent))
 

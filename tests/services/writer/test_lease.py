@@ -204,3 +204,54 @@ async def test_a_writer_that_finds_its_token_lost_after_a_call_leaves_a_mark(
     assert settled.updated == ["a"]
     assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Name of a"}
     await world.check_ledger()
+
+
+async def test_a_call_that_lands_after_its_lease_is_undone_by_the_next_owner(
+    world: World,
+) -> None:
+    """The named residue: a process stood still between its check and its call."""
+    await world.begin_run(1)
+    late = world.record(upsert("a", VORNAME="Late"))
+    newer = world.record(upsert("a", ms=2000, VORNAME="Newer"), page=2)
+    successor = world.writer()
+
+    async def stand_still() -> None:
+        world.account.before_write = None
+        await world.lapse()
+        await world.write(successor, late, newer)
+        assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Newer"}
+
+    world.account.before_write = stand_still
+    with pytest.raises(LeaseLostError):
+        await world.writer().live.handle(world.destination, [late])
+    overwritten = world.account.contacts["a@example.com"].attributes["VORNAME"]
+    await world.drain(successor)
+
+    assert overwritten == "Late"
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Newer"}
+    assert not (await world.links())["a"].needs_recheck
+    assert await world.posted() == 1
+    await world.check_ledger()
+
+
+async def test_a_mark_for_a_contact_nobody_has_written_since_is_not_forgotten(
+    world: World,
+) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+    await world.execute(
+        "insert into delivery.rechecks (connection_id, integration_id, source_id)"
+        " values (:c, :i, 'a')",
+        c=world.destination,
+        i=world.integration,
+    )
+
+    await world.drain(writer)
+    marked = (await world.links())["a"].needs_recheck
+    (settled,) = await world.write(writer, world.record(upsert("a", ms=2000), run_no=2))
+
+    assert marked
+    assert settled.updated == ["a"]
+    assert not (await world.links())["a"].needs_recheck
