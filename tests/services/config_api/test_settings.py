@@ -5,16 +5,20 @@ from pydantic import ValidationError
 
 from services.config_api.settings import Settings
 
-USUAL = {
+USUAL: dict[str, object] = {
     "database_url": "postgresql://contactsync_api@127.0.0.1/contactsync",
     "keys": "one:AAAA",
     "health_port": 0,
 }
 
 
+def settings(**members: object) -> Settings:
+    return Settings.model_validate({**USUAL, **members})
+
+
 def test_browsers_come_back_to_the_public_address_or_to_loopback() -> None:
-    here = Settings(**USUAL, api_port=8123)
-    public = Settings(**USUAL, public_url="https://sync.example/")
+    here = settings(api_port=8123)
+    public = settings(public_url="https://sync.example/")
 
     assert here.base_url == "http://127.0.0.1:8123"
     assert public.base_url == "https://sync.example"
@@ -22,10 +26,10 @@ def test_browsers_come_back_to_the_public_address_or_to_loopback() -> None:
 
 def test_production_refuses_logins_over_plain_http() -> None:
     with pytest.raises(ValidationError, match="PUBLIC_URL must begin with https://"):
-        Settings(**USUAL, environment="production", public_url="http://sync.example")
+        settings(environment="production", public_url="http://sync.example")
 
 
 def test_development_may_use_plain_http() -> None:
-    settings = Settings(**USUAL, environment="development", public_url="http://127.0.0.1:1")
+    here = settings(environment="development", public_url="http://127.0.0.1:1")
 
-    assert settings.base_url == "http://127.0.0.1:1"
+    assert here.base_url == "http://127.0.0.1:1"
