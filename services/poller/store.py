@@ -197,28 +197,24 @@ async def hold_lease(session: AsyncSession, lease: Lease) -> Standing:
     return Standing(row.is_active, row.is_open, row.failures)
 
 
-_BEGIN_RUN = (
-    text(
-        """
-        update sync.runs set state = 'abandoned'
-        where integration_id = :integration and run_no < :run_no and state = 'reading'
-        """
-    ),
-    text(
-        """
-        insert into sync.runs
-          (run_id, integration_id, workspace_id, run_no, mode, mapping_version, fencing)
-        values (:run, :integration, :workspace, :run_no, :mode, :mapping_version, :fencing)
-        on conflict (run_id) do nothing
-        """
-    ),
-    text(
-        """
-        insert into sync.positions (integration_id, stream, workspace_id, sweep)
-        values (:integration, 'contacts', :workspace, cast(:sweep as jsonb))
-        on conflict (integration_id, stream) do update set sweep = excluded.sweep
-        """
-    ),
+# One statement: an idle poll costs little else than its round trips.
+_BEGIN_RUN = text(
+    """
+    with numbered as (
+      update sync.schedules set run_no = :run_no where integration_id = :integration
+    ), abandoned as (
+      update sync.runs set state = 'abandoned'
+      where integration_id = :integration and run_no < :run_no and state = 'reading'
+    ), started as (
+      insert into sync.runs
+        (run_id, integration_id, workspace_id, run_no, mode, mapping_version, fencing)
+      values (:run, :integration, :workspace, :run_no, :mode, :mapping_version, :fencing)
+      on conflict (run_id) do nothing
+    )
+    insert into sync.positions (integration_id, stream, workspace_id, sweep)
+    values (:integration, 'contacts', :workspace, cast(:sweep as jsonb))
+    on conflict (integration_id, stream) do update set sweep = excluded.sweep
+    """
 )
 
 
@@ -243,12 +239,7 @@ async def begin_run(session: AsyncSession, assignment: Assignment, sweeping: Swe
         "fencing": assignment.fencing,
         "sweep": _json(sweeping),
     }
-    await session.execute(
-        text("update sync.schedules set run_no = :run_no where integration_id = :integration"),
-        parameters,
-    )
-    for statement in _BEGIN_RUN:
-        await session.execute(statement, parameters)
+    await session.execute(_BEGIN_RUN, parameters)
     return sweeping
 
 
@@ -502,41 +493,31 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
     )
 
 
-_END_RUN = (
-    text(
-        """
-        update sync.runs
-        set state = case when state = 'reading' then 'read' else state end,
-            read_at = clock_timestamp(), pages = :pages, parts = :parts,
-            read = :read, left_out = :left_out, total_before = :total_before,
-            total_after = :total_after, is_complete = :complete, error_code = null
-        where run_id = :run
-        """
-    ),
-    text(
-        """
-        update sync.positions set from_ms = :until_ms, sweep = null
-        where integration_id = :integration and stream = 'contacts'
-        """
-    ),
-    text(
-        """
-        insert into sync.positions (integration_id, stream, workspace_id, from_ms, sweep)
-        values (:integration, 'members', :workspace, :read_at_ms, cast(:roll as jsonb))
-        on conflict (integration_id, stream)
-        do update set from_ms = excluded.from_ms, sweep = excluded.sweep
-        """
-    ),
-    text(
-        """
-        update sync.schedules
-        set lease_owner = null, lease_until = null, failures = 0,
-            last_full_at = case when :is_full then clock_timestamp() else last_full_at end,
-            wanted_mode = case when :satisfies and wanted_mapping_version <= :mapping_version
-                               then 'changes' else wanted_mode end
-        where integration_id = :integration
-        """
-    ),
+_END_RUN = text(
+    """
+    with read as (
+      update sync.runs
+      set state = case when state = 'reading' then 'read' else state end,
+          read_at = clock_timestamp(), pages = :pages, parts = :parts,
+          read = :read, left_out = :left_out, total_before = :total_before,
+          total_after = :total_after, is_complete = :complete, error_code = null
+      where run_id = :run
+    ), moved as (
+      update sync.positions set from_ms = :until_ms, sweep = null
+      where integration_id = :integration and stream = 'contacts'
+    ), looked as (
+      insert into sync.positions (integration_id, stream, workspace_id, from_ms, sweep)
+      values (:integration, 'members', :workspace, :read_at_ms, cast(:roll as jsonb))
+      on conflict (integration_id, stream)
+      do update set from_ms = excluded.from_ms, sweep = excluded.sweep
+    )
+    update sync.schedules
+    set lease_owner = null, lease_until = null, failures = 0,
+        last_full_at = case when :is_full then clock_timestamp() else last_full_at end,
+        wanted_mode = case when :satisfies and wanted_mapping_version <= :mapping_version
+                           then 'changes' else wanted_mode end
+    where integration_id = :integration
+    """
 )
 
 
@@ -572,8 +553,7 @@ async def end_run(
         "read_at_ms": roll.read_at_ms,
         "roll": _json(roll),
     }
-    for statement in _END_RUN:
-        await session.execute(statement, parameters)
+    await session.execute(_END_RUN, parameters)
 
 
 async def put_off(
