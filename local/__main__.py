@@ -92,7 +92,7 @@ async def _demo(wanted: argparse.Namespace) -> int:
     with Terminal(sys.stderr if wanted.json else sys.stdout) as terminal:
         async with running(Options(HOME / "demo", seed=wishes.seed), terminal.say) as stack:
             outcome = await demo.run(stack, wishes, terminal.progress)
-        terminal.show(outcome)
+        terminal.show(outcome, HOME / "demo" / "logs")
     if wanted.json:
         print(json.dumps(outcome.report()))
     return 0 if outcome.ok else FAILED

@@ -3,6 +3,7 @@
 On a terminal the bar moves in place; anywhere else (a log, a pipe) there are plain lines only.
 """
 
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -64,8 +65,8 @@ class Terminal:
             self._steps[phase] = step
             self.say(f"{phase}: {so_far} of {of}")
 
-    def show(self, outcome: Outcome) -> None:
-        """Print what happened, and last of all whether all is well."""
+    def show(self, outcome: Outcome, logs: Path) -> None:
+        """Print what happened and where to look, and last of all whether all is well."""
         self._bars.stop()
         self._console.print(_phases(outcome))
         quota = outcome.quota
@@ -77,6 +78,7 @@ class Terminal:
         for mail in outcome.mails:
             self.say(f"mail: {mail['kind']} to {mail['to']} ({mail['language']})")
         self.say(f"calls beyond a provider's limits: {outcome.violations}")
+        self.say(f"logs: {logs}; to look around in the same system: python -m local up")
         for problem in outcome.problems:
             self.say(f"wrong: {problem}")
         if outcome.ok:
@@ -86,21 +88,18 @@ class Terminal:
 
 
 def _phases(outcome: Outcome) -> Table:
+    """Return a table of the phases: a column for each, so that it fits a narrow terminal."""
     table = Table(title="What happened")
-    columns = ("phase", "read", "created", "updated", "unchanged", "superseded", "rejected")
-    for column in (*columns, "parked", "tasks charged", "destination calls"):
-        table.add_column(column, justify="left" if column == "phase" else "right")
+    table.add_column("contacts")
     for phase in outcome.phases:
-        table.add_row(
-            phase.name,
-            *(str(getattr(phase, name)) for name in columns[1:-1]),
-            _reasons(phase.rejected),
-            _reasons(phase.parked),
-            str(phase.tasks_charged),
-            str(phase.destination_calls),
-        )
+        table.add_column(phase.name, justify="right")
+    for name in ("read", "created", "updated", "unchanged", "superseded"):
+        table.add_row(name, *(str(getattr(phase, name)) for phase in outcome.phases))
+    for kind in ("rejected", "parked"):
+        counts = [getattr(phase, kind) for phase in outcome.phases]
+        for reason in sorted({reason for each in counts for reason in each}):
+            table.add_row(f"{kind}: {reason}", *(str(each.get(reason, 0)) for each in counts))
+    table.add_section()
+    table.add_row("tasks charged", *(str(phase.tasks_charged) for phase in outcome.phases))
+    table.add_row("destination calls", *(str(phase.destination_calls) for phase in outcome.phases))
     return table
-
-
-def _reasons(counts: dict[str, int]) -> str:
-    return "\n".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "0"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -144,10 +145,10 @@ def test_a_person_is_shown_what_happened_and_what_is_wrong(outcome: Outcome) -> 
     stream = StringIO()
 
     with Terminal(stream) as terminal:
-        terminal.show(outcome)
+        terminal.show(outcome, Path("logs"))
 
     shown = stream.getvalue()
-    assert "invalid_email 2" in shown
+    assert re.search(r"rejected: invalid_email\W+2\W", shown)
     assert "97 tasks charged of 1000, 903 left" in shown
     assert "wrong: full: contact 1 is not there" in shown
     assert shown.endswith("1 things are not as they should be.\n")
