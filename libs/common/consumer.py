@@ -31,6 +31,7 @@ from typing import Protocol, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 
 from libs.common import deadletters, logs, metrics, tracing
 from libs.common.backoff import SYSTEM_UNIFORM, Backoff, Uniform
@@ -55,6 +56,8 @@ LOOK_BEHIND_S = 30.0  # How often to compare what was read with what the broker 
 log = logs.get(__name__)
 
 Partition = tuple[Topic, int]
+
+PARTITIONER = DefaultPartitioner()  # What producers use, ours too.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +250,19 @@ class Consumer(ConsumerRebalanceListener):
     def is_ready(self) -> bool:
         """Return whether the group has given this consumer its partitions (maybe none)."""
         return self._unjoined_since is None
+
+    def serves(self, topic: Topic, key: str) -> bool:
+        """Return whether a key's records come to this process, as far as it knows.
+
+        False between partitions taken away and partitions given.
+        """
+        name = self._names.of(topic)
+        known = self._kafka and self._kafka.partitions_for_topic(name)
+        if not known:
+            return False
+        partitions = sorted(known)
+        place = TopicPartition(name, PARTITIONER(key.encode(), partitions, partitions))
+        return place in self._trackers
 
     def _oldest_sign_s(self) -> float:
         now = self._clock.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from uuid import UUID
 
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
@@ -65,7 +66,11 @@ async def serve(
         renew_s=settings.lease_renew_s,
         late_call_s=settings.late_call_s,
     )
-    accounts = Accounts(sessions, leases)
+
+    def serves(connection: UUID) -> bool:
+        return consumer.serves(Topic.CONTACTS_MAPPED, str(connection))
+
+    accounts = Accounts(sessions, leases, serves=serves)
     opener = Opener(
         http=http,
         sessions=sessions,

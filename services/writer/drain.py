@@ -151,7 +151,7 @@ class Drain:
 
     async def _drain(self, busy: store.Busy, stop: asyncio.Event) -> None:
         async with self._room:
-            while not stop.is_set():
+            while not stop.is_set() and self._accounts.serves(busy.connection):
                 try:
                     if not await self.drain(busy.connection, busy.workspace):
                         return

@@ -599,6 +599,27 @@ async def test_hooks_are_told_which_partitions_come_and_go(bench: Bench) -> None
     assert told == [("assigned", everything), ("revoked", everything)]
 
 
+async def test_each_key_is_served_by_the_one_consumer_that_gets_its_records(bench: Bench) -> None:
+    recorders = [Recorder(), Recorder()]
+    first, second = (bench.consumer(recorder) for recorder in recorders)
+    keys = [f"key-{number}" for number in range(20)]
+
+    assert not first.serves(TOPIC, keys[0])
+    async with running(first) as _first, running(second) as _second:
+        await eventually(lambda: first.is_ready() and second.is_ready())
+        await eventually(
+            lambda: all(first.serves(TOPIC, key) != second.serves(TOPIC, key) for key in keys)
+        )
+        serving = {key: int(second.serves(TOPIC, key)) for key in keys}
+        await bench.fill(*((key, number) for number, key in enumerate(keys)))
+        await eventually(lambda: len([*recorders[0].all, *recorders[1].all]) == len(keys))
+
+    for which, recorder in enumerate(recorders):
+        assert {record.key for batch in recorder.seen for record in batch.records} == {
+            key for key in keys if serving[key] == which
+        }
+
+
 async def test_a_hook_that_fails_for_now_stops_nothing(bench: Bench) -> None:
     async def assigned(_partitions: frozenset[Partition]) -> None:
         raise DOWN

@@ -93,13 +93,17 @@ async def wait_until_quiet(scene: Scene, *, within_s: float) -> list[str]:
     """
     newest = {name: _newest(runs) for name, runs in (await scene.runs()).items()}
     await scene.ask_for_runs()
-    deadline = time.monotonic() + within_s
+    started = time.monotonic()
+    told: list[str] = []
     async with database(scene.stack) as connection:
         while True:
             busy = [*await _unsettled(scene, newest), *await _open(connection)]
             if not busy:
                 busy = await _lagging(scene.stack)
-            if not busy or time.monotonic() > deadline:
+            if busy != told:
+                print(f"{time.monotonic() - started:5.1f} s: {busy}")  # noqa: T201  # with a failure
+                told = busy
+            if not busy or time.monotonic() - started > within_s:
                 return busy
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -147,7 +151,7 @@ async def _lag(bootstrap: str, topic: str, group: str) -> int:
         ends = await consumer.end_offsets(places)
         # `committed` of places that are not assigned asks the broker.
         done = [await consumer.committed(place) or 0 for place in places]
-        return sum(ends.values()) - sum(done)
+        return int(sum(ends.values())) - sum(done)
 
 
 @asynccontextmanager

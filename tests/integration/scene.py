@@ -27,7 +27,7 @@ UNSETTLED = frozenset({"reading", "settling"})
 
 # A killed process costs the others these times instead of minutes. Kafka's broker takes no session
 # below 6 s; a lease must survive that its owner waits for one of two cores.
-QUICK = {"KAFKA_SESSION_S": "6", "KAFKA_HEARTBEAT_S": "1.5"}
+QUICK = {"KAFKA_SESSION_S": "6", "KAFKA_HEARTBEAT_S": "1.5", "KAFKA_REBALANCE_S": "12"}
 QUICK_BY_SERVICE = {
     "poller-hubspot": {"LEASE_S": "8"},
     "writer": {

@@ -10,6 +10,7 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ PAUSES_S = (0.2, 2.0)  # Between kills; and between edits.
 # The quota is used up again and again while processes die: that is where holds are tight.
 QUOTA_FIRST, QUOTA_STEP, QUOTA_LAST = 700, 600, 100_000
 QUIET_WITHIN_S = 150.0
+READY_WITHIN_S, LOOK_S = 60.0, 0.2
 
-# A provider that takes its time: more of a killed process's calls are under way.
-SLOW = [{"kind": "latency", "seconds": 0.2, "share": 0.5}]
+# A provider that takes its time: more of a killed process's calls are under way. The same time for
+# every call, or they would arrive closer together than they were sent.
+SLOW = [{"kind": "latency", "seconds": 0.15}]
 
 
 @pytest.mark.timeout(420)
@@ -119,16 +122,26 @@ async def _movers(scene: Scene, draw: random.Random) -> list[str]:
 
 async def _kill(running: Stack, draw: random.Random) -> Counter[str]:
     """Kill with SIGKILL, each victim as often as the others, and only what is ready."""
+    deck = list(VICTIMS) * KILLS_EACH
+    draw.shuffle(deck)
     kills: Counter[str] = Counter()
-    for name in _shuffled(draw):
-        killed = await running.supervisor.wait_ready(name)
-        assert running.supervisor.kill(name) == killed
+    while deck:
+        name = await _first_ready(running, deck)
+        deck.remove(name)
+        running.supervisor.kill(name)
         kills[name] += 1
         await asyncio.sleep(draw.uniform(*PAUSES_S))
     return kills
 
 
-def _shuffled(draw: random.Random) -> Sequence[str]:
-    deck = list(VICTIMS) * KILLS_EACH
-    draw.shuffle(deck)
-    return deck
+async def _first_ready(running: Stack, names: Sequence[str]) -> str:
+    """Return the first of these processes that is ready, as soon as one is."""
+    deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
+    while asyncio.get_running_loop().time() < deadline:
+        for name in dict.fromkeys(names):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await running.supervisor.wait_ready(name)
+                    return name
+    message = f"none of {sorted(set(names))} was ready within {READY_WITHIN_S:g} s"
+    raise AssertionError(message)

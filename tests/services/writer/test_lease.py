@@ -149,6 +149,35 @@ async def test_a_turn_waits_for_the_lease_only_so_long(world: World) -> None:
     await second.release([uuid4()])
 
 
+async def test_a_destination_whose_records_go_elsewhere_is_let_go_of_after_its_turn(
+    world: World,
+) -> None:
+    served = {world.destination}
+    first = Accounts(world.sessions, leases(world), serves=served.__contains__)
+    second = Accounts(world.sessions, leases(world))
+
+    async with first.turn(world.destination, world.workspace, patience_s=0.0):
+        served.clear()
+
+    async with second.turn(world.destination, world.workspace, patience_s=0.0):
+        assert not first.owns(world.destination)
+
+
+async def test_destinations_of_others_are_let_go_of_and_its_own_are_kept(world: World) -> None:
+    served = {world.destination}
+    accounts = Accounts(world.sessions, leases(world), serves=served.__contains__)
+    async with accounts.turn(world.destination, world.workspace, patience_s=0.0):
+        pass
+
+    await accounts.release_strangers()
+    kept = accounts.owns(world.destination)
+    served.clear()
+    await accounts.release_strangers()
+
+    assert kept
+    assert not accounts.owns(world.destination)
+
+
 async def test_turns_of_one_destination_do_not_overlap(world: World) -> None:
     accounts = Accounts(world.sessions, leases(world))
     inside: list[int] = []
