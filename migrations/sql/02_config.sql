@@ -229,7 +229,9 @@ begin
 end
 $$;
 
--- A worker found that an integration cannot go on until a person acts; null: it can again.
+-- A worker found that an integration cannot go on until a person acts; null: it can again. A trouble
+-- of the source (`source_…`) is the poller's to end, any other one the writer's: each of them knows
+-- only its own to be over.
 create function config.report_integration(p_integration uuid, p_reason text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -237,7 +239,9 @@ begin
   set state = case when p_reason is null then 'active' else 'error' end, error_reason = p_reason,
       updated_at = clock_timestamp(), version = i.version + 1
   where i.integration_id = p_integration
-    and i.state = case when p_reason is null then 'error' else 'active' end;
+    and i.state = case when p_reason is null then 'error' else 'active' end
+    and (p_reason is not null
+         or coalesce(starts_with(i.error_reason, 'source_'), false) = (session_user = 'contactsync_poller'));
   return found;
 end
 $$;

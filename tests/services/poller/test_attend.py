@@ -15,6 +15,7 @@ from libs.common.errors import (
     UnavailableError,
 )
 from libs.common.events import IntegrationKind
+from services.poller import store
 from services.poller.attend import Attendant
 from tests.services.poller.fakes import FakeSource, nothing
 from tests.services.poller.world import World
@@ -455,3 +456,29 @@ class TestLoop:
 
         with pytest.raises(ZeroDivisionError):
             await attendant.run(asyncio.Event())
+
+
+async def test_a_trouble_of_the_source_is_not_the_writers_to_end(world: World) -> None:
+    integration = await world.integrate()
+    await world.execute(
+        "update config.integrations set state = 'error', error_reason = 'source_list_missing'"
+    )
+    ended_by_writer = await world.call(
+        "config.report_integration", integration=integration, reason=None
+    )
+    async with world.as_poller.begin() as session:
+        ended = await store.report_integration(session, integration=integration, reason=None)
+
+    assert (ended_by_writer, ended) == (False, True)
+
+
+async def test_a_trouble_of_the_destination_is_not_the_pollers_to_end(world: World) -> None:
+    integration = await world.integrate()
+    await world.execute(
+        "update config.integrations set state = 'error', error_reason = 'attribute_missing'"
+    )
+
+    async with world.as_poller.begin() as session:
+        ended = await store.report_integration(session, integration=integration, reason=None)
+
+    assert not ended
