@@ -8,12 +8,13 @@ openapi     print the OpenAPI document (docs/openapi.json)
 import argparse
 import asyncio
 import json
+import socket
 import sys
 from urllib.parse import urlsplit
 
 import uvicorn
 
-from libs.common import database
+from libs.common import database, logs
 from libs.common.lifecycle import Process, run
 from libs.common.secrets import KeyRing
 from libs.common.settings import DatabaseSettings, Environment
@@ -28,6 +29,9 @@ from services.config_api.routing import Addresses, Parts
 from services.config_api.settings import Settings
 
 SERVICE = "config_api"
+BACKLOG = 2048  # Connections that wait to be accepted; uvicorn's own default.
+
+log = logs.get(__name__)
 
 
 async def serve(process: Process, settings: Settings) -> None:
@@ -44,8 +48,6 @@ async def serve(process: Process, settings: Settings) -> None:
         server = uvicorn.Server(
             uvicorn.Config(
                 served(app, body_bytes_max=settings.body_bytes_max),
-                host=settings.api_host,
-                port=settings.api_port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -54,7 +56,7 @@ async def serve(process: Process, settings: Settings) -> None:
             )
         )
         process.watch("http", ready=lambda: server.started)
-        serving = asyncio.create_task(_until_stopped(server))
+        serving = asyncio.create_task(_until_stopped(server, _listen(settings)))
         stopping = asyncio.create_task(process.stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -65,17 +67,33 @@ async def serve(process: Process, settings: Settings) -> None:
         await engine.dispose()
 
 
-async def _until_stopped(server: uvicorn.Server) -> None:
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port; raise OSError, after saying which, if somebody else has it."""
+    try:
+        listener = socket.create_server((settings.api_host, settings.api_port), backlog=BACKLOG)
+    except OSError:
+        log.exception(
+            "port_refused",
+            host=settings.api_host,
+            port=settings.api_port,
+            message="choose another API_PORT, or end what listens there",
+        )
+        raise
+    log.info("api_served", host=settings.api_host, port=listener.getsockname()[1])
+    return listener
+
+
+async def _until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve without uvicorn's own signal handling: signals are the process's."""
     config = server.config
     if not config.loaded:
         config.load()
     server.lifespan = config.lifespan_class(config)
-    await server.startup()
+    await server.startup(sockets=[listener])
     if server.should_exit:
         return
     await server.main_loop()
-    await server.shutdown()
+    await server.shutdown(sockets=[listener])
 
 
 def _parts(

@@ -183,7 +183,8 @@ async def start_login(
     if return_url is not None:
         _refuse_foreign(parts, return_url)
     redirect_uri = parts.addresses.callback_url
-    login = parts.accounts.authorize(connection.provider, redirect_uri)
+    with translated(connection.provider):
+        login = parts.accounts.authorize(connection.provider, redirect_uri)
     verifier = login.verifier
     expires_at = parts.clock.now() + timedelta(seconds=LOGIN_S)
     await store.add_login(

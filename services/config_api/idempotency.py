@@ -1,4 +1,4 @@
-"""Idempotency-Key: a POST that is sent twice happens once (API.md 4).
+"""Idempotency-Key: a POST that is sent twice happens once.
 
 Promises: the key's row is committed before anything else is done; the answer is stored in the
 transaction of its effect where the route has one; the same key and body get the same answer for

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
+from libs.common.errors import MisconfiguredError
 from libs.common.rates import INTERACTIVE, RateGate
 from libs.common.secrets import KeyRing
 from libs.common.tokens import StoredTokens
@@ -112,8 +113,14 @@ class ProviderAccounts:
         return RefreshingTokens(self._endpoint(account.provider), stored, account.connection)
 
     def authorize(self, provider: str, redirect_url: str) -> Authorization:
-        """Return the address of the provider's login page."""
-        return oauth.authorize(self._oauth(provider), self.clients[provider].id, redirect_url)
+        """Return the address of the provider's login page.
+
+        Raises MisconfiguredError(client_not_configured) while the operator has not registered us.
+        """
+        client = self.clients[provider]
+        if not client.id:
+            raise MisconfiguredError(provider, "client_not_configured")
+        return oauth.authorize(self._oauth(provider), client.id, redirect_url)
 
     async def exchange(
         self, provider: str, code: str, redirect_url: str, verifier: str | None

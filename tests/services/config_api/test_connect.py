@@ -10,6 +10,7 @@ from sqlalchemy import text
 from libs.common import ids
 from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
+from libs.connectors.oauth import Client
 from services.config_api import connect
 from services.config_api.provider_accounts import ProviderAccounts
 from tests.services.config_api.clocks import MovedClock
@@ -294,6 +295,18 @@ async def test_there_is_no_login_where_an_api_key_is_used(api: httpx.AsyncClient
     answer = await api.post(f"/v1/connections/{connection}:authorize")
 
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "no_login")
+
+
+async def test_a_login_needs_an_application_that_the_operator_registered(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    made = await api.post("/v1/connections", json={"provider": "hubspot", "name": "H"})
+    clients = served.parts.accounts.clients  # type: ignore[attr-defined]  # of the real accounts
+    clients["hubspot"] = Client("", "")
+
+    answer = await api.post(f"/v1/connections/{made.json()['id']}:authorize")
+
+    assert (answer.status_code, answer.json()["provider_code"]) == (422, "client_not_configured")
 
 
 async def test_a_call_through_a_connection_that_does_not_work_says_how_to_mend_it(
