@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
-PIP_INSTALL := $(VENV)/bin/pip --disable-pip-version-check install --quiet --require-hashes -r
+# Every dependency stands in the files: none has to be looked for, which older pips do wrongly.
+PIP_INSTALL := $(VENV)/bin/pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r
 TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
