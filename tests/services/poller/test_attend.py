@@ -405,6 +405,34 @@ class TestLoop:
         assert world.journal.ids() == sorted(source.contacts)
         assert world.journal.ends[0].read == 200
 
+    async def test_stopping_ends_a_look_at_the_members_too(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1", "2", "3", "4", "5")
+        integration = await world.integrate()
+        await world.poll(integration, source)
+        await world.execute("delete from sync.positions where stream = 'members'")
+        await world.make_due(integration)
+        looking, go_on = asyncio.Event(), asyncio.Event()
+
+        async def wait(_call: int) -> None:
+            looking.set()
+            await go_on.wait()
+
+        source.before = wait
+        source.calls.clear()
+        stop = asyncio.Event()
+        attendant = world.attendant(source)
+        task = asyncio.create_task(attendant.run(stop))
+        await looking.wait()
+        stop.set()
+        await eventually(lambda: attendant._is_stopping)
+        go_on.set()
+        await task
+
+        assert source.calls == ["members"]
+        assert len(world.journal.ends) == 1
+
     async def test_a_cancelled_run_begins_anew(self, world: World, source: FakeSource) -> None:
         source.add(*(f"c{number:03}" for number in range(60)))
         integration = await world.integrate()
