@@ -228,9 +228,30 @@ async def _ledger_problems(scene: Scene, connection: asyncpg.Connection) -> list
         for row in linked
         if not charged[row["source_id"]]
     ][:SHOWN_MAX]
-    told = sum(run["tasks"] for runs in (await scene.runs()).values() for run in runs)
-    if told != counted["postings"]:
-        found.append(f"the runs tell of {told} tasks, the ledger of {counted['postings']}")
+    return [*found, *await _told_problems(scene, connection)]
+
+
+async def _told_problems(scene: Scene, connection: asyncpg.Connection) -> list[str]:
+    """Return runs that tell of other tasks than the ledger has for them (Q6, W8)."""
+    rows = await connection.fetch(
+        """select integration_id, run_no, count(*) as tasks,
+             array_agg(distinct source_id) filter (where times > 1) as twice
+           from (select *, count(*) over (partition by run_id, source_id) as times
+                 from ledger.postings) p join sync.runs r using (integration_id, run_id)
+           group by 1, 2"""
+    )
+    charged = {(row["integration_id"].hex, row["run_no"]): row for row in rows}
+    found = []
+    for integration, runs in (await scene.runs()).items():
+        for run in runs:
+            row = charged.get((integration.removeprefix("int_"), int(run["run_no"])))
+            if run["tasks"] != (row["tasks"] if row else 0):
+                twice = (row["twice"] or [])[:SHOWN_MAX] if row else []
+                found.append(
+                    f"{integration}: run {run['run_no']} tells of {run['tasks']} tasks "
+                    f"(later: {run['settled_later']}), the ledger has {row and row['tasks']} for it"
+                    f", for these contacts more than one: {twice}"
+                )
     return found
 
 

@@ -62,6 +62,8 @@ async def test_killed_processes_lose_nothing_and_charge_nothing_twice(
             await scene.activate()
 
             kills = await _disturb(scene, draw)
+            written = (await scene.quota())["used"]
+            print(f"{kills.total()} kills, {written} tasks, {scene.edits.total()} edits")  # noqa: T201  # as above
             await _calm(scene)
             left = await oracle.wait_until_quiet(scene, within_s=QUIET_WITHIN_S)
             problems = await oracle.problems(scene)
