@@ -30,6 +30,11 @@ TOPIC_PARTITIONS = 3
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
 
+def pytest_configure() -> None:
+    """Say at once if the servers that are asked for cannot be had."""
+    servers.chosen()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server, by what it asks for, so that no one can forget to."""
     for item in items:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+import pytest
+
 from local import kafka, packages, postgres, processes
 
 POSTGRES_IMAGE = "postgres:18"
@@ -35,11 +37,18 @@ class Stack(StrEnum):
 
 
 def chosen() -> Stack:
-    """Return what CONTACTSYNC_STACK says; raises ValueError naming the choices."""
-    stack = Stack(os.environ.get("CONTACTSYNC_STACK", Stack.EMBEDDED))
-    if stack is Stack.CONTAINERS:
+    """Return what CONTACTSYNC_STACK says; raises `pytest.UsageError` if that cannot be had."""
+    name = os.environ.get("CONTACTSYNC_STACK", Stack.EMBEDDED)
+    if name not in list(Stack):
+        message = f"CONTACTSYNC_STACK is {name!r} and must be one of: {', '.join(Stack)}"
+        raise pytest.UsageError(message)
+    missing = [each for each in ("KAFKA_BOOTSTRAP", "DATABASE_URL") if each not in os.environ]
+    if name == Stack.EXTERNAL and missing:
+        message = f"CONTACTSYNC_STACK=external needs {' and '.join(missing)} in the environment"
+        raise pytest.UsageError(message)
+    if name == Stack.CONTAINERS:
         os.environ.update(LOOPBACK_ONLY)
-    return stack
+    return Stack(name)
 
 
 def fetch(stack: Stack) -> None:
