@@ -118,6 +118,7 @@ class FakeAccount:
         self.crash_after: int | None = None
         self.lose_import_answer = False
         self.import_error: SyncError | None = None
+        self.screen_error: SyncError | None = None
         self.finds_imports = True
         self.calls: dict[str, int] = {}
         # Awaited in the middle of a write, before and after it takes effect.
@@ -267,6 +268,8 @@ class FakeDestination:
 
     async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
         await self._call("screen_import")
+        if self.account.screen_error is not None:
+            raise self.account.screen_error
         return [identity_key(write.identity) not in self.account.contacts for write in writes]
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:

@@ -11,6 +11,7 @@ only about those that stay away.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
-from libs.common.errors import LeaseLostError, RateLimitedError, SyncError, UnknownOutcomeError
+from libs.common.errors import (
+    LeaseLostError,
+    RateLimitedError,
+    SyncError,
+    TransientError,
+    UnknownOutcomeError,
+)
 from libs.common.reasons import Park
 from libs.connectors import contract
 from libs.connectors.contract import Cursor, Destination, ImportState, RemoteContact
@@ -80,9 +87,13 @@ class Imports:
             return
         except SyncError as error:
             IMPORTS.labels("refused").inc()
-            reason = stop_of(error).reason
+            not_sent = NotSent(_single(stop_of(error).reason))
+            # A refused import would be refused again; one that did not get there may be sent anew.
             await self._finish(
-                account, intent, dict.fromkeys(intent.tasks, NotSent(_single(reason)))
+                account,
+                intent,
+                dict.fromkeys(intent.tasks, not_sent),
+                must_be_single=not isinstance(error, TransientError),
             )
             return
         await self._run(account, intent, process_id)
@@ -229,7 +240,12 @@ class Imports:
         return dict((await destination.import_status(intent.process_id)).refused)
 
     async def _finish(
-        self, account: Account, intent: Intent, results: dict[ContactId, Result]
+        self,
+        account: Account,
+        intent: Intent,
+        results: dict[ContactId, Result],
+        *,
+        must_be_single: bool = True,
     ) -> None:
         """Store how every row ended, and tell of it, in one transaction."""
         tasks = intent.tasks
@@ -246,7 +262,8 @@ class Imports:
             )
             changes = Changes()
             for contact, task in tasks.items():
-                conclude_effect(_wanted(task), units[contact], results[contact], view, changes)
+                item = replace(_wanted(task), must_be_single=must_be_single)
+                conclude_effect(item, units[contact], results[contact], view, changes)
             if is_new:
                 await store_changes(session, account, changes)
                 await tell_late(session, account, changes, stage)
@@ -276,5 +293,4 @@ def _wanted(task: Task) -> Wanted:
         identity=task.identity,
         attributes=bytes(task.attributes),
         hash=task.hash,
-        must_be_single=True,
     )

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
-from libs.common.errors import LeaseLostError, NeedsReauthError, SyncError
+from libs.common.errors import LeaseLostError, SyncError
 from libs.common.events import DIRECT, Settled
 from libs.common.reasons import Park
 from libs.connectors.contract import Destination, Written
@@ -182,7 +182,9 @@ class Writing:
         if account.destination is None or account.opened_for != connection:
             try:
                 account.destination = await self._open(connection, account.lease)
-            except NeedsReauthError:
+            except (SyncError, LookupError) as error:
+                # No usable credentials, or a provider that this version has not: a person's turn.
+                log.warning("destination_not_opened", error=type(error).__name__)
                 return None
             account.opened_for = connection
         return account.destination
@@ -307,6 +309,8 @@ class Writing:
         for item, task in effects:
             if task.is_extra or task.contact in taken or task.contact in known:
                 continue
+            if turn.is_late and task.contact in later:
+                continue  # It waits as it did: its turn comes.
             reason = Park.BACKLOG if task.contact in later else Park.QUOTA
             park(item, reason, turn.known.view, turn.changes)
         chosen_rows = {task.contact for task in planned.rows} & taken

@@ -6,12 +6,12 @@ import pytest
 
 from libs.common import ids
 from libs.common.consumer import Batch, Record
-from libs.common.errors import UnavailableError
+from libs.common.errors import NeedsReauthError, UnavailableError
 from libs.common.events import Event, Topic
 from services.writer.live import segments, wanted_in
 from services.writer.values import Wish
 from tests.fakes import Fault
-from tests.services.writer.world import World, upsert
+from tests.services.writer.world import World, crash_at, upsert
 
 
 def batch(world: World, *events: Event, waiting: int = 0) -> Batch:
@@ -172,3 +172,46 @@ def test_everything_in_a_record_is_wanted_somehow() -> None:
 
     assert [each.wish for each in wanted] == [Wish.UPSERT, Wish.REJECTED, Wish.FILTERED]
     assert {each.part.run for each in wanted} == {ids.run_id(world.integration, 1)}
+
+
+async def test_a_provider_that_this_version_has_not_waits_for_a_person(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.open_error = LookupError("unknown")
+
+    (settled,) = await world.write(writer, world.record(upsert("a")))
+
+    assert settled.parked == [("a", "needs_reauth")]
+    assert await world.held() == 0
+
+
+async def test_a_connection_that_was_removed_parks(world: World) -> None:
+    await world.begin_run(1)
+    await world.execute("update config.connections set state = 'removed'")
+
+    (settled,) = await world.write(world.writer(), world.record(upsert("a")))
+
+    assert settled.parked == [("a", "needs_reauth")]
+
+
+async def test_doubtful_contacts_that_can_not_be_read_wait_with_their_units(
+    world: World,
+) -> None:
+    await world.begin_run(1)
+    writer = await world.killed(
+        world.writer(reached=crash_at("called")), world.record(upsert("a"), upsert("b"))
+    )
+    world.account.read_faults.append(NeedsReauthError("fake.example", "unauthorized"))
+
+    (settled,) = await world.write(
+        writer,
+        world.record(
+            upsert("a", ms=2000, VORNAME="B"), rejected=[("b", 2000, "invalid_email")], page=2
+        ),
+    )
+
+    assert settled.parked == [("a", "destination_down")]
+    assert settled.rejected == [("b", "invalid_email")]
+    assert await world.held() == 2
+    assert await world.one("select failed_checks from config.connections where provider = 'fake'")
+    await world.check_ledger()

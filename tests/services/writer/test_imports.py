@@ -345,3 +345,64 @@ async def test_a_crash_before_an_import_is_written_down_leaves_doubtful_singles(
     assert len(settled.created) == COUNT
     assert await world.posted() == COUNT
     await world.check_ledger()
+
+
+async def test_an_import_that_did_not_get_there_is_sent_anew(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.import_error = UnavailableError("fake.example", "HTTP 503")
+    await world.write(writer, world.record(*many()))
+    world.account.import_error = None
+
+    await world.drain(writer)
+    world.account.land()
+    await imported(world, writer)
+
+    assert len(world.account.imports) == 1
+    assert "write" not in world.account.calls
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_a_look_that_fails_is_repeated_later(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land(silently_lost=["c001@example.com"])
+    world.account.finds_imports = False
+
+    await imported(world, writer)
+    waiting = await world.held()
+    world.account.finds_imports = True
+    await imported(world, writer)
+
+    assert waiting == COUNT
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_the_provider_is_asked_seldom(world: World) -> None:
+    """S10 for the scarcest of buckets: at most once in `import_poll_s`."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+
+    for _ in range(30):
+        writer.clock.ahead_s += 2.0
+        await renewed(writer)
+        await world.drain(writer)
+
+    assert world.account.calls["find_imports"] <= 2
+
+
+async def test_a_screening_that_fails_sends_nothing(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.screen_error = RateLimitedError("contacts", 7.0)
+
+    (settled,) = await world.write(writer, world.record(*many()))
+
+    assert {reason for _, reason in settled.parked} <= {"rate_limited", "backlog"}
+    assert not world.account.imports
+    assert await world.held() == 0
+    await world.check_ledger()

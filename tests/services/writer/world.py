@@ -128,6 +128,7 @@ class World:
     destination: UUID = field(default_factory=uuid4)
     integration: UUID = field(default_factory=uuid4)
     rows_min: int = 50
+    open_error: Exception | None = None
 
     async def execute(self, statement: str, **values: Any) -> None:
         """Run a statement as the owner."""
@@ -264,6 +265,8 @@ class World:
         told: list[Event] = []
 
         async def open_destination(connection: store.Connection, lease: Lease) -> Destination:
+            if self.open_error is not None:
+                raise self.open_error
             made = FakeDestination(self.account, LeasedGate(OpenGate(), lease))
             made.facts = replace(made.facts, import_rows_min=self.rows_min)
             return made
