@@ -98,19 +98,22 @@ async def test_a_user_who_refuses_is_sent_back_with_the_reason(api: httpx.AsyncC
     assert await state_of(api, connection) == "pending"
 
 
-@pytest.mark.parametrize(
-    "return_url",
-    ["https://evil.example/", "http://127.0.0.1:1/", "//app.example", "https://[", "javascript:1"],
+FOREIGN = (
+    "https://evil.example/",
+    "http://127.0.0.1:1/",
+    "//app.example",
+    "https://[",
+    "javascript:1",
 )
-async def test_browsers_are_not_sent_just_anywhere(api: httpx.AsyncClient, return_url: str) -> None:
+
+
+async def test_browsers_are_not_sent_just_anywhere(api: httpx.AsyncClient) -> None:
     made = await api.post("/v1/connections", json={"provider": "hubspot", "name": "H"})
+    path = f"/v1/connections/{made.json()['id']}:authorize"
 
-    answer = await api.post(
-        f"/v1/connections/{made.json()['id']}:authorize", json={"return_url": return_url}
-    )
-
-    assert answer.status_code == 422
-    assert pointers(answer) == ["/return_url"]
+    for return_url in FOREIGN:
+        answer = await api.post(path, json={"return_url": return_url})
+        assert (answer.status_code, pointers(answer)) == (422, ["/return_url"]), return_url
 
 
 async def test_a_state_works_once(api: httpx.AsyncClient) -> None:

@@ -273,38 +273,38 @@ async def test_contacts_say_why_and_what_to_do(
     )
 
 
-@pytest.mark.parametrize(
-    ("parameters", "found"),
-    [
-        ({}, ["1", "2", "3", "4", "5", "6"]),
-        ({"status": "written"}, ["1", "2"]),
-        ({"status": "parked"}, ["5"]),
-        ({"status": "rejected", "reason": "invalid_phone"}, ["4"]),
-        ({"source_id": "nobody"}, []),
-        ({"source_id": "\x00"}, []),
-    ],
-)
+SEARCHES: list[tuple[dict[str, str], list[str]]] = [
+    ({}, ["1", "2", "3", "4", "5", "6"]),
+    ({"status": "written"}, ["1", "2"]),
+    ({"status": "parked"}, ["5"]),
+    ({"status": "rejected", "reason": "invalid_phone"}, ["4"]),
+    ({"source_id": "nobody"}, []),
+    ({"source_id": "\x00"}, []),
+]
+
+
 async def test_contacts_are_found_by_status_and_reason(
-    api: httpx.AsyncClient,
-    sessions: SessionMaker,
-    integration: str,
-    parameters: dict[str, str],
-    found: list[str],
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
 ) -> None:
     """Proves AC9."""
     await insert_contacts(sessions, integration)
-    path = f"/v1/integrations/{integration}/contacts"
 
-    shown, token = [], None
+    for parameters, found in SEARCHES:
+        assert await search(api, integration, parameters) == found, parameters
+
+
+async def search(api: httpx.AsyncClient, integration: str, parameters: dict[str, str]) -> list[str]:
+    """Return the source ids of all pages of a search."""
+    shown: list[str] = []
+    token = None
     while True:
         asked = {**parameters, "page_size": "2", **({"page_token": token} if token else {})}
-        page = (await api.get(path, params=asked)).json()
+        answer = await api.get(f"/v1/integrations/{integration}/contacts", params=asked)
+        page = answer.json()
         shown += [each["source_id"] for each in page["items"]]
         token = page["next_page_token"]
         if token is None:
-            break
-
-    assert shown == found
+            return shown
 
 
 @pytest.mark.parametrize(
