@@ -35,6 +35,7 @@ STRANGER = {"email": "stranger@example.com", "attributes": {"FIRSTNAME": "Not ou
 
 POLL_S, POLL_SHARE, POLL_MOST_S = 0.2, 0.02, 1.0
 NO_PROGRESS_S = 90.0  # Longer than a lapsed lease and a destination's probe take together.
+STOPPED_S = 5.0  # Longer than a page takes to be read and a drain to look again.
 MAILS_WITHIN_S = 15.0  # Several times what the outbox, the topic and the notifier's sweep take.
 WAITS_WHEN_STOPPED = frozenset({"quota", "backlog"})
 UNDER_WAY = frozenset({"read", "importing"})  # Counts of a run that are no outcomes.
@@ -110,6 +111,10 @@ class _Totals:
         return sum(count for name, count in self.counts.items() if name not in UNDER_WAY)
 
 
+# From how it was before the phase, how it is, and since how many seconds it is so.
+IsOver = Callable[[_Totals, _Totals, float], Awaitable[bool]]
+
+
 @dataclass(slots=True)
 class _Job:
     """The phases, one after the other, and what is known between them."""
@@ -126,6 +131,7 @@ class _Job:
     before: Before
     calls: int  # At the destination so far.
     used: int = 0  # Of the quota so far.
+    rejected: Counter[str] = field(default_factory=Counter)  # By reason, as contacts stand.
     stops: bool = False  # The quota is below what is needed.
     edited: int = 0  # Contacts that the last phase edits at the source.
     outcome: Outcome = field(init=False)
@@ -146,14 +152,18 @@ class _Job:
         due = len(wanted.contacts)
         self.stops = due > self.wishes.quota
         written = min(due, self.wishes.quota)
-        full = await self._phase("full", self._activate, self._run_is_over)
-        self._expect(full, read=self.wishes.contacts, rejected=wanted.reasons)
+        ends = self._all_has_stopped if self.stops else self._run_is_over
+        full = await self._phase("full", self._activate, ends)
         self._expect(full, created=written, updated=0, unchanged=0, tasks_charged=written)
-        self._expect_waiting(full, due - written)
         if self.stops:
+            self._expect_waiting(full)
             raised = await self._phase("raised", self._raise_quota, self._nothing_waits)
             self._expect(raised, created=due - written, updated=0, parked={})
+            # How far it had read when it stopped is chance; in the end it must have read all.
+            self._expect(raised, read=self.wishes.contacts - full.read)
             self._expect(raised, tasks_charged=due - written)
+        else:
+            self._expect(full, read=self.wishes.contacts, rejected=wanted.reasons, parked={})
         unchanged = await self._phase("unchanged", self._ask_for_a_run, self._run_is_over)
         self._expect(unchanged, created=0, updated=0, tasks_charged=0, parked={})
         changed = await self._phase("changed", self._edit, self._run_is_over)
@@ -178,15 +188,15 @@ class _Job:
         self,
         name: str,
         begin: Callable[[], Awaitable[None]],
-        is_over: Callable[[_Totals, _Totals], Awaitable[bool]],
+        is_over: IsOver,
     ) -> Phase:
         """Run one phase to its end, count it, and judge the destination."""
         before = await self._totals()
         self.stack.supervisor.enter(name)
         started_at_s = time.monotonic()
         await begin()
-        after = await self._end_of(name, before, is_over)
-        seconds = time.monotonic() - started_at_s
+        after, still_s = await self._end_of(name, before, is_over)
+        seconds = time.monotonic() - started_at_s - still_s
         self.stack.supervisor.enter(BETWEEN)
         if not self.outcome.phases:
             self.outcome.seconds = seconds
@@ -199,43 +209,53 @@ class _Job:
         self,
         name: str,
         before: _Totals,
-        is_over: Callable[[_Totals, _Totals], Awaitable[bool]],
-    ) -> _Totals:
-        """Wait for a phase's end; raises `StackError` if nothing moves for too long."""
+        is_over: IsOver,
+    ) -> tuple[_Totals, float]:
+        """Wait for a phase's end; return how things stand, and since how many seconds they do.
+
+        Raises `StackError` if nothing moves for too long.
+        """
         began_at_s = moved_at_s = time.monotonic()
         last = before
         while True:
             now = await self._totals()
             expected = self.wishes.contacts
             self.progress(name, min(now.settled - before.settled, expected), expected)
-            if await is_over(before, now):
-                self.progress(name, expected, expected)
-                return now
             if now != last:
                 moved_at_s, last = time.monotonic(), now
-            elif time.monotonic() - moved_at_s > NO_PROGRESS_S:
+            still_s = time.monotonic() - moved_at_s
+            if await is_over(before, now, still_s):
+                self.progress(name, expected, expected)
+                return now, still_s
+            if still_s > NO_PROGRESS_S:
                 what = f"nothing has moved for {NO_PROGRESS_S:g} s in phase {name!r}: {now}"
                 raise StackError(what, f"see the logs in {self.stack.supervisor.folder / 'logs'}")
             # To ask costs the API what a contact costs: seldom, where much is to be done.
             waited_s = time.monotonic() - began_at_s
             await asyncio.sleep(min(max(POLL_S, POLL_SHARE * waited_s), POLL_MOST_S))
 
-    async def _run_is_over(self, before: _Totals, now: _Totals) -> bool:
-        return now.runs > before.runs and await self._nothing_waits(before, now)
+    async def _run_is_over(self, before: _Totals, now: _Totals, still_s: float) -> bool:
+        return now.runs > before.runs and await self._nothing_waits(before, now, still_s)
 
-    async def _nothing_waits(self, before: _Totals, now: _Totals) -> bool:
-        """Return whether nothing will happen any more unless somebody does something."""
-        if not now.is_over:
+    async def _nothing_waits(self, before: _Totals, now: _Totals, still_s: float) -> bool:
+        """Return whether all is read, and nobody waits for anything."""
+        if not now.is_over or not await self._is_booked(now):
             return False
-        quota = await self.api.get("/v1/quota")
-        # What was charged is told a moment after it was written.
-        if quota["held"] or quota["used"] != now.tasks:
-            return False
-        # First contacts wait for one another, to be imported together; with none of the quota
-        # left, for more of it.
+        # First contacts wait for one another, to be imported together.
         path = f"/v1/integrations/{self.integration}/contacts"
-        waiting = await self.api.get(path, status="parked", page_size=1)
-        return not quota["left"] or not waiting["items"]
+        return not (await self.api.get(path, status="parked", page_size=1))["items"]
+
+    async def _all_has_stopped(self, before: _Totals, now: _Totals, still_s: float) -> bool:
+        """Return whether nothing happens any more, for want of quota; a run may be half read."""
+        quota = await self.api.get("/v1/quota")
+        is_told = now.settled >= now.counts["read"] and not now.counts["importing"]
+        has_stopped = now.runs > before.runs and not quota["left"] and is_told
+        return has_stopped and still_s > STOPPED_S and await self._is_booked(now)
+
+    async def _is_booked(self, now: _Totals) -> bool:
+        """Return whether the quota knows what the runs tell, which they do a moment later."""
+        quota = await self.api.get("/v1/quota")
+        return not quota["held"] and bool(quota["used"] == now.tasks)
 
     async def _totals(self) -> _Totals:
         runs = await self.api.items(f"/v1/integrations/{self.integration}/runs")
@@ -254,7 +274,11 @@ class _Job:
 
     async def _counted(self, name: str, before: _Totals, after: _Totals) -> Phase:
         counts = {each: after.counts[each] - before.counts[each] for each in after.counts}
-        rejected = await self._contacts("rejected") if counts["rejected"] else []
+        reported = Counter(each["reason"] for each in await self._contacts("rejected"))
+        # A run counts all it rejects, those before it again or (when it goes on) the rest only.
+        again = reported.total() == counts["rejected"]
+        rejected = reported if again else reported - self.rejected
+        self.rejected = reported
         parked = await self._contacts("parked")
         calls, self.calls = self.calls, int((await self.destination.calls())["total"])
         used, self.used = self.used, int((await self.api.get("/v1/quota"))["used"])
@@ -265,7 +289,7 @@ class _Job:
             updated=counts["updated"],
             unchanged=counts["unchanged"],
             superseded=counts["superseded"],
-            rejected=dict(Counter(each["reason"] for each in rejected)),
+            rejected=dict(rejected),
             parked=dict(Counter(each["reason"] for each in parked)),
             tasks_charged=self.used - used,
             destination_calls=self.calls - calls,
@@ -274,7 +298,14 @@ class _Job:
     async def _judge(self, phase: Phase) -> None:
         """Compare both providers, and what the API tells, with the rules."""
         wanted = verify.wanted_of(await self.source.state(), SOURCE_LIST)
-        waiting = {str(each["source_id"]) for each in await self._contacts("parked")}
+        reported = await self._contacts("rejected")
+        waiting: set[str] = set()
+        if not (await self.api.get("/v1/quota"))["left"]:
+            # Stopped: what is not written yet, waits, be it read or not.
+            written = {str(each["source_id"]) for each in await self._contacts("written")}
+            waiting = wanted.contacts.keys() - written
+            read = {str(each["source_id"]) for each in reported}
+            wanted = wanted.only_rejecting(read)
         found = verify.differences(
             await self.destination.state(),
             list_name=DESTINATION_LIST,
@@ -282,7 +313,7 @@ class _Job:
             before=self.before,
             waiting=waiting,
         )
-        found += verify.rejection_differences(await self._contacts("rejected"), wanted)
+        found += verify.rejection_differences(reported, wanted)
         self.outcome.problems += [f"{phase.name}: {each}" for each in verify.shortened(found)]
 
     def _expect(self, phase: Phase, **expected: object) -> None:
@@ -293,9 +324,10 @@ class _Job:
                 problem = f"{phase.name}: {name} is {counted} and should be {value}"
                 self.outcome.problems.append(problem)
 
-    def _expect_waiting(self, phase: Phase, count: int) -> None:
-        """Note if not so many contacts wait, or none of them for the quota."""
+    def _expect_waiting(self, phase: Phase) -> None:
+        """Note if what was read and is neither written nor rejected does not wait for quota."""
         waiting = phase.parked
+        count = phase.read - phase.created - sum(phase.rejected.values())
         # While a lane is behind, the rest of it waits for that before anyone asks for quota.
         if sum(waiting.values()) != count or waiting.keys() - WAITS_WHEN_STOPPED:
             problem = f"{phase.name}: {waiting} wait and it should be {count} for the quota"

@@ -68,7 +68,8 @@ class Terminal:
     def show(self, outcome: Outcome, logs: Path) -> None:
         """Print what happened and where to look, and last of all whether all is well."""
         self._bars.stop()
-        self._console.print(_phases(outcome))
+        if outcome.phases:
+            self._console.print(_phases(outcome))
         quota = outcome.quota
         left = quota["limit"] - quota["used"] - quota["held"]
         report = outcome.report()

@@ -39,6 +39,11 @@ class Wanted:
         """Return how many contacts are rejected for each reason."""
         return dict(Counter(self.rejected.values()))
 
+    def only_rejecting(self, source_ids: Collection[str]) -> "Wanted":
+        """Return the same with the rejections of some contacts only: the others are not read."""
+        some = {key: reason for key, reason in self.rejected.items() if key in source_ids}
+        return Wanted(self.contacts, some)
+
 
 def wanted_of(source: Json, list_name: str) -> Wanted:
     """Return what the rules demand of a source's present state."""
