@@ -19,6 +19,8 @@ import migrations
 
 T = TypeVar("T")
 
+STARTS_WITHIN_S = 60.0
+
 
 class Databases:
     """The databases of one server, as its owner sees them."""
@@ -62,6 +64,19 @@ class Databases:
                 await connection.close()
 
         return in_own_loop(ask())
+
+
+async def _answering(url: str) -> None:
+    """Return once the server serves: it listens some moments before (SQLSTATE 57P03)."""
+    async with asyncio.timeout(STARTS_WITHIN_S):
+        while True:
+            try:
+                connection = await asyncpg.connect(url)
+            except (OSError, asyncpg.CannotConnectNowError):
+                await asyncio.sleep(0.05)
+            else:
+                await connection.close()
+                return
 
 
 def in_own_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -58,16 +58,26 @@ class Opener:
     paced: bool = True
     as_api: bool = False
 
-    async def source(self, stored: StoredConnection, *, credential: str | None = None) -> Source:
+    async def source(
+        self,
+        stored: StoredConnection,
+        *,
+        credential: str | None = None,
+        gate: Gate | None = None,
+    ) -> Source:
         """Return a source, by stored credentials or by one that is not stored yet.
 
-        Raises NeedsReauthError if there are no usable ones, LookupError for a provider that is
-        no source.
+        `gate` stands before the calls instead of ours. Raises NeedsReauthError if there are no
+        usable credentials, LookupError for a provider that is no source.
         """
         make = registry.source(stored.provider)
         tokens = await self.tokens(stored, credential)
         return make(
-            self.http, self.gate(stored), tokens, self._base_url(stored.provider), stored.account
+            self.http,
+            gate or self.gate(stored),
+            tokens,
+            self._base_url(stored.provider),
+            stored.account,
         )
 
     async def destination(
@@ -77,7 +87,7 @@ class Opener:
         credential: str | None = None,
         gate: Gate | None = None,
     ) -> Destination:
-        """Return a destination in the same way; `gate` stands before the calls instead of ours."""
+        """Return a destination in the same way."""
         make = registry.destination(stored.provider)
         tokens = await self.tokens(stored, credential)
         return make(

@@ -19,7 +19,6 @@ from libs.common.lifecycle import Process, run
 from libs.common.secrets import KeyRing
 from libs.common.settings import DatabaseSettings, Environment
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Client
 from services.config_api import bootstrap
 from services.config_api.app import create_app, served
 from services.config_api.keys import FailureThrottle
@@ -104,17 +103,8 @@ def _parts(
     return Parts(
         sessions=sessions,
         secrets=secrets,
-        accounts=ProviderAccounts(
-            http=http,
-            sessions=sessions,
-            secrets=secrets,
-            clock=process.clock,
-            base_urls=settings.provider_base_urls,
-            clients={
-                "hubspot": Client(
-                    settings.hubspot_client_id, settings.hubspot_client_secret.get_secret_value()
-                )
-            },
+        accounts=ProviderAccounts.wired(
+            settings, http=http, sessions=sessions, secrets=secrets, clock=process.clock
         ),
         clock=process.clock,
         addresses=Addresses(

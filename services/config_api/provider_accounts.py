@@ -5,31 +5,23 @@ most `PATIENCE_S` for their turn; a credential that is being tried for the first
 the shared budget, because nobody knows yet whose account it opens.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
 from libs.common.errors import MisconfiguredError
-from libs.common.rates import INTERACTIVE, RateGate
+from libs.common.rates import INTERACTIVE
 from libs.common.secrets import KeyRing
-from libs.common.tokens import StoredTokens
 from libs.connectors import oauth, registry
-from libs.connectors.account import StaticToken
-from libs.connectors.contract import (
-    Account,
-    Destination,
-    Facts,
-    Gate,
-    OAuthFacts,
-    OpenGate,
-    Source,
-    TokenSupply,
-)
+from libs.connectors.contract import Account, Destination, Facts, Gate, OpenGate, Source
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Authorization, Client, Granted, RefreshingTokens, TokenEndpoint
+from libs.connectors.oauth import Authorization, Client, Granted
+from libs.connectors.opening import Opener, StoredConnection
 from services.config_api.accounts import AccountRef
+from services.config_api.settings import Settings
 
 PATIENCE_S = 8.0  # A person who waits longer would rather be told.
 
@@ -38,12 +30,34 @@ PATIENCE_S = 8.0  # A person who waits longer would rather be told.
 class ProviderAccounts:
     """Opens accounts at the providers of the registry (`services.config_api.accounts`)."""
 
-    http: HttpClient
-    sessions: SessionMaker
-    secrets: KeyRing
-    clock: Clock
-    base_urls: Mapping[str, str]
-    clients: Mapping[str, Client]
+    opener: Opener
+
+    @classmethod
+    def wired(
+        cls,
+        settings: Settings,
+        *,
+        http: HttpClient,
+        sessions: SessionMaker,
+        secrets: KeyRing,
+        clock: Clock,
+    ) -> Self:
+        """Return accounts opened as the settings say."""
+        secret = settings.hubspot_client_secret.get_secret_value()
+        return cls(
+            Opener(
+                http=http,
+                sessions=sessions,
+                keys=secrets,
+                clock=clock,
+                patience_s=PATIENCE_S,
+                lane=INTERACTIVE,
+                clients={"hubspot": Client(settings.hubspot_client_id, secret)},
+                base_urls=settings.provider_base_urls,
+                paced=settings.rate_limits,
+                as_api=True,
+            )
+        )
 
     @property
     def catalogue(self) -> Sequence[Facts]:
@@ -64,92 +78,47 @@ class ProviderAccounts:
 
     @asynccontextmanager
     async def _source(self, account: AccountRef, credential: str | None) -> AsyncIterator[Source]:
-        make = registry.source(account.provider)
-        yield make(
-            self.http,
-            self._gate(account, credential),
-            await self._tokens(account, credential),
-            registry.base_url(account.provider, self.base_urls),
-            _known(account),
+        yield await self.opener.source(
+            _stored(account), credential=credential, gate=_own_gate(account, credential)
         )
 
     @asynccontextmanager
     async def _destination(
         self, account: AccountRef, credential: str | None
     ) -> AsyncIterator[Destination]:
-        make = registry.destination(account.provider)
-        yield make(
-            self.http,
-            self._gate(account, credential),
-            await self._tokens(account, credential),
-            registry.base_url(account.provider, self.base_urls),
-            _known(account),
+        yield await self.opener.destination(
+            _stored(account), credential=credential, gate=_own_gate(account, credential)
         )
-
-    def _gate(self, account: AccountRef, credential: str | None) -> Gate:
-        if credential is not None or account.account_id is None:
-            return OpenGate()
-        limits = registry.PROVIDERS[account.provider].facts.limits
-        return RateGate(
-            self.sessions,
-            limits.get(account.tier or "", limits[""]),
-            {
-                "account": f"{account.provider}:{account.account_id}",
-                "application": f"{account.provider}:application",
-            },
-            self.clock,
-            patience_s=PATIENCE_S,
-            time_zone=account.time_zone,
-            lane=INTERACTIVE,
-        )
-
-    async def _tokens(self, account: AccountRef, credential: str | None) -> TokenSupply:
-        if credential is not None:
-            return StaticToken(credential)
-        stored = StoredTokens(self.sessions, self.secrets, account.workspace, as_api=True)
-        api_key = await stored.load_api_key(account.connection)
-        if api_key is not None:
-            return StaticToken(api_key)
-        return RefreshingTokens(self._endpoint(account.provider), stored, account.connection)
 
     def authorize(self, provider: str, redirect_url: str) -> Authorization:
         """Return the address of the provider's login page.
 
         Raises MisconfiguredError(client_not_configured) while the operator has not registered us.
         """
-        client = self.clients[provider]
-        if not client.id:
+        endpoint = self.opener.endpoint(provider)
+        if not endpoint.client.id:
             raise MisconfiguredError(provider, "client_not_configured")
-        return oauth.authorize(self._oauth(provider), client.id, redirect_url)
+        return oauth.authorize(endpoint.facts, endpoint.client.id, redirect_url)
 
     async def exchange(
         self, provider: str, code: str, redirect_url: str, verifier: str | None
     ) -> Granted:
         """Return the tokens for the code of a login."""
-        return await self._endpoint(provider).exchange(code, redirect_url, verifier)
+        return await self.opener.endpoint(provider).exchange(code, redirect_url, verifier)
 
-    def _endpoint(self, provider: str) -> TokenEndpoint:
-        return TokenEndpoint(
-            http=self.http,
-            clock=self.clock,
-            provider=provider,
-            facts=self._oauth(provider),
-            hosts=registry.PROVIDERS[provider].facts.hosts,
-            client=self.clients[provider],
+
+def _own_gate(account: AccountRef, credential: str | None) -> Gate | None:
+    """Return a gate without a budget for a credential that is tried; None: the shared budget."""
+    return OpenGate() if credential is not None or account.account_id is None else None
+
+
+def _stored(account: AccountRef) -> StoredConnection:
+    known = None
+    if account.account_id is not None:
+        known = Account(
+            id=account.account_id,
+            name=account.account_id,
+            time_zone=account.time_zone,
+            tier=account.tier,
         )
-
-    def _oauth(self, provider: str) -> OAuthFacts:
-        facts = registry.PROVIDERS[provider].facts.oauth
-        assert facts is not None
-        return oauth.placed(facts, self.base_urls.get(provider))
-
-
-def _known(account: AccountRef) -> Account | None:
-    if account.account_id is None:
-        return None
-    return Account(
-        id=account.account_id,
-        name=account.account_id,
-        time_zone=account.time_zone,
-        tier=account.tier,
-    )
+    return StoredConnection(account.workspace, account.connection, account.provider, known)

@@ -13,21 +13,21 @@ import httpx
 from libs.common import database
 from libs.common.clock import Clock, SystemClock
 from libs.common.database import SessionMaker
+from libs.common.rates import INTERACTIVE
 from libs.common.secrets import KeyRing
 from libs.common.settings import Environment
-from libs.connectors.contract import Gate, OpenGate
 from libs.connectors.http import HttpClient
 from libs.connectors.oauth import Client
+from libs.connectors.opening import Opener
 from sandbox.brevo.app import create_app as brevo_app
 from sandbox.brevo.state import State as BrevoState
 from sandbox.hubspot.app import create_app as hubspot_app
 from sandbox.hubspot.state import State as HubSpotState
 from sandbox.server import serve
-from services.config_api.accounts import AccountRef
 from services.config_api.app import create_app, served
 from services.config_api.bootstrap import bootstrap
 from services.config_api.keys import FailureThrottle
-from services.config_api.provider_accounts import ProviderAccounts
+from services.config_api.provider_accounts import PATIENCE_S, ProviderAccounts
 from services.config_api.rate_limit import RateLimiter
 from services.config_api.routing import Addresses, Parts
 
@@ -35,13 +35,6 @@ BODY_BYTES_MAX = 256 * 1024
 BASE = "http://api.example"
 BREVO_KEY = "xkeysib-sandbox"
 Json = dict[str, Any]
-
-
-class UngatedAccounts(ProviderAccounts):
-    """Accounts without the shared rate budget, which lets a person through once a second."""
-
-    def _gate(self, account: AccountRef, credential: str | None) -> Gate:
-        return OpenGate()
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ async def config_api(
     owner: SessionMaker,
     *,
     clock: Clock | None = None,
-    accounts: type[ProviderAccounts] = UngatedAccounts,
+    paced: bool = False,
     calls: int = 10_000,
 ) -> AsyncIterator[Served]:
     """Serve the API as its own role, with sandboxes that count no limits."""
@@ -105,7 +98,7 @@ async def config_api(
         engine = database.create_engine(api_url, pool_size_max=5, application_name="api")
         stack.push_async_callback(engine.dispose)
         sessions = database.session_maker(engine)
-        parts = make_parts(sessions, http, providers, clock, accounts, calls)
+        parts = make_parts(sessions, http, providers, clock, calls=calls, paced=paced)
         app = create_app(parts)
         running = Served(
             parts=parts,
@@ -124,21 +117,31 @@ def make_parts(
     http: HttpClient,
     providers: Mapping[str, str],
     clock: Clock,
-    accounts: type[ProviderAccounts],
+    *,
+    paced: bool,
     calls: int,
 ) -> Parts:
-    """Return what the application stands on."""
+    """Return what the application stands on.
+
+    Without `paced` the shared rate budget is left out: it lets a person through once a second.
+    """
     secrets = KeyRing.parse(f"one:{b64encode(bytes(32)).decode()}")
     return Parts(
         sessions=sessions,
         secrets=secrets,
-        accounts=accounts(
-            http=http,
-            sessions=sessions,
-            secrets=secrets,
-            clock=clock,
-            base_urls=providers,
-            clients={"hubspot": Client("sandbox-client", "sandbox-secret")},
+        accounts=ProviderAccounts(
+            Opener(
+                http=http,
+                sessions=sessions,
+                keys=secrets,
+                clock=clock,
+                patience_s=PATIENCE_S,
+                lane=INTERACTIVE,
+                clients={"hubspot": Client("sandbox-client", "sandbox-secret")},
+                base_urls=providers,
+                paced=paced,
+                as_api=True,
+            )
         ),
         clock=clock,
         addresses=Addresses(

@@ -12,7 +12,6 @@ from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
 from libs.connectors.oauth import Client
 from services.config_api import connect
-from services.config_api.provider_accounts import ProviderAccounts
 from tests.services.config_api.clocks import MovedClock
 from tests.services.config_api.served import (
     BREVO_KEY,
@@ -304,7 +303,7 @@ async def test_a_login_needs_an_application_that_the_operator_registered(
     served: Served, api: httpx.AsyncClient
 ) -> None:
     made = await api.post("/v1/connections", json={"provider": "hubspot", "name": "H"})
-    clients = served.parts.accounts.clients  # type: ignore[attr-defined]  # of the real accounts
+    clients = served.parts.accounts.opener.clients  # type: ignore[attr-defined]  # of the real accounts
     clients["hubspot"] = Client("", "")
 
     answer = await api.post(f"/v1/connections/{made.json()['id']}:authorize")
@@ -357,7 +356,7 @@ async def test_calls_of_the_wizard_take_their_share_of_the_providers_limits(
     role_url: Callable[[str], str], sessions: SessionMaker
 ) -> None:
     """Proves S10: people's calls are counted with everyone else's."""
-    async with config_api(role_url("api"), sessions, accounts=ProviderAccounts) as served:
+    async with config_api(role_url("api"), sessions, paced=True) as served:
         workspace = await served.make_workspace()
         async with served.caller(workspace["api_key"]["secret"]) as api:
             connection = await connect_hubspot(api)
