@@ -70,6 +70,6 @@ FACTS = Facts(
         scopes=("oauth", "crm.objects.contacts.read", "crm.lists.read"),
         uses_pkce=True,
     ),
-    objects=(SourceObject(name="contacts", label="Contacts", needs_list=False),),
+    objects=(SourceObject(name="contacts", label="Contacts", needs_list=True),),
     resumable_paging=True,
 )
