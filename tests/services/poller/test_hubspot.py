@@ -225,3 +225,20 @@ async def test_an_account_that_was_never_checked_has_no_limits_of_its_own(world:
     [assignment] = await world.claim()
 
     assert account_of(assignment) is None
+
+
+async def test_nothing_is_ever_written_to_hubspot(
+    world: World, hubspot: Served, source: Source
+) -> None:
+    """Proves HS2 and S2: whatever happens at a destination, HubSpot is only read."""
+    told = await hubspot.post("contacts:fill", {"count": 30, "list": LIST})
+    integration = await world.integrate(list_id=str(told["list_id"]))
+    before = await hubspot.get("state")
+
+    await world.poll(integration, source)
+    await hubspot.post("contacts:change", {"count": 3, "seed": 2})
+    changed = await hubspot.get("state")
+    await world.poll(integration, source)
+
+    assert (await hubspot.get("calls"))["writes"] == 0
+    assert await hubspot.get("state") == changed != before
