@@ -9,7 +9,7 @@ each phase the destination is compared with what the rules demand, worked out fr
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -98,6 +98,7 @@ class _Totals:
 
     runs: int  # The newest run's number; 0: none yet.
     is_over: bool  # No run is reading or settling.
+    ended: Mapping[int, str]  # Every run's state by its number.
     counts: Counter[str]
 
     @property
@@ -202,6 +203,9 @@ class _Job:
             self.outcome.seconds = seconds
         phase = await self._counted(name, before, after)
         self.outcome.phases.append(phase)
+        for number, state in after.ended.items():
+            if state not in UNSETTLED | {"complete"} and before.ended.get(number) != state:
+                self.outcome.problems.append(f"{name}: run {number} ended {state}")
         await self._judge(phase)
         return phase
 
@@ -266,6 +270,7 @@ class _Job:
         return _Totals(
             runs=max((int(each["run_no"]) for each in runs), default=0),
             is_over=not any(each["state"] in UNSETTLED for each in runs),
+            ended={int(each["run_no"]): str(each["state"]) for each in runs},
             counts=counts,
         )
 
