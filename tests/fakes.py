@@ -121,6 +121,7 @@ class FakeAccount:
         self.screen_error: SyncError | None = None
         self.finds_imports = True
         self.calls: dict[str, int] = {}
+        self.read_since: list[datetime | None] = []
         # Awaited in the middle of a write, before and after it takes effect.
         self.before_write: Callable[[], Awaitable[None]] | None = None
         self.after_write: Callable[[], Awaitable[None]] | None = None
@@ -250,6 +251,7 @@ class FakeDestination:
         self, list_id: str, after: Cursor | None, since: datetime | None = None
     ) -> RemotePage:
         await self._call("read_list")
+        self.account.read_since.append(since)
         members = [each for each in self.account.contacts.values() if list_id in each.list_ids]
         offset = int(after or 0)
         page = members[offset : offset + PAGE]

@@ -406,3 +406,19 @@ async def test_a_screening_that_fails_sends_nothing(world: World) -> None:
     assert not world.account.imports
     assert await world.held() == 0
     await world.check_ledger()
+
+
+async def test_only_the_look_that_decides_goes_far_back(world: World) -> None:
+    """A provider's clock may differ; reading minutes of a busy list at every look costs calls."""
+    await world.begin_run(1)
+    writer = world.writer()
+    began = writer.clock.now()
+    await world.write(writer, world.record(*many()))
+    world.account.land(silently_lost=["c001@example.com"])
+
+    await imported(world, writer)
+
+    before = [(began - since).total_seconds() for since in world.account.read_since if since]
+    assert before[0] < 20
+    assert before[-1] > 290
+    assert await world.posted() == COUNT
