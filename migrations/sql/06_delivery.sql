@@ -87,15 +87,18 @@ create table delivery.intents (
 ) with (fillfactor = 50);
 create index on delivery.intents (connection_id);
 
--- What was told of a record, to be told again the same way after a crash.
+-- What was told of a record, to be told again the same way after a crash. `settled_id` is made of the
+-- record's part: a page that was read again makes another record of a part that was told of before.
 create table delivery.outcomes (
   record_id uuid not null,
   stage text not null,
+  settled_id uuid not null,
   body bytea not null,
   stored_at timestamptz not null default clock_timestamp(),
   primary key (record_id, stage)
 );
 create index on delivery.outcomes (stored_at);
+create index on delivery.outcomes (settled_id);
 
 -- A writer that lost its lease in the middle of a call leaves these: its one unfenced write.
 create table delivery.rechecks (

@@ -78,6 +78,11 @@ class RowOfImport:
 Result = Done | Refusal | AddressTaken | Doubt | NotSent | RowOfImport
 
 
+def settled_id(part: PartId, stage: str) -> UUID:
+    """Return the id of what is told of a part in a stage, whichever record it comes from."""
+    return ids.computed("settled", part.run, part.page, part.part, stage)
+
+
 @dataclass(slots=True)
 class Tally:
     """How the contacts of one part ended in one stage."""
@@ -109,7 +114,7 @@ class Tally:
     def settled(self, part: PartId, workspace: UUID, stage: str) -> Settled:
         """Return the event that tells of it; its id is computed, so it can be told again."""
         return Settled(
-            id=ids.computed("settled", part.run, part.page, part.part, stage),
+            id=settled_id(part, stage),
             workspace=workspace,
             integration=part.integration,
             run=part.run,

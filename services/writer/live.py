@@ -16,9 +16,10 @@ from libs.common import logs
 from libs.common.consumer import Batch
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, UnavailableError
-from libs.common.events import Event, Mapped, Operation, RunRead, Settled, Topic
+from libs.common.events import DIRECT, Event, Mapped, Operation, RunRead, Settled, Topic
 from services.writer import store
 from services.writer.account import Account, Accounts
+from services.writer.conclude import settled_id
 from services.writer.email_changes import apply_run_read
 from services.writer.plan import SINGLES_MAX
 from services.writer.values import ContactId, PartId, Version, Wanted, Wish
@@ -103,16 +104,23 @@ class Live:
         if not mapped:
             return []
 
-        async def stored(session: AsyncSession) -> dict[UUID, Settled]:
-            return await store.outcomes(session, [record.id for record in mapped])
+        direct = {record.id: settled_id(part_of(record), DIRECT) for record in mapped}
 
-        told = await transact(self._sessions, stored)
+        async def stored(session: AsyncSession) -> tuple[dict[UUID, Settled], set[UUID]]:
+            outcomes = await store.outcomes(session, [record.id for record in mapped])
+            return outcomes, await store.told(session, direct.values())
+
+        told, parts = await transact(self._sessions, stored)
         fresh = [record for record in mapped if record.id not in told]
-        if fresh:
+        for is_again in (False, True):
+            records = [each for each in fresh if (direct[each.id] in parts) is is_again]
+            if not records:
+                continue
             turn = Turn(
                 account,
-                [item for record in fresh for item in wanted_in(record)],
-                {part_of(record): record.id for record in fresh},
+                [item for record in records for item in wanted_in(record)],
+                {part_of(record): record.id for record in records},
+                is_again=is_again,
                 singles_max=singles_max,
             )
             settled = await self._writing.take(turn)

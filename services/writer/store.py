@@ -363,6 +363,15 @@ async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUI
     return {row["record_id"]: _SETTLED.decode(row["body"]) for row in found}
 
 
+async def told(session: AsyncSession, settled: Collection[UUID]) -> set[UUID]:
+    """Return which of these were told already, by whatever record."""
+    found = await (await driver(session)).fetch(
+        "select distinct settled_id from delivery.outcomes where settled_id = any ($1)",
+        list(settled),
+    )
+    return {row["settled_id"] for row in found}
+
+
 _SETTLED = msgspec.json.Decoder(Settled)
 
 
@@ -622,11 +631,13 @@ async def store_outcomes(session: AsyncSession, told: Iterable[tuple[UUID, Settl
     pairs = list(told)
     await (await driver(session)).execute(
         """
-        insert into delivery.outcomes (record_id, stage, body)
-        select u.* from unnest($1::uuid[], $2::text[], $3::bytea[]) u on conflict do nothing
+        insert into delivery.outcomes (record_id, stage, settled_id, body)
+        select u.* from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[]) u
+        on conflict do nothing
         """,
         [record for record, _ in pairs],
         [settled.stage for _, settled in pairs],
+        [settled.id for _, settled in pairs],
         [encode(settled) for _, settled in pairs],
     )
 

@@ -88,12 +88,14 @@ class Turn:
     """What one turn works on.
 
     `records` are the live records by their part, empty for a drain, whose `stage` then names it.
+    `is_again`: their parts were told of before, from other records: a page that was read again.
     """
 
     account: Account
     items: Sequence[Wanted]
     records: dict[PartId, UUID] = field(default_factory=dict)
     stage: str = DIRECT
+    is_again: bool = False
     is_probe: bool = False
     singles_max: int = SINGLES_MAX
     known: Known = field(init=False)
@@ -107,8 +109,12 @@ class Turn:
 
     @property
     def is_late(self) -> bool:
-        """Return whether this is outside the sums of runs (PROTOCOL.md 8)."""
+        """Return whether these are parked contacts, outside the sums of runs (PROTOCOL.md 8)."""
         return self.stage != DIRECT
+
+    def stage_of(self, record: UUID) -> str:
+        """Return the stage in which a record is told: a run's sum has one of each part."""
+        return f"drain:{record}" if self.is_again else DIRECT
 
 
 class Writing:
@@ -434,7 +440,8 @@ class Writing:
         """Store what happened and what is told of it, in one transaction."""
         account, changes = turn.account, turn.changes
         told = [
-            changes.tallies[part].settled(part, account.workspace, DIRECT) for part in turn.records
+            changes.tallies[part].settled(part, account.workspace, turn.stage_of(record))
+            for part, record in turn.records.items()
         ]
 
         step = ids.computed("settle", account.next_attempt())
@@ -513,4 +520,5 @@ def _unsent(units: Sequence[Unit], reason: str) -> dict[ContactId, Result]:
 
 
 def _in_stage(task: Task, turn: Turn) -> Task:
-    return msgspec.structs.replace(task, is_late=True) if turn.is_late else task
+    is_late = turn.is_late or turn.is_again
+    return msgspec.structs.replace(task, is_late=True) if is_late else task

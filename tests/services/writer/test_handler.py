@@ -85,16 +85,17 @@ async def test_a_lost_lease_is_met_by_trying_again(world: World) -> None:
     await world.check_ledger()
 
 
-async def test_two_readings_of_one_page_are_counted_by_record(world: World) -> None:
+async def test_the_second_reading_of_a_page_is_told_outside_of_its_runs_sum(world: World) -> None:
+    """Proves W8: a poller that died read the page again, and one of its contacts was edited."""
     await world.begin_run(1)
     writer = world.writer()
+    reread = world.record(upsert("a", ms=2000, VORNAME="B"))
 
-    first, second = await world.write(
-        writer, world.record(upsert("a")), world.record(upsert("a", ms=2000, VORNAME="B"))
-    )
+    first, second = await world.write(writer, world.record(upsert("a")), reread)
 
-    assert first.created == ["a"]
-    assert second.updated == ["a"]
+    assert (first.stage, first.created) == ("direct", ["a"])
+    assert (second.stage, second.updated) == (f"drain:{reread.id}", ["a"])
+    assert await world.write(writer, reread) == [second]
 
 
 async def test_copies_of_a_record_in_one_batch_are_one(world: World) -> None:
