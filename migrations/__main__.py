@@ -8,6 +8,10 @@ Run it before the new services start; it only ever adds.
 
 import argparse
 import asyncio
+import sys
+
+import asyncpg
+from aiokafka.errors import KafkaError
 
 import migrations
 from libs.common import topics
@@ -23,15 +27,22 @@ def main() -> None:
     upgrade.add_argument("--partitions", type=int, default=48)
     upgrade.add_argument("--replication", type=int, default=3)
     wanted = parser.parse_args()
-    migrations.upgrade(wanted.database_url)
+    try:
+        migrations.upgrade(wanted.database_url)
+    except (OSError, asyncpg.PostgresError) as error:
+        sys.exit(f"the database can not be migrated: {error}; check --database-url and its role")
     if wanted.kafka_bootstrap:
-        asyncio.run(
-            topics.create_topics(
-                wanted.kafka_bootstrap,
-                partitions=wanted.partitions,
-                replication=wanted.replication,
-            )
-        )
+        _make_topics(wanted)
+
+
+def _make_topics(wanted: argparse.Namespace) -> None:
+    making = topics.create_topics(
+        wanted.kafka_bootstrap, partitions=wanted.partitions, replication=wanted.replication
+    )
+    try:
+        asyncio.run(making)
+    except (topics.TopicLayoutError, topics.TopicCreationError, KafkaError) as error:
+        sys.exit(f"the topics can not be made: {error}; check --kafka-bootstrap")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import uvloop
 from sandbox.server import serve
 
 PROVIDERS = ("hubspot", "brevo")
+PORT_MAX = 65_535
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,8 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _port(text: str) -> tuple[str, int]:
     """Return the provider and port of `hubspot=0`."""
     provider, _, port = text.partition("=")
-    if provider not in PROVIDERS or not port.isdigit():
-        message = f"{text!r} is not PROVIDER=PORT with a provider of: {', '.join(PROVIDERS)}"
+    if provider not in PROVIDERS or not port.isdigit() or int(port) > PORT_MAX:
+        message = (
+            f"{text!r} is not PROVIDER=PORT with a provider of: {', '.join(PROVIDERS)}, "
+            f"and a port from 0 to {PORT_MAX}"
+        )
         raise argparse.ArgumentTypeError(message)
     return provider, int(port)
 

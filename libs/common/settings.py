@@ -7,8 +7,9 @@ missing variable stops the process before it has touched anything.
 A name ends in its unit, then in `_min` or `_max`: `poll_interval_s`, `pool_size_max`.
 """
 
+import sys
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import (
     Field,
@@ -17,9 +18,34 @@ from pydantic import (
     PositiveInt,
     PostgresDsn,
     SecretStr,
+    ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def read(kind: type[S]) -> S:
+    """Read a process's settings from the environment; end it with what is wrong and where.
+
+    A value is never repeated in the message: it may be a secret.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = "\n".join(_told(each) for each in error.errors(include_input=False))
+        sys.exit(f"wrong settings in the environment:\n{wrong}")
+
+
+def _told(error: ErrorDetails) -> str:
+    if not error["loc"]:
+        return f"  {error['msg'].removeprefix('Value error, ')}"
+    name = str(error["loc"][0]).upper()
+    if error["type"] == "missing":
+        return f"  {name} is not set (docs/operations.md says what it means)"
+    return f"  {name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 class Environment(StrEnum):

@@ -5,6 +5,7 @@ from libs.common.consumer import Bounds, Consumer
 from libs.common.events import Topic
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
+from libs.common.settings import read
 from services.activity.settings import Settings
 from services.activity.settle import Projection
 
@@ -33,5 +34,5 @@ async def main(process: Process, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = read(Settings)
     run("activity", settings, lambda process: main(process, settings))

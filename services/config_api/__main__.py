@@ -17,7 +17,7 @@ import uvicorn
 from libs.common import database, logs
 from libs.common.lifecycle import Process, run
 from libs.common.secrets import KeyRing
-from libs.common.settings import DatabaseSettings, Environment
+from libs.common.settings import DatabaseSettings, Environment, read
 from libs.connectors.http import HttpClient
 from services.config_api import bootstrap
 from services.config_api.app import create_app, served
@@ -122,7 +122,7 @@ def _parts(
 
 
 async def _bootstrap(*, replace: bool) -> str:
-    settings = DatabaseSettings()
+    settings = read(DatabaseSettings)
     engine = database.create_engine(
         str(settings.database_url), pool_size_max=1, application_name=f"{SERVICE}_bootstrap"
     )
@@ -150,7 +150,7 @@ def main() -> None:
             sys.exit(f"bootstrap: {error}")
         sys.stdout.write(json.dumps({"operator": {"api_key": key}}) + "\n")
     else:
-        settings = Settings()
+        settings = read(Settings)
         run(SERVICE, settings, lambda process: serve(process, settings))
 
 

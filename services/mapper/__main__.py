@@ -10,6 +10,7 @@ from libs.common.database import create_engine, session_maker, transact
 from libs.common.events import Changed, Event, Topic
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
+from libs.common.settings import read
 from services.mapper import store
 from services.mapper.map_records import RecordMapper
 from services.mapper.settings import Settings
@@ -60,5 +61,5 @@ async def main(process: Process, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    _settings = Settings()
+    _settings = read(Settings)
     run(GROUP, _settings, lambda process: main(process, _settings))

@@ -10,6 +10,7 @@ from libs.common.consumer import Bounds, Consumer
 from libs.common.events import Topic
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
+from libs.common.settings import read
 from services.notifier.notify import Recorder, Sender
 from services.notifier.settings import Settings
 
@@ -64,5 +65,5 @@ async def main(process: Process, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = read(Settings)
     run("notifier", settings, lambda process: main(process, settings))

@@ -10,6 +10,7 @@ from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
+from libs.common.settings import read
 from libs.connectors import registry
 from libs.connectors.http import HttpClient
 from libs.connectors.oauth import Client
@@ -85,5 +86,5 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
 
 if __name__ == "__main__":
     _provider = provider_of()
-    _settings = Settings()
+    _settings = read(Settings)
     run(SERVICE, _settings, lambda process: main(process, _settings, _provider))

@@ -4,6 +4,7 @@ from libs.common import database
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
 from libs.common.publisher import Publisher
+from libs.common.settings import read
 from services.quota.account import keep_partitions
 from services.quota.settings import Settings
 
@@ -28,5 +29,5 @@ async def main(process: Process, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = read(Settings)
     run("quota", settings, lambda process: main(process, settings))

@@ -12,6 +12,7 @@ from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
+from libs.common.settings import read
 from libs.connectors.http import HttpClient
 from libs.connectors.opening import Opener
 from services.writer.account import Accounts
@@ -108,5 +109,5 @@ async def serve(
 
 
 if __name__ == "__main__":
-    _settings = WriterSettings()
+    _settings = read(WriterSettings)
     run(GROUP, _settings, lambda process: main(process, _settings))

@@ -133,7 +133,7 @@ async def crashing(consumer: Consumer) -> AsyncIterator[None]:
         async def refuse(_offsets: object) -> None:
             raise TimeoutError
 
-        kafka.commit = refuse  # type: ignore[method-assign,assignment]
+        kafka.commit = refuse  # type: ignore[method-assign,assignment]  # a fault put in
         for each in list(consumer._tasks):
             each.cancel()
         task.cancel()

@@ -437,7 +437,7 @@ class LosingConsumer(Consumer):
                 raise CorruptRecordException
             return found
 
-        kafka.getmany = lose  # type: ignore[method-assign,assignment]
+        kafka.getmany = lose  # type: ignore[method-assign,assignment]  # a fault put in
         return kafka
 
 

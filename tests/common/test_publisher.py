@@ -35,7 +35,7 @@ class FaultyProducer(AIOKafkaProducer):
             refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             refused.set_exception(self.refusal)
             return refused
-        sent: asyncio.Future[Any] = await super().send(*arguments, **named)  # type: ignore[no-untyped-call]
+        sent: asyncio.Future[Any] = await super().send(*arguments, **named)  # type: ignore[no-untyped-call]  # aiokafka is untyped here
         return sent
 
 
@@ -98,7 +98,7 @@ async def test_pipelined_records_of_a_key_keep_their_order(
 
     records = await read_all(kafka, topics.of(TOPIC), count=500)
     used = [decode(TOPIC, record.value) for record in records]
-    assert [event.used for event in used] == list(range(500))  # type: ignore[attr-defined]
+    assert [event.used for event in used] == list(range(500))  # type: ignore[attr-defined]  # QuotaChanged, as sent
 
 
 async def test_an_event_goes_only_to_its_own_topic(publisher: Publisher) -> None:
@@ -186,7 +186,7 @@ async def test_a_sequence_gap_replaces_the_producer_and_the_repetition_arrives(
 
     assert len(faults.made) == 2
     records = await read_all(kafka, topics.of(TOPIC), count=2)
-    assert [decode(TOPIC, record.value).used for record in records] == [1, 2]  # type: ignore[attr-defined]
+    assert [decode(TOPIC, record.value).used for record in records] == [1, 2]  # type: ignore[attr-defined]  # QuotaChanged, as sent
 
 
 async def test_without_replacement_a_sequence_gap_stays_for_ever(
