@@ -502,8 +502,8 @@ def test_a_decision_takes_microseconds() -> None:
     known = view(link())
     items = [wanted(ms=20 + number) for number in range(500)]
 
-    began = time.perf_counter()
+    began = time.process_time()
     for item in items:
         classify(item, known)
 
-    assert (time.perf_counter() - began) / len(items) < 0.000_5
+    assert (time.process_time() - began) / len(items) < 0.000_5
