@@ -31,6 +31,7 @@ class Watched:
     """What the ledger's counters showed at each moment they were looked at."""
 
     samples: int = 0
+    posted: int = 0  # The last that was seen.
     reached_limit: int = 0  # How often posted + held was the limit itself.
     excess: int = 0  # The most by which posted + held was over the limit; never, if it is 0.
 
@@ -53,7 +54,10 @@ async def watching_the_ledger(stack: Stack) -> AsyncIterator[Watched]:
 
 async def _watch(connection: asyncpg.Connection, watched: Watched) -> None:
     while True:
-        rows = await connection.fetch("select posted + held used, quota_limit from ledger.periods")
+        rows = await connection.fetch(
+            "select posted, posted + held used, quota_limit from ledger.periods"
+        )
+        watched.posted = sum(row["posted"] for row in rows)
         for row in rows:
             over = row["used"] - row["quota_limit"]
             watched.excess = max(watched.excess, over)

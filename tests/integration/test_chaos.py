@@ -18,6 +18,7 @@ import pytest
 from local import stack
 from local.stack import Options, Stack
 from tests.integration import oracle
+from tests.integration.oracle import Watched
 from tests.integration.scene import QUICK, QUICK_BY_SERVICE, Deaths, Scene, set_up
 
 CONTACTS, WAYS = 5000, 3
@@ -27,9 +28,10 @@ VICTIMS = (
     *("poller-hubspot-1", "poller-hubspot-2", "mapper-1", "mapper-2"),
     *("writer-1", "writer-2", "writer-3", "activity"),
 )
-PAUSES_S = (0.2, 2.0)  # Between kills; and between edits.
+PAUSES_S = (0.2, 2.0)  # Between kills at least; and between edits.
+IDLE_S = 5.0  # A kill does not wait longer for something to be written since the last one.
 # The quota is used up again and again while processes die: that is where holds are tight.
-QUOTA_FIRST, QUOTA_STEP, QUOTA_LAST = 700, 600, 100_000
+QUOTA_FIRST, QUOTA_STEP, QUOTA_LAST = 700, 900, 100_000
 QUIET_WITHIN_S = 150.0
 READY_WITHIN_S, LOOK_S = 60.0, 0.2
 
@@ -61,7 +63,7 @@ async def test_killed_processes_lose_nothing_and_charge_nothing_twice(
             await _slow(scene)
             await scene.activate()
 
-            kills = await _disturb(scene, draw)
+            kills = await _disturb(scene, watched, draw)
             written = (await scene.quota())["used"]
             print(f"{kills.total()} kills, {written} tasks, {scene.edits.total()} edits")  # noqa: T201  # as above
             await _calm(scene)
@@ -91,9 +93,10 @@ async def _calm(scene: Scene) -> None:
         await scene.stack.supervisor.wait_ready(name)
 
 
-async def _disturb(scene: Scene, draw: random.Random) -> Counter[str]:
+async def _disturb(scene: Scene, watched: Watched, draw: random.Random) -> Counter[str]:
     """Kill every victim some times in random order, with edits going on; return the kills."""
-    killing = asyncio.create_task(_kill(scene.stack, random.Random(draw.randrange(2**31))))
+    own = random.Random(draw.randrange(2**31))
+    killing = asyncio.create_task(_kill(scene.stack, watched, own))
     try:
         movers = await _movers(scene, draw)
         while not killing.done():
@@ -122,7 +125,7 @@ async def _movers(scene: Scene, draw: random.Random) -> list[str]:
     return movers
 
 
-async def _kill(running: Stack, draw: random.Random) -> Counter[str]:
+async def _kill(running: Stack, watched: Watched, draw: random.Random) -> Counter[str]:
     """Kill with SIGKILL, each victim as often as the others, and only what is ready."""
     deck = list(VICTIMS) * KILLS_EACH
     draw.shuffle(deck)
@@ -132,8 +135,16 @@ async def _kill(running: Stack, draw: random.Random) -> Counter[str]:
         deck.remove(name)
         running.supervisor.kill(name)
         kills[name] += 1
-        await asyncio.sleep(draw.uniform(*PAUSES_S))
+        await _some_work(watched, draw)
     return kills
+
+
+async def _some_work(watched: Watched, draw: random.Random) -> None:
+    """Return after a pause in which something was written, if the dead let the others write."""
+    before, now = watched.posted, asyncio.get_running_loop().time
+    first, last = now() + draw.uniform(*PAUSES_S), now() + IDLE_S
+    while now() < first or (watched.posted == before and now() < last):  # noqa: ASYNC110  # polled
+        await asyncio.sleep(LOOK_S)
 
 
 async def _first_ready(running: Stack, names: Sequence[str]) -> str:
