@@ -143,7 +143,7 @@ async def _some_work(watched: Watched, draw: random.Random) -> None:
     """Return after a pause in which something was written, if the dead let the others write."""
     before, now = watched.posted, asyncio.get_running_loop().time
     first, last = now() + draw.uniform(*PAUSES_S), now() + IDLE_S
-    while now() < first or (watched.posted == before and now() < last):  # noqa: ASYNC110  # polled
+    while now() < first or (watched.posted == before and now() < last):  # noqa: ASYNC110  # the database is polled
         await asyncio.sleep(LOOK_S)
 
 
