@@ -5,7 +5,7 @@
 FROM python:3.13-slim AS services
 WORKDIR /app
 COPY requirements/services.txt requirements/
-RUN pip install --no-cache-dir --require-hashes -r requirements/services.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements/services.txt
 COPY libs libs
 COPY migrations migrations
 COPY services services
@@ -18,7 +18,7 @@ ENTRYPOINT ["python", "-m"]
 FROM services AS sandbox
 USER root
 COPY requirements/run.txt requirements/
-RUN pip install --no-cache-dir --require-hashes -r requirements/run.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements/run.txt
 COPY sandbox sandbox
 COPY local local
 USER 10001

@@ -59,7 +59,8 @@ def stop_of(error: BaseException) -> Stop:
         case NeedsReauthError():
             return Stop(Park.NEEDS_REAUTH, code=error.reason)
         case MisconfiguredError():
-            return Stop(Park.CONFIGURATION, code=error.what)
+            is_full = error.what == Park.CONTACT_LIMIT
+            return Stop(Park.CONTACT_LIMIT if is_full else Park.CONFIGURATION, code=error.what)
         case RequestRefusedError():
             return Stop(Park.CONFIGURATION, code=error.code)
         case UnavailableError():

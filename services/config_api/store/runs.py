@@ -181,11 +181,24 @@ async def find_contacts(
     after: str | None,
     size: int,
 ) -> list[ContactRow]:
-    """Return contacts' last outcomes, by source id."""
+    """Return contacts' last outcomes, by source id.
+
+    What waited and was found to be there already, or to be nobody's business any more, is not
+    named by the writer again (PROTOCOL 8 counts it): whether a contact still waits is asked where
+    it would wait.
+    """
     found = await session.execute(
         text(
-            "select source_id, status, reason, run_no, at from activity.contacts"
-            " where integration_id = :integration"
+            "select source_id, status, reason, run_no, at from (select c.source_id, c.run_no, c.at,"
+            " case when over then 'updated' else c.status end as status,"
+            " case when over then null else c.reason end as reason"
+            " from activity.contacts c left join delivery.parked p"
+            " on p.integration_id = c.integration_id and p.source_id = c.source_id"
+            " left join delivery.links l"
+            " on l.integration_id = c.integration_id and l.source_id = c.source_id"
+            " cross join lateral (select c.status = 'parked' and p.source_id is null as over) o"
+            " where c.integration_id = :integration and (not over or l.state = 'linked')) contacts"
+            " where true"
             " and (cast(:statuses as text[]) is null or status = any(:statuses))"
             " and (cast(:reason as text) is null or reason = :reason)"
             " and (cast(:source as text) is null or source_id = :source)"

@@ -6,7 +6,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from libs.common.errors import LeaseLostError, RequestRefusedError, UnavailableError
+from libs.common.errors import (
+    LeaseLostError,
+    MisconfiguredError,
+    RequestRefusedError,
+    UnavailableError,
+)
 from libs.connectors.contract import Write, WriteReport
 from services.writer.calls import Answers, Caller, Stop, stop_of
 from services.writer.conclude import AddressTaken, Done, Doubt, NotSent, Refusal
@@ -238,3 +243,5 @@ def test_an_error_that_nobody_expected_is_raised() -> None:
     with pytest.raises(LeaseLostError):
         stop_of(LeaseLostError("x"))
     assert stop_of(RequestRefusedError("h", 400, "bad")) == Stop("configuration", code="bad")
+    assert stop_of(MisconfiguredError("h", "list_missing")).reason == "configuration"
+    assert stop_of(MisconfiguredError("h", "contact_limit")).reason == "contact_limit"

@@ -2,7 +2,7 @@
 
 import json
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -233,6 +233,10 @@ async def insert_contacts(sessions: SessionMaker, integration: str) -> None:
         ("4", "rejected", "invalid_phone"),
         ("5", "parked", "quota"),
         ("6", "rejected", "of_a_newer_version"),
+        # Waited, and was found to be there already: the writer has only counted it.
+        ("7", "parked", "quota"),
+        # Waited, and was removed from the source before it was ever written.
+        ("8", "parked", "quota"),
     ):
         await insert(
             sessions,
@@ -240,6 +244,15 @@ async def insert_contacts(sessions: SessionMaker, integration: str) -> None:
             integration,
             {"source_id": source_id, "status": status, "reason": reason, "run_no": 1},
         )
+    version = {"version_ms": 1, "run_no": 1, "operation": "upsert", "hash": b""}
+    where = {"run_id": run_id(integration), "page": 1, "part": 0, "mapping_version": 1}
+    parked = {"connection_id": uuid4(), "reason": "quota", "attributes": b"{}"}
+    await insert(
+        sessions, "delivery.parked", integration, {"source_id": "5", **version, **where, **parked}
+    )
+    for source_id, state in (("7", "linked"), ("8", "removed")):
+        link = {"source_id": source_id, "state": state, **version}
+        await insert(sessions, "delivery.links", integration, link)
 
 
 async def test_contacts_say_why_and_what_to_do(
@@ -274,8 +287,8 @@ async def test_contacts_say_why_and_what_to_do(
 
 
 SEARCHES: list[tuple[dict[str, str], list[str]]] = [
-    ({}, ["1", "2", "3", "4", "5", "6"]),
-    ({"status": "written"}, ["1", "2"]),
+    ({}, ["1", "2", "3", "4", "5", "6", "7"]),
+    ({"status": "written"}, ["1", "2", "7"]),
     ({"status": "parked"}, ["5"]),
     ({"status": "rejected", "reason": "invalid_phone"}, ["4"]),
     ({"source_id": "nobody"}, []),
