@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 import sys
+from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -17,9 +18,9 @@ import uvicorn
 from libs.common import database, logs
 from libs.common.lifecycle import Process, run
 from libs.common.secrets import KeyRing
-from libs.common.settings import DatabaseSettings, Environment, read
+from libs.common.settings import DatabaseSettings, Environment, SecretsSettings, read
 from libs.connectors.http import HttpClient
-from services.config_api import bootstrap
+from services.config_api import bootstrap, reseal
 from services.config_api.app import create_app, served
 from services.config_api.keys import FailureThrottle
 from services.config_api.provider_accounts import ProviderAccounts
@@ -132,17 +133,38 @@ async def _bootstrap(*, replace: bool) -> str:
         await engine.dispose()
 
 
+class ResealSettings(DatabaseSettings, SecretsSettings):
+    """What `reseal` reads."""
+
+
+async def _reseal() -> reseal.Resealed:
+    settings = read(ResealSettings)
+    engine = database.create_engine(
+        str(settings.database_url), pool_size_max=1, application_name=f"{SERVICE}_reseal"
+    )
+    keys = KeyRing.parse(settings.keys.get_secret_value())
+    try:
+        return await reseal.reseal(database.session_maker(engine), keys)
+    finally:
+        await engine.dispose()
+
+
 def main() -> None:
     """Read the arguments and do as they say."""
     parser = argparse.ArgumentParser(prog="python -m services.config_api", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     making = commands.add_parser("bootstrap", help="make the operator's key")
     making.add_argument("--replace", action="store_true", help="old ones stop working")
+    commands.add_parser("reseal", help="seal stored credentials under the newest of KEYS")
     commands.add_parser("openapi", help="print the OpenAPI document")
     wanted = parser.parse_args()
     if wanted.command == "openapi":
         document = create_app(None).openapi()
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    elif wanted.command == "reseal":
+        done = asyncio.run(_reseal())
+        sys.stdout.write(json.dumps(asdict(done)) + "\n")
+        sys.exit(1 if done.unreadable else 0)
     elif wanted.command == "bootstrap":
         try:
             key = asyncio.run(_bootstrap(replace=wanted.replace))

@@ -235,3 +235,50 @@ async def take_login(session: AsyncSession, state_sha256: bytes) -> LoginState |
     )
     row = found.one_or_none()
     return LoginState(*row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A connection's credentials as they are stored: sealed, or None."""
+
+    workspace: UUID
+    connection: UUID
+    access_token: str | None
+    refresh_token: str | None
+    api_key: str | None
+
+
+async def sealed(session: AsyncSession) -> list[Sealed]:
+    """Return every connection's sealed credentials; for the operator's role."""
+    rows = await session.execute(
+        text(
+            "select workspace_id, connection_id, sealed_access_token, sealed_refresh_token,"
+            " sealed_api_key from config.connections order by connection_id"
+        )
+    )
+    return [Sealed(*row) for row in rows]
+
+
+async def replace_sealed(session: AsyncSession, old: Sealed, new: Sealed) -> bool:
+    """Store credentials sealed again; False if they were changed since they were read."""
+    changed = await session.scalar(
+        text(
+            "update config.connections set sealed_access_token = :access,"
+            " sealed_refresh_token = :refresh, sealed_api_key = :key"
+            " where connection_id = :connection"
+            " and sealed_access_token is not distinct from cast(:old_access as text)"
+            " and sealed_refresh_token is not distinct from cast(:old_refresh as text)"
+            " and sealed_api_key is not distinct from cast(:old_key as text)"
+            " returning true"
+        ),
+        {
+            "connection": old.connection,
+            "access": new.access_token,
+            "refresh": new.refresh_token,
+            "key": new.api_key,
+            "old_access": old.access_token,
+            "old_refresh": old.refresh_token,
+            "old_key": old.api_key,
+        },
+    )
+    return bool(changed)
