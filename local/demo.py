@@ -158,11 +158,13 @@ class _Job:
         self._expect(full, created=written, updated=0, unchanged=0, tasks_charged=written)
         if self.stops:
             self._expect_waiting(full)
+            await self._expect_status("stopped_quota")
             raised = await self._phase("raised", self._raise_quota, self._nothing_waits)
             self._expect(raised, created=due - written, updated=0, parked={})
             # How far it had read when it stopped is chance; in the end it must have read all.
             self._expect(raised, read=self.wishes.contacts - full.read)
             self._expect(raised, tasks_charged=due - written)
+            await self._expect_status("active")
         else:
             self._expect(full, read=self.wishes.contacts, rejected=wanted.reasons, parked={})
         unchanged = await self._phase("unchanged", self._ask_for_a_run, self._run_is_over)
@@ -337,6 +339,12 @@ class _Job:
         if sum(waiting.values()) != count or waiting.keys() - WAITS_WHEN_STOPPED:
             problem = f"{phase.name}: {waiting} wait and it should be {count} for the quota"
             self.outcome.problems.append(problem)
+
+    async def _expect_status(self, wanted: str) -> None:
+        """Note if the integration is shown as anything else (Q3)."""
+        status = (await self.api.get(f"/v1/integrations/{self.integration}"))["status"]
+        if status != wanted:
+            self.outcome.problems.append(f"the integration is shown as {status}, not as {wanted}")
 
     async def _look_around(self) -> None:
         """Take down what belongs to no phase: limits, quota, mails, cost."""
