@@ -46,7 +46,9 @@ _CLAIM = text(
     update sync.schedules s
     set lease_owner = :owner, lease_until = clock_timestamp() + make_interval(secs => :lease_s),
         fencing = s.fencing + 1,
-        next_due_at = clock_timestamp() + make_interval(mins => s.interval_minutes)
+        -- Who goes on for a dead poller keeps the time: a run asked for meanwhile is still due.
+        next_due_at = case when s.lease_owner is not null then s.next_due_at
+          else clock_timestamp() + make_interval(mins => s.interval_minutes) end
     from due
     join config.integrations i on i.integration_id = due.integration_id
     join config.connections c on c.connection_id = i.source_connection_id
