@@ -75,6 +75,19 @@ class TestClaims:
 
         assert {assignment.integration for assignment in claimed} == set(integrations[1:])
 
+    async def test_a_run_asked_for_while_a_lease_lapsed_is_due_after_the_dead_ones(
+        self, world: World
+    ) -> None:
+        integration = await world.integrate()
+        await world.claim_one(integration)
+        await world.make_due(integration)
+        asked = (await world.schedule(integration)).next_due_at
+        await world.lapse(integration)
+
+        await world.claim()
+
+        assert (await world.schedule(integration)).next_due_at == asked
+
     async def test_a_claim_is_another_pollers_until_it_lapses(self, world: World) -> None:
         integration = await world.integrate()
 
