@@ -306,8 +306,9 @@ class Consumer(ConsumerRebalanceListener):
         """Drain, commit, hand over, leave: aiokafka's `stop` calls no listener."""
         self._stopping.set()
         await asyncio.wait({polling}, timeout=2 * POLL_MS / 1000)
+        # It sees that we stop, too: a cancellation that meets the end of a commit can get lost.
         committing.cancel()
-        await asyncio.wait({committing})
+        await asyncio.wait({committing}, timeout=2 * self._bounds.commit_s)
         await self._drain(self._bounds.drain_s)
         await self._hand_over(frozenset(self._trackers))
         for task in self._tasks:
@@ -394,16 +395,16 @@ class Consumer(ConsumerRebalanceListener):
             if self._trackers.get(place) is not tracker or kafka.assignment() != own:
                 return False
             if position is None:
-                await asyncio.wait_for(kafka.seek_to_beginning(place), self._bounds.commit_s)
+                async with asyncio.timeout(self._bounds.commit_s):
+                    await kafka.seek_to_beginning(place)
             else:
                 kafka.seek(place, position)
         self._must_rewind = False
         return True
 
     async def _committed(self, place: TopicPartition) -> int | None:
-        committed: int | None = await asyncio.wait_for(
-            self._started().committed(place), self._bounds.commit_s
-        )
+        async with asyncio.timeout(self._bounds.commit_s):
+            committed: int | None = await self._started().committed(place)
         return committed
 
     def _admit(self, place: TopicPartition, records: Sequence[Consumed]) -> None:
@@ -684,7 +685,7 @@ class Consumer(ConsumerRebalanceListener):
     # Committing.
 
     async def _commit_until_stopped(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             await asyncio.sleep(self._bounds.commit_every_s)
             self._measure()
             await self._commit()
@@ -706,8 +707,10 @@ class Consumer(ConsumerRebalanceListener):
                 return
             offsets = {place: watermark for place, (_, watermark) in moved.items()}
             try:
-                # By itself it would retry for ever.
-                await asyncio.wait_for(kafka.commit(offsets), self._bounds.commit_s)
+                # By itself it would retry for ever. Not `wait_for`: until Python 3.12 it loses a
+                # cancellation that comes as the commit ends.
+                async with asyncio.timeout(self._bounds.commit_s):
+                    await kafka.commit(offsets)
             except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
                 metrics.COMMIT_FAILURES.labels(self._group).inc()
                 log.warning("commit_failed", group=self._group, exc_info=error)
@@ -794,7 +797,8 @@ class Consumer(ConsumerRebalanceListener):
             (self._names.topic(place.topic), place.partition) for place in places
         )
         try:
-            await asyncio.wait_for(hook(partitions), self._bounds.hook_s)
+            async with asyncio.timeout(self._bounds.hook_s):
+                await hook(partitions)
         except (TransientError, TimeoutError) as error:
             # What the hook guards has a time limit of its own (a lease lapses).
             log.warning("rebalance_hook_failed", group=self._group, exc_info=error)

@@ -305,7 +305,16 @@ async def test_an_account_that_is_connected_already_serves_a_second_integration(
     workspace = await served.make_workspace()
     async with served.caller(workspace["api_key"]["secret"]) as api:
         connection = await connect_hubspot(api)
-        chosen = {"source": {"connection_id": connection, "object": "contacts"}}
+        filled = await served.control(
+            "hubspot", "POST", "contacts:fill", {"count": 1, "seed": 1, "list": "Newsletter"}
+        )
+        chosen = {
+            "source": {
+                "connection_id": connection,
+                "object": "contacts",
+                "list_id": str(filled["list_id"]),
+            }
+        }
         states = []
         for name in ("one", "two"):
             made = (await api.post("/v1/integrations", json={"name": name})).json()

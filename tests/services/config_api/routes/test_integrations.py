@@ -424,6 +424,7 @@ async def test_activation_asks_whether_lists_and_fields_are_still_there(
 ) -> None:
     draft = await make_draft(served, api)
     async with sessions.begin() as session:
+        chosen = await session.scalar(text("select source_list_id from config.integrations"))
         await session.execute(
             text(
                 "update config.integrations set source_list_id = '999', destination_list_id = '999'"
@@ -433,13 +434,14 @@ async def test_activation_asks_whether_lists_and_fields_are_still_there(
     async with sessions.begin() as session:
         await session.execute(
             text(
-                "update config.integrations set source_list_id = null,"
-                " destination_list_id = (select :list)"
+                "update config.integrations set source_list_id = :chosen,"
+                " destination_list_id = :list"
             ),
             {
+                "chosen": chosen,
                 "list": (await api.get(f"/v1/connections/{draft.destination}/lists")).json()[
                     "items"
-                ][-1]["id"]
+                ][-1]["id"],
             },
         )
         await session.execute(
