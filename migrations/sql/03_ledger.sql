@@ -111,7 +111,7 @@ begin
   return v_made;
 end
 $$;
--- One month back too: a hold taken just before a test shifts the clock must find its partition.
+-- This month and three ahead; the accountant goes on from here.
 select ledger.make_partitions(3);
 
 create function ledger.publish(p_workspace uuid, p_dedup text, p_body jsonb) returns void
