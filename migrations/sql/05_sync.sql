@@ -1,12 +1,15 @@
 -- sync: when to poll, how far each integration has read, who was there, and its runs (PROTOCOL 4).
 -- Written by the poller only; others call the functions below.
 
+-- `next_due_at`: when the next run is to begin. `resume_at`: when one that was put off may go on; the
+-- next one waits for it. Both are looked at by services/poller/store.py: claim_due.
 create table sync.schedules (
   integration_id uuid primary key,
   workspace_id uuid not null,
   provider text not null,
   is_active boolean not null default true,
   next_due_at timestamptz not null default clock_timestamp(),
+  resume_at timestamptz,
   interval_minutes integer not null,
   run_no integer not null default 0,
   wanted_mode text not null default 'full' check (wanted_mode in ('full', 'changes')),
@@ -17,7 +20,7 @@ create table sync.schedules (
   failures integer not null default 0,
   last_full_at timestamptz
 ) with (fillfactor = 70);
-create index on sync.schedules (provider, next_due_at) where is_active;
+create index on sync.schedules (provider, coalesce(resume_at, next_due_at)) where is_active;
 create index on sync.schedules (provider, lease_until) where lease_owner is not null;
 
 -- Two positions an integration. Stream `contacts`: `from_ms` is where the next sweep starts, `sweep`
@@ -98,6 +101,17 @@ grant select, insert, update, delete on all tables in schema sync to contactsync
 grant select on sync.schedules, sync.runs to contactsync_api, contactsync_operator, contactsync_activity, contactsync_quota;
 grant select on sync.runs, sync.schedules to contactsync_writer;
 
+-- Makes a run due now, whatever was put off. While a poller has the integration, it is due anew: the
+-- run that begins may have taken its time of the source before (services/poller/store.py: begin_run).
+create function sync.make_due(p_integration uuid) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+  update sync.schedules s
+  set next_due_at = case when s.lease_owner is null then least(s.next_due_at, clock_timestamp())
+                         else clock_timestamp() end,
+      resume_at = case when s.resume_at is not null then least(s.resume_at, clock_timestamp()) end
+  where s.integration_id = p_integration
+$$;
+
 -- Starts, or starts again, what an active integration needs: a full run if it never had one or if
 -- its mapping changed by more than removed fields (`p_full`), else changes. Checks the workspace
 -- of the caller's transaction.
@@ -117,9 +131,9 @@ begin
   values (v_row.integration_id, v_row.workspace_id, v_row.provider, v_row.interval_minutes, 'full', v_row.mapping_version)
   on conflict (integration_id) do update set
     is_active = true, provider = excluded.provider, interval_minutes = excluded.interval_minutes, failures = 0,
-    next_due_at = least(s.next_due_at, clock_timestamp()),
     wanted_mode = case when p_full then 'full' else s.wanted_mode end,
     wanted_mapping_version = excluded.wanted_mapping_version;
+  perform sync.make_due(p_integration);
 end
 $$;
 
@@ -134,10 +148,13 @@ $$;
 create function sync.request_run(p_integration uuid, p_full boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  update sync.schedules s set next_due_at = least(s.next_due_at, clock_timestamp()),
-    wanted_mode = case when p_full then 'full' else s.wanted_mode end
+  update sync.schedules s set wanted_mode = case when p_full then 'full' else s.wanted_mode end
   where s.integration_id = p_integration and s.is_active and s.workspace_id = config.current_workspace();
-  return found;
+  if not found then
+    return false;
+  end if;
+  perform sync.make_due(p_integration);
+  return true;
 end
 $$;
 
@@ -164,8 +181,7 @@ begin
                     and n.mode = 'full' and n.state = 'read')
   returning r.withheld into v_withheld;
   if found then
-    update sync.schedules s set next_due_at = least(s.next_due_at, clock_timestamp())
-    from sync.runs r where r.run_id = p_run and s.integration_id = r.integration_id;
+    perform sync.make_due(r.integration_id) from sync.runs r where r.run_id = p_run;
   end if;
   return coalesce(v_withheld, 0);
 end

@@ -34,21 +34,18 @@ _CLAIM = text(
       join config.integrations i on i.integration_id = s.integration_id
       join config.connections c on c.connection_id = i.source_connection_id
       where s.provider = :provider and s.is_active and c.state = 'connected'
-        and (s.next_due_at <= clock_timestamp() or s.lease_owner is not null)
+        and (coalesce(s.resume_at, s.next_due_at) <= clock_timestamp() or s.lease_owner is not null)
         and (s.lease_until is null or s.lease_until < clock_timestamp())
         and (i.state = 'active' or i.state = 'error' and starts_with(i.error_reason, :trouble))
         and ledger.is_open(s.workspace_id)
         and activity.unsettled(s.integration_id) <= :unsettled_max
-      order by s.next_due_at
+      order by coalesce(s.resume_at, s.next_due_at)
       limit :rows
       for update of s skip locked
     )
     update sync.schedules s
     set lease_owner = :owner, lease_until = clock_timestamp() + make_interval(secs => :lease_s),
-        fencing = s.fencing + 1,
-        -- Who goes on for a dead poller keeps the time: a run asked for meanwhile is still due.
-        next_due_at = case when s.lease_owner is not null then s.next_due_at
-          else clock_timestamp() + make_interval(mins => s.interval_minutes) end
+        fencing = s.fencing + 1, resume_at = null
     from due
     join config.integrations i on i.integration_id = due.integration_id
     join config.connections c on c.connection_id = i.source_connection_id
@@ -95,8 +92,8 @@ async def claim_due(
     """Lease up to `limit` integrations that are due, the longest due first.
 
     Left alone are those that are paused, whose connection or state needs a person, whose workspace
-    has used up its quota, and of whom too much is still on its way to the destination. The next
-    regular time is set now, so that a run asked for while this one reads is not lost.
+    has used up its quota, and of whom too much is still on its way to the destination. The claim
+    moves no time: only a run that begins answers for the one that was due (`begin_run`).
     """
     claimed = await session.execute(
         _CLAIM,
@@ -199,11 +196,17 @@ async def hold_lease(session: AsyncSession, lease: Lease) -> Standing:
     return Standing(row.is_active, row.is_open, row.failures)
 
 
-# One statement: an idle poll costs little else than its round trips.
+# One statement: an idle poll costs little else than its round trips. A time later than the claim is
+# that of a run asked for since (sync.make_due): it may be about changes that this one misses.
 _BEGIN_RUN = text(
     """
     with numbered as (
-      update sync.schedules set run_no = :run_no where integration_id = :integration
+      update sync.schedules
+      set run_no = :run_no,
+          next_due_at = case
+            when next_due_at > to_timestamp(:claimed_ms / 1000.0) then next_due_at
+            else clock_timestamp() + make_interval(mins => interval_minutes) end
+      where integration_id = :integration
     ), abandoned as (
       update sync.runs set state = 'abandoned'
       where integration_id = :integration and run_no < :run_no and state = 'reading'
@@ -223,6 +226,8 @@ _BEGIN_RUN = text(
 async def begin_run(session: AsyncSession, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
     """Store a new run and give up the unfinished ones before it; return it with `members_before`.
 
+    Sets the next regular time. A run that is gone on with does not: its window ended when it began,
+    so a run asked for while it had stopped, for whatever reason, is still due once it ends.
     The caller holds the lease.
     """
     if sweeping.mode is RunMode.FULL:
@@ -239,6 +244,7 @@ async def begin_run(session: AsyncSession, assignment: Assignment, sweeping: Swe
         "mode": sweeping.mode.value,
         "mapping_version": sweeping.mapping_version,
         "fencing": assignment.fencing,
+        "claimed_ms": assignment.now_ms,
         "sweep": _json(sweeping),
     }
     await session.execute(_BEGIN_RUN, parameters)
@@ -565,14 +571,17 @@ async def put_off(
     delay_s: float,
     counts: bool,
 ) -> None:
-    """Give the lease back and come again in `delay_s`; `counts`: one more failure in a row."""
+    """Give the lease back and go on in `delay_s`; `counts`: one more failure in a row.
+
+    When the next run is due stays as it is: it may have been asked for meanwhile.
+    """
     await session.execute(
         text(
             """
             update sync.schedules
             set lease_owner = null, lease_until = null,
                 failures = failures + case when :counts then 1 else 0 end,
-                next_due_at = clock_timestamp() + make_interval(secs => :delay_s)
+                resume_at = clock_timestamp() + make_interval(secs => :delay_s)
             where integration_id = :integration and fencing = :fencing
             """
         ),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 
@@ -75,19 +76,6 @@ class TestClaims:
 
         assert {assignment.integration for assignment in claimed} == set(integrations[1:])
 
-    async def test_a_run_asked_for_while_a_lease_lapsed_is_due_after_the_dead_ones(
-        self, world: World
-    ) -> None:
-        integration = await world.integrate()
-        await world.claim_one(integration)
-        await world.make_due(integration)
-        asked = (await world.schedule(integration)).next_due_at
-        await world.lapse(integration)
-
-        await world.claim()
-
-        assert (await world.schedule(integration)).next_due_at == asked
-
     async def test_a_claim_is_another_pollers_until_it_lapses(self, world: World) -> None:
         integration = await world.integrate()
 
@@ -140,6 +128,118 @@ class TestClaims:
 
         [assignment] = await world.claim()
         assert assignment.reported_reason == "source_list_missing"
+
+
+class TestRunsAskedFor:
+    """The API announced a run: one that began before, with a window that ended, is not it."""
+
+    @pytest.fixture
+    def long(self) -> FakeSource:
+        source = FakeSource()
+        source.add(*(f"c{number:03}" for number in range(60)))
+        return source
+
+    async def test_while_its_poller_is_dead_is_due_after_the_dead_ones(
+        self, world: World, source: FakeSource
+    ) -> None:
+        integration = await world.integrate()
+        await world.run(await world.claim_one(integration), source)._begin()
+        await world.lapse(integration)
+        await ask(world, integration)
+
+        await attend(world.attendant(source))
+
+        assert await run_states(world) == [(1, "read")]
+        assert (await world.schedule(integration)).due_in_s <= 0
+
+    async def test_while_the_quota_stops_a_run_is_due_after_the_rest_of_it(
+        self, world: World, long: FakeSource
+    ) -> None:
+        """Proves Q5."""
+        integration = await world.integrate()
+
+        async def use_up(call: int) -> None:
+            if call == 15:
+                await world.execute("select ledger.set_limit(:workspace, 0)")
+
+        long.before = use_up
+        await attend(world.attendant(long))
+        long.before = nothing
+        await world.execute("select ledger.set_limit(:workspace, 100)")
+        await ask(world, integration)
+
+        await attend(world.attendant(long))
+
+        assert await run_states(world) == [(1, "read")]
+        assert (await world.schedule(integration)).due_in_s <= 0
+
+    async def test_while_a_run_is_put_off_hastens_it_and_is_due_after_the_rest(
+        self, world: World, long: FakeSource
+    ) -> None:
+        integration = await world.integrate()
+        limited = RateLimitedError("api", 3_600.0)
+
+        async def limit(call: int) -> None:
+            if call == 15:
+                raise limited
+
+        long.before = limit
+        await attend(world.attendant(long))
+        long.before = nothing
+        await ask(world, integration)
+
+        await attend(world.attendant(long))
+
+        assert await run_states(world) == [(1, "read")]
+        assert (await world.schedule(integration)).due_in_s <= 0
+
+    async def test_a_run_that_was_put_off_moves_no_time(
+        self, world: World, long: FakeSource
+    ) -> None:
+        """Proves S1: the next run begins an interval after this one began, not twice in a row."""
+        integration = await world.integrate()
+
+        async def use_up(call: int) -> None:
+            if call == 15:
+                await world.execute("select ledger.set_limit(:workspace, 0)")
+
+        long.before = use_up
+        await attend(world.attendant(long))
+        long.before = nothing
+        await world.execute("select ledger.set_limit(:workspace, 100)")
+
+        await attend(world.attendant(long))
+
+        assert await run_states(world) == [(1, "read")]
+        assert 29 * 60 < (await world.schedule(integration)).due_in_s <= 30 * 60
+
+    async def test_between_a_claim_and_its_run_is_due_after_it(
+        self, world: World, source: FakeSource
+    ) -> None:
+        integration = await world.integrate()
+        assignment = await world.claim_one(integration)
+        await ask(world, integration)
+
+        await world.run(assignment, source).poll()
+
+        assert (await world.schedule(integration)).due_in_s <= 0
+
+    async def test_before_a_run_begins_is_that_run(self, world: World, source: FakeSource) -> None:
+        integration = await world.integrate()
+        await ask(world, integration)
+
+        await attend(world.attendant(source))
+
+        assert 29 * 60 < (await world.schedule(integration)).due_in_s <= 30 * 60
+
+
+async def ask(world: World, integration: UUID) -> None:
+    assert await world.call("sync.request_run", integration=integration, full=False)
+
+
+async def run_states(world: World) -> list[tuple[int, str]]:
+    rows = await world.rows("select run_no, state from sync.runs order by run_no")
+    return [(row.run_no, row.state) for row in rows]
 
 
 class TestSetbacks:
@@ -460,8 +560,7 @@ class TestLoop:
         source.before = nothing
         await attend(world.attendant(source))
 
-        states = await world.rows("select run_no, state from sync.runs order by run_no")
-        assert [tuple(row) for row in states] == [(1, "cancelled"), (2, "read")]
+        assert await run_states(world) == [(1, "cancelled"), (2, "read")]
 
     async def test_a_pause_stops_a_run_and_its_end_goes_on(
         self, world: World, source: FakeSource

@@ -127,7 +127,7 @@ class World:
 
     async def make_due(self, integration: UUID) -> None:
         await self.execute(
-            "update sync.schedules set next_due_at = clock_timestamp() "
+            "update sync.schedules set next_due_at = clock_timestamp(), resume_at = null "
             "where integration_id = :integration",
             integration=integration,
         )
@@ -200,7 +200,8 @@ class World:
 
     async def schedule(self, integration: UUID) -> Row[Any]:
         return await self.row(
-            "select *, extract(epoch from next_due_at - clock_timestamp()) as due_in_s "
+            "select *, extract(epoch from "
+            "coalesce(resume_at, next_due_at) - clock_timestamp()) as due_in_s "
             "from sync.schedules where integration_id = :integration",
             integration=integration,
         )
