@@ -17,6 +17,9 @@ from libs.connectors.contract import ContactList, Cursor, Sweep
 # Providers' indexes are late by minutes (HubSpot's search; Airbyte looks back as far): read again,
 # which costs nothing where nothing changed.
 OVERLAP_MS = 15 * 60 * 1000
+# A window is told by our clock and compared with the provider's: where that one is ahead, what was
+# edited just now is later than now. Read as far ahead; it is read again by the next run.
+AHEAD_MS = OVERLAP_MS
 MEMBERS_EVERY_MS = 24 * 3_600 * 1000  # PROTOCOL.md 4.3: all members once a day regardless.
 
 
@@ -98,14 +101,19 @@ class Roll(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(assignment: Assignment) -> Sweeping:
-    """Return a new run: everything if that is wanted or nothing was read yet, else changes."""
-    is_full = assignment.wanted_mode is RunMode.FULL or assignment.read_from_ms is None
-    read_from_ms = 0 if assignment.read_from_ms is None else assignment.read_from_ms
+    """Return a new run: everything if that is wanted or nothing was read yet, else changes.
+
+    Everything as well if the last one ended later than now: the clock was set back since, and what
+    was edited meanwhile may be earlier than any window that is left.
+    """
+    read_from_ms = assignment.read_from_ms
+    is_known = read_from_ms is not None and read_from_ms <= assignment.now_ms
+    is_full = assignment.wanted_mode is RunMode.FULL or not is_known
     return Sweeping(
         run_no=assignment.last_run_no + 1,
         mode=RunMode.FULL if is_full else RunMode.CHANGES,
         mapping_version=assignment.mapping_version,
-        since_ms=None if is_full else max(0, read_from_ms - OVERLAP_MS),
+        since_ms=None if is_full else max(0, (read_from_ms or 0) - OVERLAP_MS),
         until_ms=assignment.now_ms,
     )
 
@@ -133,7 +141,7 @@ def sweep_of(assignment: Assignment, sweeping: Sweeping) -> Sweep:
         list_id=assignment.list_id,
         properties=assignment.properties,
         since_ms=sweeping.since_ms,
-        until_ms=sweeping.until_ms,
+        until_ms=sweeping.until_ms + AHEAD_MS,
     )
 
 

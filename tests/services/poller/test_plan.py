@@ -7,6 +7,7 @@ import pytest
 from libs.common.events import Operation, RunMode
 from libs.connectors.contract import ContactList
 from services.poller.plan import (
+    AHEAD_MS,
     MEMBERS_EVERY_MS,
     OVERLAP_MS,
     Account,
@@ -65,7 +66,11 @@ def test_changes_are_read_from_the_last_end_less_the_overlap() -> None:
 
 @pytest.mark.parametrize(
     "assignment",
-    [replace(ASSIGNMENT, wanted_mode=RunMode.FULL), replace(ASSIGNMENT, read_from_ms=None)],
+    [
+        replace(ASSIGNMENT, wanted_mode=RunMode.FULL),
+        replace(ASSIGNMENT, read_from_ms=None),
+        replace(ASSIGNMENT, read_from_ms=NOW_MS + 1),
+    ],
 )
 def test_everything_is_read_if_it_is_wanted_or_nothing_was(assignment: Assignment) -> None:
     sweeping = begin(assignment)
@@ -78,7 +83,7 @@ def test_a_run_under_way_is_gone_on_with() -> None:
 
     assert resumable(assignment, resumable_paging=True) == UNDER_WAY
     assert cursor_of(UNDER_WAY) == "17"
-    assert sweep_of(assignment, UNDER_WAY).until_ms == 2
+    assert sweep_of(assignment, UNDER_WAY).until_ms == 2 + AHEAD_MS
 
 
 @pytest.mark.parametrize(

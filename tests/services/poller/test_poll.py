@@ -73,6 +73,39 @@ async def test_sweeps_overlap_for_indexes_that_are_late(world: World, source: Fa
     assert world.journal.ids(run_no=2) == ["1"]
 
 
+async def test_an_edit_is_read_though_the_providers_clock_is_ahead(
+    world: World, source: FakeSource
+) -> None:
+    source.add("1", "2")
+    integration = await world.integrate()
+    first = await world.poll(integration, source)
+    source.contacts["2"].modified_ms = first.now_ms + 10 * 60 * 1000
+
+    await world.poll(integration, source)
+
+    assert world.journal.ids(run_no=2) == ["2"]
+
+
+async def test_an_edit_is_read_though_our_clock_was_set_back(
+    world: World, source: FakeSource
+) -> None:
+    source.add("1", "2")
+    integration = await world.integrate()
+    first = await world.poll(integration, source)
+    source.contacts["2"].modified_ms = first.now_ms + 1
+    ahead_ms = 3_600_000
+    await world.execute(
+        "update sync.positions set from_ms = from_ms + :ahead where stream = 'contacts'",
+        ahead=ahead_ms,
+    )
+
+    await world.poll(integration, source)
+
+    assert "2" in world.journal.ids(run_no=2)
+    position = await world.row("select from_ms from sync.positions where stream = 'contacts'")
+    assert position.from_ms < first.now_ms + ahead_ms
+
+
 async def test_only_mapped_and_criteria_fields_are_asked_for(
     world: World, source: FakeSource
 ) -> None:
