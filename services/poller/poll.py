@@ -185,6 +185,7 @@ class Run:
         self._is_stopping = is_stopping
         self._unacknowledged = _Unacknowledged()
         self._merged: set[str] = set()
+        self._is_resumed = False
         self._sweeping = plan.begin(assignment)  # As far as records were handed to the broker.
         self._acknowledged = self._sweeping
 
@@ -220,7 +221,7 @@ class Run:
             self._assignment, resumable_paging=self._source.facts.resumable_paging
         )
         if resumed is not None and await self._store.resume(self._assignment, resumed):
-            self._sweeping = resumed
+            self._sweeping, self._is_resumed = resumed, True
         else:
             self._sweeping = await self._store.begin(self._assignment, self._sweeping)
         self._acknowledged = self._sweeping
@@ -239,7 +240,9 @@ class Run:
 
     async def _look_for_members(self, found: ContactList | None) -> Membership:
         if self.is_full:
-            return Membership(found)
+            # Gone on with, it does not read again what was read before the list looked like this:
+            # who joined or left since would be taken for looked at.
+            return Membership(None if self._is_resumed else found)
         waiting = await self._newcomers()
         if not plan.must_read_members(self._assignment, found):
             return Membership(found, joiners=sorted(waiting))

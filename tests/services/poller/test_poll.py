@@ -575,6 +575,28 @@ class TestGoingOn:
         assert len({(part.page, part.part) for part in world.journal.parts}) == 50
         assert (world.journal.ends[0].parts, world.journal.ends[0].read) == (50, 100)
 
+    async def test_who_joins_or_leaves_before_a_run_is_gone_on_with_is_found_next(
+        self, world: World, source: FakeSource
+    ) -> None:
+        ids = [f"c{number:03}" for number in range(100)]
+        source.add("a", *ids)
+        source.join("8", *ids)
+        integration = await world.integrate(list_id="8")
+        dying = await world.claim_one(integration)
+        with pytest.raises(KilledError):
+            await killed_when(world.run(dying, source), lambda: len(world.journal.parts) > 25)
+        source.join("8", "a")  # Both lie behind the page that is gone on with.
+        source.leave("8", "c000")
+        await world.lapse(integration)
+        [assignment] = await world.claim()
+        await world.run(assignment, source).poll()
+        assert world.journal.ids(run_no=1)[0] == "c000"
+
+        await world.poll(integration, source)
+
+        assert world.journal.ids(Operation.UPSERT, run_no=2) == ["a"]
+        assert world.journal.ids(Operation.LEAVE, run_no=2) == ["c000"]
+
     async def test_a_position_is_stored_only_after_the_acknowledgement(
         self, world: World, source: FakeSource
     ) -> None:
