@@ -2,9 +2,9 @@
 
 Promises: the first SIGTERM or SIGINT sets `process.stop` and turns `/ready` off; whoever works
 finishes what it began and returns within `drain_s`, else it is cancelled and the process ends with
-code 1; a second signal ends it at once (128 + signal). An exception that nobody expected is logged
-once, as types and stack without values, and ends the process with code 1: what was not finished is
-read again after the restart.
+code 1, whatever ignores that; a second signal ends it at once (128 + signal). An exception that
+nobody expected is logged once, as types and stack without values, and ends the process with code 1:
+what was not finished is read again after the restart.
 
     async def main(process: Process) -> None:
         async with Publisher(...) as publisher:
@@ -21,6 +21,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +38,7 @@ from libs.common.settings import ServiceSettings
 # Together with `drain_s` this stays below terminationGracePeriodSeconds, 60 s (RELIABILITY.md 7).
 ENDING_S = 30.0
 CANCEL_S = 5.0
+CLOSE_S = 5.0  # For the loop's own end.
 BUG = 1
 OVERRAN = 1
 DISTRIBUTION = "contactsync"
@@ -74,7 +76,20 @@ def run(service: str, settings: ServiceSettings, main: Main) -> NoReturn:
     logs.configure(service, level=settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         exit_code = runner.run(supervise(service, settings, main))
+        # The loop's own end waits, without a bound, for whatever ignores its cancellation and for
+        # threads that look up a name.
+        killing = threading.Timer(CLOSE_S, _exit, [exit_code or OVERRAN])
+        killing.daemon = True
+        killing.start()
+    killing.cancel()
     sys.exit(exit_code)
+
+
+def _exit(exit_code: int) -> None:
+    """End the process at once."""
+    log.error("process_left_behind", exit_code=exit_code)
+    sys.stdout.flush()
+    os._exit(exit_code)
 
 
 async def supervise(service: str, settings: ServiceSettings, main: Main) -> int:

@@ -117,6 +117,24 @@ async def test_a_bug_beside_main_ends_the_process_too() -> None:
         assert await process.exit_code() == 1
 
 
+async def test_what_ignores_its_cancellation_does_not_keep_the_process() -> None:
+    """Proves R8: the end is bounded, though somebody was never to be ended."""
+    body = """
+    async def stay() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+    main.staying = asyncio.create_task(stay())
+    await asyncio.sleep(0)
+"""
+    async with started(body.strip()) as process:
+        assert (await process.line("process_ended"))["exit_code"] == 0
+        assert (await process.line("process_left_behind"))["exit_code"] == 1
+        assert await process.exit_code() == 1
+
+
 async def test_a_second_signal_ends_the_process_at_once() -> None:
     async with started("await asyncio.sleep(3600)") as process:
         await process.line("process_started")
