@@ -51,6 +51,7 @@ REJOIN_S = 0.05  # How often to look whether a rebalance has ended.
 TURN_BACK_S = 0.5  # After a failed read; a broker that is away must not be asked in a tight loop.
 PARTITION_SHARE = 4  # One partition may hold a quarter of what is in flight, not all of it.
 LIVENESS_MARGIN_S = 60.0
+CANCEL_S = 2.0  # What is cancelled ends at once; if not, nobody waits for it.
 LOOK_BEHIND_S = 30.0  # How often to compare what was read with what the broker has.
 
 log = logs.get(__name__)
@@ -280,11 +281,35 @@ class Consumer(ConsumerRebalanceListener):
         """
         kafka = self._kafka = self._new_consumer()
         kafka.subscribe([self._names.of(topic) for topic in self._topics], listener=self)
+        if await self._join(kafka, stop):
+            await self._consume(kafka, stop)
+        if self._error is not None:
+            raise self._error
+
+    async def _join(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> bool:
+        """Join the group; False if `stop` was set before the group gave us our partitions.
+
+        That may take a minute: the group waits for whoever still drains, or has died.
+        """
+        joining = asyncio.create_task(kafka.start())
+        stopping = asyncio.create_task(stop.wait())
+        has_joined = False
         try:
-            await kafka.start()
+            await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                joining.result()
+                has_joined = True
         except KafkaError as error:
-            await kafka.stop()
             raise UnavailableError(self._bootstrap, type(error).__name__) from error
+        finally:
+            stopping.cancel()
+            if not has_joined:
+                self._stopping.set()
+                joining.cancel()
+                await self._quit(kafka)
+        return has_joined
+
+    async def _consume(self, kafka: AIOKafkaConsumer, stop: asyncio.Event) -> None:
         polling = asyncio.create_task(self._poll_until_stopped())
         committing = asyncio.create_task(self._commit_until_stopped())
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._failed.wait())]
@@ -294,8 +319,6 @@ class Consumer(ConsumerRebalanceListener):
             for wait in waits:
                 wait.cancel()
             await self._leave(kafka, polling, committing)
-        if self._error is not None:
-            raise self._error
 
     async def _leave(
         self,
@@ -313,16 +336,33 @@ class Consumer(ConsumerRebalanceListener):
         await self._hand_over(frozenset(self._trackers))
         for task in self._tasks:
             task.cancel()
-        try:
-            await asyncio.wait_for(kafka.stop(), self._bounds.stop_s)
-        except (TimeoutError, KafkaError) as error:
-            log.warning("group_left_late", group=self._group, exc_info=error)
+        await self._quit(kafka)
         # Only now may a read be cancelled: it would disable aiokafka's watchdog in one that lives.
         polling.cancel()
-        ended = await asyncio.gather(polling, committing, *self._tasks, return_exceptions=True)
-        for end in ended:
-            if isinstance(end, Exception):
-                self._fail(end)
+        tasks = {polling, committing, *self._tasks}
+        ended, left = await asyncio.wait(tasks, timeout=CANCEL_S)
+        if left:
+            log.error("tasks_left_behind", group=self._group, count=len(left))
+        for task in ended:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self._fail(error)
+
+    async def _quit(self, kafka: AIOKafkaConsumer) -> None:
+        """Leave the group within `stop_s`, which aiokafka by itself may not.
+
+        Not `wait_for`: it waits for what it has cancelled, and aiokafka ignores some of that.
+        """
+        quitting = asyncio.create_task(kafka.stop())
+        await asyncio.wait({quitting}, timeout=self._bounds.stop_s)
+        if not quitting.done():
+            quitting.cancel()
+            await asyncio.wait({quitting}, timeout=CANCEL_S)
+            log.warning("group_left_late", group=self._group)
+        elif isinstance(error := quitting.exception(), KafkaError):
+            log.warning("group_left_late", group=self._group, exc_info=error)
+        elif error is not None:
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         """Remember the first error; `run` raises it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, CorruptRecordException
 
+from libs.common import consumer as consumer_module
 from libs.common import metrics, tracing
 from libs.common.consumer import Batch, Bounds, Consumer, Partition
 from libs.common.errors import RateLimitedError, UnavailableError
@@ -686,6 +687,84 @@ async def test_a_batch_that_waits_to_be_repeated_does_not_delay_the_end(bench: B
 
     assert loop.time() - began < QUICK.drain_s
     assert await bench.committed() == 0
+
+
+async def test_who_is_told_to_stop_while_it_joins_does_not_wait_for_the_group(
+    bench: Bench,
+) -> None:
+    """Proves R8: a member that drains holds up everyone's join, but nobody's end."""
+    recorder = Recorder()
+    recorder.close("a")
+    slow = replace(QUICK, revoke_drain_s=20.0, rebalance_s=40.0)
+    await bench.fill(("a", 1))
+    first, stop = bench.consumer(recorder, bounds=slow), asyncio.Event()
+
+    async with running(first) as _first:
+        await eventually(lambda: recorder.running == {"a"})
+        second = bench.consumer(Recorder(), bounds=replace(slow, stop_s=0.5))
+        joining = asyncio.create_task(second.run(stop))
+        await eventually(first._draining.is_set)
+        stop.set()
+        ended, _ = await asyncio.wait({joining}, timeout=10)
+        recorder.open("a")
+    await joining
+    await second._started()._client.close()  # What was cut has left its connections open.
+
+    assert ended
+
+
+async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves R8."""
+    monkeypatch.setattr(consumer_module, "CANCEL_S", 0.2)
+    running_, released = asyncio.Event(), asyncio.Event()
+
+    async def handle(batch: Batch) -> None:
+        running_.set()
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    await bench.fill(("a", 1))
+    stop = asyncio.Event()
+    task = asyncio.create_task(bench.consumer(handle, bounds=replace(QUICK, drain_s=0.2)).run(stop))
+    await running_.wait()
+    stop.set()
+
+    ended, _ = await asyncio.wait({task}, timeout=10)
+    released.set()
+    await task
+
+    assert ended
+    assert await bench.committed() == 0
+
+
+async def test_a_broker_client_that_ignores_its_cancellation_does_not_hold_up_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves R8."""
+    monkeypatch.setattr(consumer_module, "CANCEL_S", 0.2)
+    released = asyncio.Event()
+    consumer, stop = bench.consumer(Recorder(), bounds=replace(QUICK, stop_s=0.2)), asyncio.Event()
+    task = asyncio.create_task(consumer.run(stop))
+    await eventually(consumer.is_ready)
+    kafka = consumer._started()
+    really_stop = kafka.stop
+
+    async def stop_late() -> None:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    kafka.stop = stop_late
+    stop.set()
+    ended, _ = await asyncio.wait({task}, timeout=10)
+    released.set()
+    await task
+    await really_stop()
+
+    assert ended
 
 
 async def test_without_a_broker_the_start_says_so(bench: Bench, unused_tcp_port: int) -> None:
