@@ -2,11 +2,12 @@
 
 Promises (RELIABILITY.md 5): one notice per cause and person, whatever is delivered twice; a mail is
 sent at least once, and each time with the same Message-ID; a mail whose reason is gone is not sent
-(80 % once 100 % is decided). A notice is claimed with a lease, sent, then marked by that lease.
+(80 % once 100 % is decided). A notice is claimed with a lease, which is renewed just before it is
+sent and is longer than any try lasts, then marked by that lease.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.message import EmailMessage
 from uuid import UUID, uuid4
 
@@ -21,7 +22,7 @@ from services.notifier.decide import ATTEMPTS_MAX, Mail, mail_for, notice_id, wa
 from services.notifier.render import render
 from services.notifier.store import Notice
 
-CLAIMED_MAX = 20  # Mails in one go: what one notifier sends well within its claim.
+CLAIMED_MAX = 20  # Mails in one go.
 
 MAILS = metrics.counter("mails_total", "Tries to send a mail, by result.", ["kind", "result"])
 OLDEST = metrics.gauge("notices_oldest_seconds", "How long the oldest due notice has waited.")
@@ -96,17 +97,20 @@ class Sender:
         self._sweep_s = sweep_s
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until told to stop; what is claimed is finished first."""
+        """Send until told to stop; the mail that is on its way is finished first."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                if not await self.send_due():
+                if not await self.send_due(stop):
                     await self._rest(stopping)
         finally:
             stopping.cancel()
 
-    async def send_due(self) -> int:
-        """Claim some due notices and see to each; return how many there were."""
+    async def send_due(self, stop: asyncio.Event | None = None) -> int:
+        """Claim some due notices and see to each; return how many there were.
+
+        When told to stop, the rest is left as it was found.
+        """
         token = uuid4()
 
         async def claim(session: AsyncSession) -> list[Notice]:
@@ -118,9 +122,28 @@ class Sender:
             )
 
         notices = await transact(self._sessions, claim)
-        for notice in notices:
-            await self._see_to(notice, token)
+        for number, notice in enumerate(notices):
+            if stop is not None and stop.is_set():
+                await self._give_back(notices[number:], token)
+                break
+            # Those before it may have taken long: by now it may be another notifier's.
+            if await self._renew(notice, token):
+                await self._see_to(notice, token)
         return len(notices)
+
+    async def _renew(self, notice: Notice, token: UUID) -> bool:
+        async def work(session: AsyncSession) -> bool:
+            return await store.renew(
+                session, notice_id=notice.id, token=token, claim_s=self._claim_s
+            )
+
+        return await transact(self._sessions, work)
+
+    async def _give_back(self, notices: Sequence[Notice], token: UUID) -> None:
+        async def work(session: AsyncSession) -> None:
+            await store.give_back(session, ids=[notice.id for notice in notices], token=token)
+
+        await transact(self._sessions, work)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         woken = asyncio.create_task(self._wake.wait())
@@ -135,7 +158,9 @@ class Sender:
             await self._finish(notice, token, "suppressed", "100 % was decided before it left")
             return
         try:
-            await self._send(render(notice, sender=self._sender, url=self._url))
+            # Half a claim: the other half is for marking what became of it.
+            async with asyncio.timeout(self._claim_s / 2):
+                await self._send(render(notice, sender=self._sender, url=self._url))
         except SMTPRecipientsRefused as error:
             await self._refused(notice, token, min(one.code for one in error.recipients))
         except SMTPResponseException as error:

@@ -133,6 +133,32 @@ async def claim_due(
     ]
 
 
+async def renew(session: AsyncSession, *, notice_id: UUID, token: UUID, claim_s: float) -> bool:
+    """Keep a notice for `claim_s` from now; False if it is not ours any more."""
+    renewed = await session.execute(
+        text(
+            "update notices.notices "
+            "set lease_until = clock_timestamp() + make_interval(secs => :claim_s) "
+            "where notice_id = :id and lease_token = :token and state = 'pending' "
+            "returning notice_id"
+        ),
+        {"id": notice_id, "token": token, "claim_s": claim_s},
+    )
+    return renewed.one_or_none() is not None
+
+
+async def give_back(session: AsyncSession, *, ids: Sequence[UUID], token: UUID) -> None:
+    """Let others have notices that were claimed and not tried."""
+    await session.execute(
+        text(
+            "update notices.notices set lease_until = null, attempts = attempts - 1 "
+            "where notice_id = any (:ids) and lease_token = :token and state = 'pending' "
+            "and lease_until is not null"
+        ),
+        {"ids": list(ids), "token": token},
+    )
+
+
 async def is_decided(
     session: AsyncSession, *, workspace: UUID, period: str, revision: int, threshold: int
 ) -> bool:

@@ -250,6 +250,84 @@ async def test_a_sender_wakes_when_something_is_decided_and_ends_when_told(
     await asyncio.wait_for(running, 5)
 
 
+def slow_sender(office: Office, sent: list[str], began: asyncio.Event, *, lasts_s: float) -> Sender:
+    """Return a notifier whose claims last a second, and whose SMTP server is slow."""
+
+    async def send(message: EmailMessage) -> None:
+        began.set()
+        await asyncio.sleep(lasts_s)
+        sent.append(str(message["Message-ID"]))
+
+    return Sender(
+        office.sender._sessions,
+        send,
+        office.wake,
+        sender="contactsync@example.org",
+        url=None,
+        claim_s=1.0,
+        sweep_s=0.05,
+    )
+
+
+async def test_a_claim_that_lapsed_before_its_mail_left_is_left_to_its_new_owner(
+    office: Office,
+) -> None:
+    """Proves X2: a slow SMTP server makes no mail leave twice."""
+    sent: list[str] = []
+    began = asyncio.Event()
+    slow = slow_sender(office, sent, began, lasts_s=0.3)
+    quick = slow_sender(office, sent, asyncio.Event(), lasts_s=0.0)
+    await office.recorder(
+        batch(threshold(100), threshold(100, revision=2), threshold(100, revision=3))
+    )
+
+    sending = asyncio.create_task(slow.send_due())
+    await began.wait()
+    async with asyncio.timeout(10):
+        while not sending.done():
+            await quick.send_due()
+            await asyncio.sleep(0.01)
+    await sending
+
+    assert len(sent) == len(set(sent)) > 3
+
+
+async def test_a_sender_that_is_told_to_stop_finishes_one_mail_and_gives_back_the_rest(
+    office: Office, sessions: SessionMaker
+) -> None:
+    """Proves R8."""
+    sent: list[str] = []
+    began, stop = asyncio.Event(), asyncio.Event()
+    slow = slow_sender(office, sent, began, lasts_s=0.1)
+    await office.recorder(batch(threshold(100)))
+
+    running = asyncio.create_task(slow.run(stop))
+    await began.wait()
+    stop.set()
+    await running
+
+    assert len(sent) == 1
+    assert sorted((row["state"], row["attempts"]) for row in await notices(sessions)) == [
+        ("pending", 0),
+        ("sent", 1),
+    ]
+    assert await office.sender.send_due() == 1
+
+
+async def test_a_server_that_keeps_silent_is_tried_again(
+    office: Office, sessions: SessionMaker
+) -> None:
+    """Proves R8."""
+    slow = slow_sender(office, [], asyncio.Event(), lasts_s=3600)
+    await office.recorder(batch(threshold(100)))
+
+    await slow.send_due()
+
+    assert {(row["state"], row["reason"]) for row in await notices(sessions)} == {
+        ("pending", "TimeoutError")
+    }
+
+
 async def test_events_that_nobody_is_mailed_about_leave_nothing(
     office: Office, sessions: SessionMaker
 ) -> None:
