@@ -155,12 +155,18 @@ class Attendant:
         """Give the lease back: whoever may go on finds the integration due at once."""
 
         async def work(session: AsyncSession) -> None:
+            # Somebody else's run by now must keep its position.
+            await store.hold_lease(session, _lease(assignment))
             if reason is Stop.CANCELLED:
                 await store.forget_sweep(session, integration=assignment.integration)
             await store.put_off(session, lease=_lease(assignment), delay_s=0, counts=False)
 
-        await transact(self._sessions, work)
-        self._log(assignment, "run_stopped", reason=reason.value)
+        try:
+            await transact(self._sessions, work)
+        except LeaseLostError:
+            self._log(assignment, "run_lost")
+        else:
+            self._log(assignment, "run_stopped", reason=reason.value)
 
     async def _set_back(
         self, assignment: Assignment, run: Run | None, error: TransientError | ConfigurationError

@@ -18,6 +18,9 @@ from libs.common.errors import (
 from libs.common.events import IntegrationKind
 from services.poller import store
 from services.poller.attend import Attendant
+from services.poller.plan import begin
+from services.poller.poll import Stop
+from services.poller.run_store import DatabaseRunStore
 from tests.services.poller.fakes import FakeSource, nothing
 from tests.services.poller.world import World
 
@@ -622,3 +625,20 @@ async def test_a_trouble_of_the_destination_is_not_the_pollers_to_end(world: Wor
         ended = await store.report_integration(session, integration=integration, reason=None)
 
     assert not ended
+
+
+async def test_a_stop_that_comes_late_leaves_the_next_pollers_run_its_position(
+    world: World,
+) -> None:
+    """Proves X2: every transaction compares the token, that of a stop as well."""
+    integration = await world.integrate()
+    [late] = await world.claim()
+    await world.lapse(integration)
+    [assignment] = await world.claim()
+    await DatabaseRunStore(world.as_poller).begin(assignment, begin(assignment))
+
+    await world.attendant(FakeSource())._stopped(late, Stop.CANCELLED)
+
+    position = await world.row("select sweep from sync.positions where stream = 'contacts'")
+    assert position.sweep["run_no"] == 1
+    assert (await world.schedule(integration)).lease_owner is not None
