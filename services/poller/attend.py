@@ -30,6 +30,7 @@ from services.poller.store import LEASE_S, Lease
 CLAIM_MAX = 50  # PROTOCOL.md 4.1
 # A page under way, or a wait for a call's slot, may end; then the lease is given back.
 ENDING_S = 15.0
+CANCEL_S = 5.0  # What is cancelled ends at once; if not, nobody waits for it.
 
 # A look takes milliseconds; a database that is away is waited for half a minute (`transact`).
 STALLED_S = 120.0
@@ -80,6 +81,7 @@ class Attendant:
         self._store = DatabaseRunStore(sessions)
         self._running: dict[Lease, asyncio.Task[None]] = {}
         self._is_stopping = False
+        self._has_ended = False
         self._looked_at: float | None = None
 
     def is_alive(self) -> bool:
@@ -93,7 +95,7 @@ class Attendant:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read what is due until stopped, then give back every lease."""
-        renewing = asyncio.create_task(self._renew_for_ever())
+        renewing = asyncio.create_task(self._renew_until_ended())
         try:
             while not stop.is_set():
                 started = await self.claim()
@@ -103,8 +105,9 @@ class Attendant:
         finally:
             self._is_stopping = True
             await self._end_runs()
+            self._has_ended = True
             renewing.cancel()
-            await asyncio.wait({renewing})
+            await asyncio.wait({renewing}, timeout=CANCEL_S)
 
     async def claim(self) -> int:
         """Start a run for each integration that is due and finds room; return how many."""
@@ -195,8 +198,9 @@ class Attendant:
         except LeaseLostError:
             self._log(assignment, "run_lost")
 
-    async def _renew_for_ever(self) -> None:
-        while True:
+    async def _renew_until_ended(self) -> None:
+        # Not for ever: a cancellation that meets the end of a wait for a connection gets lost.
+        while not self._has_ended:
             await asyncio.sleep(self._bounds.lease_s / 4)
             await self.renew()
 
@@ -247,7 +251,7 @@ class Attendant:
         for lease in held:
             self._running[lease].cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=CANCEL_S)
 
         async def work(session: AsyncSession) -> None:
             for lease in held:

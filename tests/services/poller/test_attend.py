@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 import pytest
@@ -16,6 +16,7 @@ from libs.common.errors import (
     UnavailableError,
 )
 from libs.common.events import IntegrationKind
+from services.poller import attend as attend_module
 from services.poller import store
 from services.poller.attend import Attendant
 from services.poller.plan import begin
@@ -642,3 +643,52 @@ async def test_a_stop_that_comes_late_leaves_the_next_pollers_run_its_position(
     position = await world.row("select sweep from sync.positions where stream = 'contacts'")
     assert position.sweep["run_no"] == 1
     assert (await world.schedule(integration)).lease_owner is not None
+
+
+async def test_a_cancellation_that_gets_lost_does_not_hold_up_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves R8."""
+    attendant, stop, renewing = world.attendant(FakeSource(), lease_s=0.04), asyncio.Event(), []
+
+    async def renew() -> None:
+        renewing.append(True)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(attendant, "renew", renew)
+    running_ = asyncio.create_task(attendant.run(stop))
+    await eventually(lambda: bool(renewing))
+    stop.set()
+    ended, _ = await asyncio.wait({running_}, timeout=3)
+    running_.cancel()
+
+    assert ended
+
+
+async def test_a_run_that_ignores_its_cancellation_does_not_hold_up_the_end(
+    world: World, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves R8: its lease is given back all the same."""
+    monkeypatch.setattr(attend_module, "CANCEL_S", 0.1)
+    integration = await world.integrate()
+    released = asyncio.Event()
+
+    async def stay(_call: int) -> None:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    source.add("1")
+    source.before = stay
+    attendant, stop = world.attendant(source, ending_s=0.1), asyncio.Event()
+    running_ = asyncio.create_task(attendant.run(stop))
+    await eventually(lambda: bool(source.calls))
+    stop.set()
+    ended, _ = await asyncio.wait({running_}, timeout=5)
+    schedule = await world.schedule(integration)
+    released.set()
+    await asyncio.wait({running_, *attendant._running.values()})
+
+    assert ended
+    assert schedule.lease_owner is None
