@@ -2,7 +2,8 @@
 -- Written by the poller only; others call the functions below.
 
 -- `next_due_at`: when the next run is to begin. `resume_at`: when one that was put off may go on; the
--- next one waits for it. Both are looked at by services/poller/store.py: claim_due.
+-- next one waits for it. Both are looked at by services/poller/store.py: claim_due. `wanted_run_no`:
+-- the first run that is the full one that was asked for; those before had begun to read.
 create table sync.schedules (
   integration_id uuid primary key,
   workspace_id uuid not null,
@@ -14,6 +15,7 @@ create table sync.schedules (
   run_no integer not null default 0,
   wanted_mode text not null default 'full' check (wanted_mode in ('full', 'changes')),
   wanted_mapping_version integer not null default 1,
+  wanted_run_no integer not null default 0,
   lease_owner uuid,
   lease_until timestamptz,
   fencing bigint not null default 0,
@@ -148,7 +150,9 @@ $$;
 create function sync.request_run(p_integration uuid, p_full boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  update sync.schedules s set wanted_mode = case when p_full then 'full' else s.wanted_mode end
+  update sync.schedules s
+  set wanted_mode = case when p_full then 'full' else s.wanted_mode end,
+      wanted_run_no = case when p_full then s.run_no + 1 else s.wanted_run_no end
   where s.integration_id = p_integration and s.is_active and s.workspace_id = config.current_workspace();
   if not found then
     return false;

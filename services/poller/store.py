@@ -523,6 +523,7 @@ _END_RUN = text(
     set lease_owner = null, lease_until = null, failures = 0,
         last_full_at = case when :is_full then clock_timestamp() else last_full_at end,
         wanted_mode = case when :satisfies and wanted_mapping_version <= :mapping_version
+                             and wanted_run_no <= :run_no
                            then 'changes' else wanted_mode end
     where integration_id = :integration
     """
@@ -558,6 +559,7 @@ async def end_run(
         "is_full": sweeping.mode is RunMode.FULL,
         "satisfies": satisfies_wish,
         "mapping_version": sweeping.mapping_version,
+        "run_no": sweeping.run_no,
         "read_at_ms": roll.read_at_ms,
         "roll": _json(roll),
     }

@@ -236,6 +236,25 @@ class TestRunsAskedFor:
 
         assert 29 * 60 < (await world.schedule(integration)).due_in_s <= 30 * 60
 
+    async def test_a_full_run_asked_for_while_one_is_read_is_not_that_one(
+        self, world: World, source: FakeSource
+    ) -> None:
+        source.add("1", "2", "3", "4")
+        integration = await world.integrate()
+
+        async def ask_meanwhile(call: int) -> None:
+            if call == 2:
+                await world.call("sync.request_run", integration=integration, full=True)
+
+        source.before = ask_meanwhile
+        await attend(world.attendant(source))
+        source.before = nothing
+        await attend(world.attendant(source))
+
+        runs = await world.rows("select run_no, mode, state from sync.runs order by run_no")
+        assert [tuple(run) for run in runs] == [(1, "full", "read"), (2, "full", "read")]
+        assert (await world.schedule(integration)).wanted_mode == "changes"
+
 
 async def ask(world: World, integration: UUID) -> None:
     assert await world.call("sync.request_run", integration=integration, full=False)
