@@ -115,6 +115,7 @@ class FakeAccount:
         self.read_faults: deque[SyncError] = deque()
         self.refused: dict[str, str] = {}
         self.refused_calls: set[str] = set()
+        self.lost: set[str] = set()  # Every answer about these is lost, and nothing is applied.
         self.crash_after: int | None = None
         self.lose_import_answer = False
         self.import_error: SyncError | None = None
@@ -313,6 +314,8 @@ class FakeDestination:
         key = identity_key(write.identity)
         if key in account.refused_calls:
             raise RequestRefusedError(HOST, 400, "bad")
+        if key in account.lost:
+            raise UnknownOutcomeError(HOST, "HTTP 500")
         outcome = self._effect(write, key)
         if account.after_write is not None:
             await account.after_write()

@@ -101,8 +101,12 @@ class Caller:
             answers.results[task.contact] = self._not_sent(task, answers)
 
     async def _once(self, tasks: list[Task], answers: Answers) -> list[Task]:
-        """Try each effect once; return those to be tried again: unknown, or held up by one."""
+        """Try each effect once; return those to be tried again: held up by one, or unknown.
+
+        Unknown ones come last: a contact whose answer is lost every time holds nobody up.
+        """
         again: list[Task] = []
+        lost: list[Task] = []
         anew: list[Task] = []
         for task, outcome in await self._bisected(tasks, answers):
             match outcome:
@@ -111,7 +115,7 @@ class Caller:
                     answers.results[task.contact] = Done(warning)
                 case Unknown():
                     self._doubted.add(task.contact)
-                    again.append(task)
+                    lost.append(task)
                 case NotTried() if answers.stop is None:
                     again.append(task)
                 case Missing() if task.known_as is not None and task.kind is not Kind.LEAVE:
@@ -122,7 +126,7 @@ class Caller:
             again += await self._once(anew, answers)
         else:
             again += anew
-        return again
+        return again + lost
 
     async def _settle(self, task: Task, outcome: Outcome, answers: Answers) -> None:
         if isinstance(outcome, NotTried):

@@ -83,15 +83,30 @@ async def test_a_lost_answer_is_tried_again_and_holds_nobody_up(fault: Fault) ->
     assert len(account.contacts) == 2
 
 
-async def test_three_lost_answers_are_a_doubt_and_the_rest_waits() -> None:
+async def test_three_lost_answers_are_doubts_and_the_rest_waits() -> None:
     account = FakeAccount()
     account.fail(*[Fault.LOST] * 3)
 
-    answers = await write(account, unit("a"), unit("b"))
+    answers = await write(account, unit("a"), unit("b"), unit("c"), unit("d"))
 
-    assert answers.results == {contact("a"): Doubt(), contact("b"): NotSent("destination_down")}
+    doubts = {contact(each): Doubt() for each in "abc"}
+    assert answers.results == doubts | {contact("d"): NotSent("destination_down")}
     assert answers.stop == Stop("destination_down")
     assert account.calls["write"] == 3
+
+
+async def test_a_contact_whose_answers_are_always_lost_holds_nobody_up() -> None:
+    account = FakeAccount()
+    account.lost.add("a@example.com")
+
+    answers = await write(account, unit("a"), unit("b"), unit("c"))
+
+    assert answers.results == {
+        contact("a"): Doubt(),
+        contact("b"): Done(),
+        contact("c"): Done(),
+    }
+    assert answers.stop == Stop("destination_down")
 
 
 async def test_a_doubt_stays_one_whatever_follows_but_success() -> None:
