@@ -51,6 +51,7 @@ create table delivery.parked (
   attempts integer not null default 0,
   first_at timestamptz not null default clock_timestamp(),
   last_at timestamptz not null default clock_timestamp(),
+  tried_at timestamptz,  -- when it was last taken to see whether a block or an error is over
   primary key (integration_id, source_id)
 ) with (fillfactor = 70);
 create index on delivery.parked (connection_id, reason, first_at);

@@ -2,9 +2,9 @@
 
 State is looked at every few seconds; events only shorten that (PROTOCOL.md 7). Promises: a drain
 takes a turn at its destination like a live batch does, so the two never cross; oldest first, in
-turn by integration; after a block one contact is tried before the others; a destination that is
-another process's is left to it, free or not: who gets its records would wait for the lease.
-Destinations drain side by side, a few at a time.
+turn by integration; after a block one contact is tried before the others, each time another one;
+a destination that is another process's is left to it, free or not: who gets its records would wait
+for the lease. Destinations drain side by side, a few at a time.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from services.writer.write import Turn, Writing
 GATHER_ROWS_MAX = 2_000  # A backlog of this many is worth an import, whoever else is coming.
 GATHER_REST_S = 2.0  # A backlog that nobody has joined for this long is complete.
 ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
+PROBES_MAX = 20  # Contacts of one turn that are looked at to find one that can be sent.
 SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connection at times.
 ORPHAN_AFTER = timedelta(hours=1)
 GATHER_S = 0.5  # After a wake-up: what arrives together is drained together.
@@ -58,6 +59,11 @@ class Standing:
     def is_shut(self) -> bool:
         """Return whether nothing may be sent now, not even a probe."""
         return not self.is_connected or (self.block is not None and self.block.wait_s > 0)
+
+    @property
+    def is_blocked_no_longer(self) -> bool:
+        """Return whether a block's time is over: one contact must show that it is gone."""
+        return not self.is_shut and self.block is not None
 
 
 class Drain:
@@ -170,23 +176,37 @@ class Drain:
                 await self._write_again(account, standing.marked)
                 await self._advance(account)
                 await self._adopt_orphans(account)
+            if standing.is_blocked_no_longer:
+                return await self._probe(account, standing)
             items = await self._rows(account, standing)
-            probed = None
-            if not items and not standing.is_shut:
-                probed = await self._misconfigured(account)
-                items = [probed] if probed is not None else []
             if not items:
-                return False
-            DRAINED.inc(len(items))
-            turn = Turn(
-                account,
-                items,
-                stage=f"drain:{ids.computed('drain', account.next_attempt())}",
-                is_probe=standing.block is not None or probed is not None,
-            )
-            await self._writing.take(turn)
-            has_moved = bool(turn.changes.drops or turn.changes.posts or turn.changes.links)
-            return has_moved and turn.stop is None and len(items) > 0
+                return not standing.is_shut and await self._try_misconfigured(account)
+            return _has_moved(await self._take(account, items))
+
+    async def _take(self, account: Account, items: list[Wanted], *, is_probe: bool = False) -> Turn:
+        DRAINED.inc(len(items))
+        stage = f"drain:{ids.computed('drain', account.next_attempt())}"
+        turn = Turn(account, items, stage=stage, is_probe=is_probe)
+        await self._writing.take(turn)
+        return turn
+
+    async def _probe(self, account: Account, standing: Standing) -> bool:
+        """Send one contact; return whether the destination took it.
+
+        Some are settled or wait on without a call, and prove nothing: then it is another's turn.
+        """
+        for _ in range(PROBES_MAX):
+            row = await self._row_to_probe(account, standing)
+            if row is None:
+                return await self._try_misconfigured(account)
+            turn = await self._take(account, [row], is_probe=True)
+            if turn.called or turn.stop is not None:
+                return _has_moved(turn)
+        return False
+
+    async def _try_misconfigured(self, account: Account) -> bool:
+        row = await self._misconfigured(account)
+        return row is not None and _has_moved(await self._take(account, [row], is_probe=True))
 
     async def _stand(self, account: Account) -> Standing:
         step = ids.computed("outdated", account.next_attempt())
@@ -211,27 +231,35 @@ class Drain:
         return await transact(self._sessions, work)
 
     async def _rows(self, account: Account, standing: Standing) -> list[Wanted]:
-        if standing.is_connected and standing.block is not None and standing.block.wait_s <= 0:
-            limit = 1
-        elif len(account.imports()) < IMPORTS_MAX:
-            limit = ROWS_MAX
-        else:
-            limit = SINGLES_MAX
-        importing = [contact for contact, unit in account.units.items() if unit.in_import]
-
         async def work(session: AsyncSession) -> list[Wanted]:
-            waiting, rest_s = await store.backlog_of(session, account.connection)
             return await store.drainable(
                 session,
                 account.connection,
-                importing=importing,
+                importing=_importing(account),
                 is_open=standing.is_open,
                 is_blocked=standing.is_shut,
-                gathers=waiting < GATHER_ROWS_MAX and rest_s < self._gather_rest_s,
-                limit=limit,
+                gathers=await self._gathers(session, account),
+                limit=ROWS_MAX if len(account.imports()) < IMPORTS_MAX else SINGLES_MAX,
             )
 
         return await transact(self._sessions, work)
+
+    async def _row_to_probe(self, account: Account, standing: Standing) -> Wanted | None:
+        async def work(session: AsyncSession) -> Wanted | None:
+            await account.lease.keep(session)
+            return await store.probe_row(
+                session,
+                account.connection,
+                importing=_importing(account),
+                is_open=standing.is_open,
+                gathers=await self._gathers(session, account),
+            )
+
+        return await transact(self._sessions, work)
+
+    async def _gathers(self, session: AsyncSession, account: Account) -> bool:
+        waiting, rest_s = await store.backlog_of(session, account.connection)
+        return waiting < GATHER_ROWS_MAX and rest_s < self._gather_rest_s
 
     async def _misconfigured(self, account: Account) -> Wanted | None:
         async def work(session: AsyncSession) -> Wanted | None:
@@ -277,6 +305,16 @@ class Drain:
         log.error("orphan_units_found", count=len(alone))
         ORPHANS.inc(len(alone))
         await self._writing.settle_units(account, destination, alone)
+
+
+def _importing(account: Account) -> list[ContactId]:
+    return [contact for contact, unit in account.units.items() if unit.in_import]
+
+
+def _has_moved(turn: Turn) -> bool:
+    """Return whether there may be more to do at once."""
+    changes = turn.changes
+    return turn.stop is None and bool(changes.drops or changes.posts or changes.links)
 
 
 def orphans(account: Account, clock: Clock) -> list[Unit]:

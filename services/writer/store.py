@@ -887,8 +887,66 @@ async def drainable(
     limit: int,
 ) -> list[Wanted]:
     """Return parked contacts whose cause may be gone, oldest first, in turn by integration."""
+    found = await _drainable(
+        session,
+        connection,
+        importing=importing,
+        is_open=is_open,
+        is_blocked=is_blocked,
+        gathers=gathers,
+        order="place, first_at, source_id",
+        limit=limit,
+    )
+    return [wanted_of(row) for row in found]
+
+
+async def probe_row(
+    session: AsyncSession,
+    connection: UUID,
+    *,
+    importing: Collection[ContactId],
+    is_open: bool,
+    gathers: bool,
+) -> Wanted | None:
+    """Return the contact that a blocked destination is tried with; it counts as tried from now on.
+
+    Who was not tried yet, or longest ago, comes first: a block must not hang on one contact.
+    """
+    found = await _drainable(
+        session,
+        connection,
+        importing=importing,
+        is_open=is_open,
+        is_blocked=False,
+        gathers=gathers,
+        order="tried_at nulls first, place, first_at, source_id",
+        limit=1,
+    )
+    if not found:
+        return None
+    row = wanted_of(found[0])
+    await (await driver(session)).execute(
+        "update delivery.parked set tried_at = clock_timestamp()"
+        " where integration_id = $1 and source_id = $2",
+        row.contact.integration,
+        row.contact.source_id,
+    )
+    return row
+
+
+async def _drainable(
+    session: AsyncSession,
+    connection: UUID,
+    *,
+    importing: Collection[ContactId],
+    is_open: bool,
+    is_blocked: bool,
+    gathers: bool,
+    order: str,
+    limit: int,
+) -> "list[asyncpg.Record[Any]]":
     found = await (await driver(session)).fetch(
-        """
+        f"""
         select * from (
           select p.*, row_number() over (
             partition by p.integration_id order by p.first_at, p.source_id) as place
@@ -909,10 +967,11 @@ async def drainable(
                   select from delivery.links o where o.integration_id = p.integration_id
                     and o.identity = p.address and o.state = 'linked'
                     and o.source_id <> p.source_id)
-                when 'contact_limit' then p.last_at < clock_timestamp() - interval '1 hour'
+                when 'contact_limit'
+                  then greatest(p.last_at, p.tried_at) < clock_timestamp() - interval '1 hour'
                 else true end))) waiting
-        order by place, first_at, source_id limit $6
-        """,
+        order by {order} limit $6
+        """,  # noqa: S608  # names of columns, not values
         connection,
         [contact.integration for contact in importing],
         [contact.source_id for contact in importing],
@@ -921,7 +980,7 @@ async def drainable(
         limit,
         gathers,
     )
-    return [wanted_of(row) for row in found]
+    return list(found)
 
 
 async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted | None:

@@ -65,6 +65,46 @@ async def test_a_destination_that_is_down_is_probed_with_one_contact(world: Worl
     await world.check_ledger()
 
 
+async def test_a_contact_that_is_not_sent_proves_nothing_of_a_block(world: World) -> None:
+    """A duplicate that waits for an open unit's address: the block must not hang on it."""
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(*[Fault.LOST] * 3)
+    await world.write(
+        writer, world.record(upsert("b", "x@example.com"), upsert("a", "x@example.com"))
+    )
+    waiting = await world.parked()
+
+    await world.unblock_in_time()
+    await world.drain(writer)
+
+    assert waiting == {"a": "duplicate_identity", "b": "destination_down"}
+    assert await world.one("select block_reason from delivery.destinations") is None
+    assert await world.parked() == {"a": "duplicate_identity"}
+    assert await world.posted() == 1
+    await world.check_ledger()
+
+
+async def test_a_contact_whose_answers_are_always_lost_stops_nobody(world: World) -> None:
+    """Each probe tries another contact, so a block does not hang on this one."""
+    await world.begin_run(1)
+    writer = world.writer()
+    bad = [f"bad{number}@example.com" for number in range(4)]
+    world.account.lost.update(bad)
+    effects = [upsert(f"a{number}", address) for number, address in enumerate(bad)]
+    await world.write(writer, world.record(*effects, upsert("b"), upsert("c")))
+    stopped = await world.parked()
+
+    for _ in range(8):
+        await world.unblock_in_time()
+        await world.drain(writer)
+
+    assert set(stopped) == {"a0", "a1", "a2", "a3", "b", "c"}
+    assert world.account.keys() == {"b@example.com", "c@example.com"}
+    assert set(await world.parked()) == {"a0", "a1", "a2", "a3"}
+    await world.check_ledger()
+
+
 async def test_a_block_holds_for_live_batches_too(world: World) -> None:
     await world.begin_run(1)
     writer = world.writer()
