@@ -986,18 +986,20 @@ async def _drainable(
 async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted | None:
     """Return a contact of an integration in error that has waited long enough to be tried again.
 
-    It counts as tried from now on, whatever comes of it.
+    It counts as tried from now on, whatever comes of it. Another one is taken each time: it may be
+    this contact alone that is refused. Who joins meanwhile puts nothing off.
     """
     found = await (await driver(session)).fetchrow(
         """
-        update delivery.parked p set last_at = clock_timestamp(), attempts = p.attempts + 1
+        update delivery.parked p set tried_at = clock_timestamp()
         from (select p.integration_id, p.source_id from delivery.parked p
               join config.integrations i using (integration_id)
               where p.connection_id = $1 and p.reason = 'configuration' and i.state = 'error'
+              and p.first_at < clock_timestamp() - $2::interval
               and not exists (select from delivery.parked n
-                where n.integration_id = p.integration_id and n.reason = 'configuration'
-                  and n.last_at >= clock_timestamp() - $2::interval)
-              order by p.first_at, p.source_id limit 1) chosen
+                where n.integration_id = p.integration_id
+                  and n.tried_at >= clock_timestamp() - $2::interval)
+              order by p.tried_at nulls first, p.first_at, p.source_id limit 1) chosen
         where p.integration_id = chosen.integration_id and p.source_id = chosen.source_id
         returning p.*
         """,

@@ -386,6 +386,14 @@ async def test_the_loop_drains_what_was_parked_and_stops_when_told(world: World)
     assert world.account.contacts["a@example.com"].list_ids == {LIST}
 
 
+async def a_while_later(world: World) -> None:
+    """Let what waits have waited longer than an integration in error is left alone."""
+    await world.execute(
+        "update delivery.parked set first_at = first_at - interval '16 min',"
+        " tried_at = tried_at - interval '16 min'"
+    )
+
+
 async def test_an_integration_in_error_is_tried_again_and_recovers_by_itself(
     world: World,
 ) -> None:
@@ -398,10 +406,10 @@ async def test_an_integration_in_error_is_tried_again_and_recovers_by_itself(
     await world.drain(writer)
     too_soon = await world.parked()
     world.account.fail(Fault.MISCONFIGURED)
-    await world.execute("update delivery.parked set last_at = last_at - interval '16 min'")
+    await a_while_later(world)
     await world.drain(writer)
     still = await world.parked()
-    await world.execute("update delivery.parked set last_at = last_at - interval '16 min'")
+    await a_while_later(world)
     await world.drain(writer)
 
     told = await world.rows(
@@ -412,6 +420,30 @@ async def test_an_integration_in_error_is_tried_again_and_recovers_by_itself(
     assert await world.parked() == {}
     assert [row.kind for row in told] == ["error", "recovered"]
     assert await world.posted() == 2
+
+
+async def test_a_contact_that_is_refused_alone_does_not_keep_its_integration_in_error(
+    world: World,
+) -> None:
+    """Whose fault it is shows as soon as others are tried, also while more keep coming."""
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.refused_calls.add("bad@example.com")
+    await world.write(writer, world.record(upsert("a", "bad@example.com")))
+    in_error = await world.one("select state from config.integrations")
+
+    for page in range(2, 5):
+        await world.write(writer, world.record(upsert(f"b{page}"), page=page))
+        await a_while_later(world)
+        await world.write(writer, world.record(upsert(f"c{page}"), page=page + 10))
+        await world.drain(writer)
+
+    assert in_error == "error"
+    assert await world.one("select state from config.integrations") == "active"
+    assert await world.parked() == {}
+    assert len(world.account.contacts) == 6
+    assert (await world.links())["a"].operation == "rejected"
+    await world.check_ledger()
 
 
 async def test_outcomes_are_forgotten_after_the_topics_have(world: World) -> None:
