@@ -81,10 +81,14 @@ class Answers:
 
 
 class Caller:
-    """Writes the effects of one turn; `units` of one integration at a time."""
+    """Writes the effects of one turn; `units` of one integration at a time.
+
+    `sent` are the contacts that a call may have reached, also when a lost lease ended everything.
+    """
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
+        self.sent: set[ContactId] = set()
         self._doubted: set[ContactId] = set()
 
     async def write(self, units: Sequence[Unit], answers: Answers) -> None:
@@ -188,6 +192,7 @@ class Caller:
             if isinstance(outcome, NotTried):
                 rest.append(task)
             else:
+                self.sent.add(task.contact)
                 found.append((task, outcome))
         error = report.stopped_by
         # A lost answer holds the others up, and no more: all are tried again.
@@ -199,6 +204,7 @@ class Caller:
         try:
             return await self._destination.write([task.write() for task in tasks])
         except LeaseLostError:
+            self.sent |= {task.contact for task in tasks}
             raise
         except UnknownOutcomeError as error:
             return WriteReport([Unknown()] * len(tasks), stopped_by=error)

@@ -8,7 +8,7 @@ Nothing is sent inside a transaction, and every transaction holds the lease's to
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -423,7 +423,11 @@ class Writing:
                 results.update(_unsent(own, turn.stop.reason))
                 continue
             answers = Answers()
-            await caller.write(own, answers)
+            try:
+                await caller.write(own, answers)
+            except LeaseLostError:
+                await self._mark(turn.account, caller.sent)
+                raise
             turn.has_answered |= answers.has_answered
             results |= answers.results
             if answers.stop is None:
@@ -463,7 +467,8 @@ class Writing:
         try:
             await transact(self._sessions, work)
         except LeaseLostError:
-            await self._mark(turn, results)
+            sent = [each for each, found in results.items() if isinstance(found, Done | Doubt)]
+            await self._mark(account, sent)
             raise
         account.end(changes.ended)
         account.doubt(contact for contact, found in results.items() if isinstance(found, Doubt))
@@ -483,17 +488,12 @@ class Writing:
             if isinstance(results.get(item.contact), Done):
                 FRESHNESS.observe(max(0.0, now_s - item.version.ms / 1000))
 
-    async def _mark(self, turn: Turn, results: dict[ContactId, Result]) -> None:
+    async def _mark(self, account: Account, sent: Collection[ContactId]) -> None:
         """Leave marks for contacts whose call outlived the lease: the one unfenced write."""
-        sent = [
-            unit.task.contact
-            for unit in turn.called
-            if isinstance(results.get(unit.task.contact), Done | Doubt)
-        ]
         log.warning("lease_lost_after_call", contacts=len(sent))
 
         async def work(session: AsyncSession) -> None:
-            await store.mark_rechecks(session, connection=turn.account.connection, contacts=sent)
+            await store.mark_rechecks(session, connection=account.connection, contacts=sent)
 
         await transact(self._sessions, work)
 

@@ -263,6 +263,33 @@ async def test_a_call_that_lands_after_its_lease_is_undone_by_the_next_owner(
     await world.check_ledger()
 
 
+async def test_a_lease_lost_between_two_calls_leaves_marks_for_those_before(world: World) -> None:
+    """The same in the middle of a turn: the next call finds the lease lost."""
+    await world.begin_run(1)
+    late = world.record(upsert("a", VORNAME="Late"), upsert("b"))
+    newer = world.record(upsert("a", ms=2000, VORNAME="Newer"), page=2)
+    evicted, successor = world.writer(), world.writer()
+
+    async def stand_still() -> None:
+        world.account.before_write = None
+        await world.lapse()
+        await world.write(successor, late, newer)
+        evicted.clock.ahead_s = 60.0
+
+    world.account.before_write = stand_still
+    with pytest.raises(LeaseLostError):
+        await evicted.live.handle(world.destination, [late])
+    overwritten = world.account.contacts["a@example.com"].attributes["VORNAME"]
+    marks = await world.rows("select source_id from delivery.rechecks")
+    await world.drain(successor)
+
+    assert overwritten == "Late"
+    assert [row.source_id for row in marks] == ["a"]
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Newer"}
+    assert await world.posted() == 2
+    await world.check_ledger()
+
+
 async def test_a_mark_for_a_contact_nobody_has_written_since_is_not_forgotten(
     world: World,
 ) -> None:
