@@ -281,14 +281,16 @@ class Writing:
         chosen = newest(turn.items)
         unread = {unit.task.contact for unit in must_read_back(chosen.values(), view)}
         effects: list[tuple[Wanted, Task]] = []
-        for item in turn.items:
-            if chosen[item.contact] is not item:
-                changes.tallies[item.part].superseded += 1
-                continue
+        # Before anything else: who was merged away must not be taken off the list as its survivor.
+        for item in chosen.values():
             for link in take_over(item, view):
                 changes.links[link.contact] = link
                 if link.contact != item.contact:
                     changes.drop_row(link.contact, view)
+        for item in turn.items:
+            if chosen[item.contact] is not item:
+                changes.tallies[item.part].superseded += 1
+                continue
             if item.contact in unread and item.wish is not Wish.REJECTED:
                 park(item, view.blocked or Park.DESTINATION_DOWN, view, changes)
                 continue

@@ -1,6 +1,7 @@
 """Merges at the source: the surviving contact takes over what stands at the destination."""
 
-from tests.services.writer.world import World, leave, upsert
+from libs.common.events import Operation
+from tests.services.writer.world import LIST, World, leave, upsert
 
 
 async def test_a_survivor_takes_over_the_merged_contacts_link(world: World) -> None:
@@ -41,6 +42,30 @@ async def test_a_survivor_with_the_address_of_the_merged_contact_updates_it(worl
     assert settled.updated == ["b"]
     assert world.account.contacts["x@example.com"].attributes == {"VORNAME": "New"}
     assert (await world.links())["b"].identity == "x@example.com"
+
+
+async def test_a_merged_contacts_deletion_before_its_survivor_removes_nothing(
+    world: World,
+) -> None:
+    """Both in one batch: the survivor has the address, and membership is not sent again."""
+    await world.begin_run(1)
+    await world.begin_run(2)
+    await world.configure(deletion_policy="remove_from_list")
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a", "x@example.com", VORNAME="A")))
+
+    settled = await world.write(
+        writer,
+        world.record(leave("a", op=Operation.DELETE, ms=2000), run_no=2),
+        world.record(
+            upsert("b", "x@example.com", ms=2000, merged_from=["a"], VORNAME="B"), run_no=2, page=2
+        ),
+    )
+
+    assert [(each.filtered, each.updated) for each in settled] == [(1, []), (0, ["b"])]
+    assert world.account.contacts["x@example.com"].list_ids == {LIST}
+    assert (await world.links())["a"].identity is None
+    await world.check_ledger()
 
 
 async def test_a_merged_contacts_deletion_removes_nothing(world: World) -> None:
