@@ -252,7 +252,8 @@ def _upsert(item: Wanted, view: View, integration: Integration) -> Decision:
             return _changed_address(item, view, integration, link, key)
         link = replace(link, identity=Identity())
     if link is not None and _is_same(item, link) and item.contact not in view.units:
-        return Unchanged(link.at_least(item.version, item.wish))
+        # Back at its address: another change of it is a new one, also to one that was refused.
+        return Unchanged(replace(link.at_least(item.version, item.wish), refused=None))
     if view.owner(item.contact, key) is not None:
         return Parking(Park.DUPLICATE_IDENTITY)
     task = _task(item, integration, Kind.UPSERT, item.identity, link)

@@ -359,6 +359,28 @@ async def test_several_changes_of_one_run_are_refused_and_not_slipped_through(
     assert await world.parked() == {}
 
 
+async def test_a_refused_change_that_was_taken_back_may_be_made_again(world: World) -> None:
+    """A single change is approved, though a bulk change once brought the same address."""
+    await linked(world, "a", "b")
+    for run_no in (2, 3, 4):
+        await world.begin_run(run_no)
+    writer = world.writer()
+    bulk = [upsert(each, f"{each}2@example.com", ms=2000) for each in "ab"]
+    await world.write(writer, world.record(*bulk, run_no=2), world.run_read(2))
+    await world.drain(writer)
+
+    taken_back = world.record(upsert("a", ms=3000), run_no=3)
+    (settled,) = await world.write(writer, taken_back, world.run_read(3))
+    again = world.record(upsert("a", "a2@example.com", ms=4000), run_no=4)
+    await world.write(writer, again, world.run_read(4))
+    await world.drain(writer)
+
+    assert settled.unchanged == 1
+    assert world.account.keys() == {"a2@example.com", "b@example.com"}
+    assert await world.parked() == {}
+    await world.check_ledger()
+
+
 async def test_an_unknown_try_followed_by_a_limit_stays_unknown(world: World) -> None:
     """The unit of a contact whose call may have happened is not given back for a 429."""
     await world.begin_run(1)
