@@ -120,6 +120,8 @@ class FakeAccount:
         self.lose_import_answer = False
         self.import_error: SyncError | None = None
         self.screen_error: SyncError | None = None
+        self.status_error: SyncError | None = None
+        self.list_error: SyncError | None = None
         self.finds_imports = True
         self.calls: dict[str, int] = {}
         self.read_since: list[datetime | None] = []
@@ -252,6 +254,8 @@ class FakeDestination:
         self, list_id: str, after: Cursor | None, since: datetime | None = None
     ) -> RemotePage:
         await self._call("read_list")
+        if self.account.list_error is not None:
+            raise self.account.list_error
         self.account.read_since.append(since)
         members = [each for each in self.account.contacts.values() if list_id in each.list_ids]
         offset = int(after or 0)
@@ -287,6 +291,8 @@ class FakeDestination:
 
     async def import_status(self, process_id: str) -> ImportStatus:
         await self._call("import_status", "other")
+        if self.account.status_error is not None:
+            raise self.account.status_error
         found = next(each for each in self.account.imports if each.process_id == process_id)
         return ImportStatus(found.state, found.refused)
 

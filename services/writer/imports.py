@@ -21,6 +21,7 @@ from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import (
     LeaseLostError,
+    MisconfiguredError,
     RateLimitedError,
     SyncError,
     TransientError,
@@ -47,6 +48,8 @@ from services.writer.values import ContactId, Task, View, Wanted
 CHECK_FIRST_S = 1.0
 CHECK_MOST_S = 60.0
 ASK_AFTER_CHECKS = 2  # Looks at the rows that must have shown no progress before asking.
+NOT_FOUND = "not_found"  # What a provider says of an import that it has forgotten.
+LIST_MISSING = "list_missing"
 GIVE_UP_AFTER = timedelta(hours=24)
 # Taken off a time that a provider compares by its own clock. Looks that only hope to end an import
 # early read less of a busy list; the look that decides about missing rows makes sure.
@@ -146,7 +149,7 @@ class Imports:
                 await self._judge(account, destination, intent, remotes)
 
     def _must_ask(self, intent: Intent) -> bool:
-        return not intent.has_ended and (
+        return not (intent.has_ended or self._is_too_old(intent)) and (
             intent.state == "sending" or intent.checked >= ASK_AFTER_CHECKS
         )
 
@@ -174,9 +177,17 @@ class Imports:
             elif intent.process_id in known:
                 intent.has_ended = intent.process_id not in running
             else:
-                assert intent.process_id is not None
-                status = await destination.import_status(intent.process_id)
-                intent.has_ended = status.state is not ImportState.RUNNING
+                intent.has_ended = await self._has_ended(destination, intent)
+
+    async def _has_ended(self, destination: Destination, intent: Intent) -> bool:
+        assert intent.process_id is not None
+        try:
+            status = await destination.import_status(intent.process_id)
+        except MisconfiguredError as error:
+            if error.what != NOT_FOUND:
+                raise
+            return True  # The provider knows it no longer, so it does not run.
+        return status.state is not ImportState.RUNNING
 
     async def _read(
         self, destination: Destination, list_id: str, intents: Sequence[Intent]
@@ -193,7 +204,12 @@ class Imports:
         found: dict[str, RemoteContact] = {}
         cursor: Cursor | None = None
         while len(found) < len(wanted):
-            page = await destination.read_list(list_id, cursor, since)
+            try:
+                page = await destination.read_list(list_id, cursor, since)
+            except MisconfiguredError as error:
+                if error.what != LIST_MISSING:
+                    raise
+                return {}  # Nobody stands on a list that is gone: the single writes will say so.
             for remote in page.contacts:
                 key = contract.identity_key(remote.identity)
                 if key in wanted:
@@ -242,7 +258,15 @@ class Imports:
     async def _refused(self, destination: Destination, intent: Intent) -> dict[str, str]:
         if intent.process_id is None:
             return {}
-        return dict((await destination.import_status(intent.process_id)).refused)
+        try:
+            return dict((await destination.import_status(intent.process_id)).refused)
+        except LeaseLostError:
+            raise
+        except SyncError as error:
+            is_forgotten = isinstance(error, MisconfiguredError) and error.what == NOT_FOUND
+            if is_forgotten or self._is_too_old(intent):
+                return {}  # The single write that follows tells the same.
+            raise
 
     async def _finish(
         self,

@@ -10,6 +10,7 @@ from libs.common.errors import (
 )
 from libs.common.events import Effect, Identity, Operation
 from libs.connectors.contract import ImportState, Write
+from tests.fakes import Fault
 from tests.services.writer.world import World, Writer, crash_at, leave, upsert
 
 COUNT = 60
@@ -181,6 +182,73 @@ async def test_after_a_day_the_rows_alone_decide(world: World) -> None:
 
     assert len(world.account.contacts) == COUNT
     assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+@pytest.mark.parametrize(
+    ("error", "days"),
+    [
+        (MisconfiguredError("fake.example", "not_found"), 0),
+        (UnavailableError("fake.example", "HTTP 503"), 1),
+    ],
+)
+async def test_an_import_that_can_not_be_asked_about_ends(
+    world: World, error: SyncError, days: int
+) -> None:
+    """One that the provider has forgotten, or does not speak of: its rows decide, late at worst."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land(silently_lost=["c001@example.com"])
+    world.account.imports.clear()
+    world.account.status_error = error
+    await world.execute(
+        "update delivery.intents set sent_at = sent_at - make_interval(hours => :h)", h=25 * days
+    )
+    await world.lapse()
+
+    await imported(world, world.writer())
+
+    assert await world.held() == 0
+    assert await world.posted() == COUNT
+    assert len(world.account.contacts) == COUNT
+    await world.check_ledger()
+
+
+@pytest.mark.parametrize("at", ["list", "status"])
+async def test_what_is_not_known_of_an_import_does_not_end_it(world: World, at: str) -> None:
+    """A key that may not look any more says nothing of rows or of an import."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    refused = MisconfiguredError("fake.example", "scope_missing")
+    if at == "list":
+        world.account.list_error = refused
+    else:
+        world.account.imports.clear()
+        world.account.status_error = refused
+
+    await imported(world, writer)
+
+    assert await world.held() == COUNT
+    assert await world.parked() == {}
+
+
+async def test_an_import_into_a_list_that_is_deleted_meanwhile_ends(world: World) -> None:
+    """Its units are given back, and the integration is put into error by the single writes."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(*many()))
+    world.account.land()
+    world.account.list_error = MisconfiguredError("fake.example", "list_missing")
+    world.account.fail(Fault.MISCONFIGURED)
+
+    await imported(world, writer)
+
+    assert await world.held() == 0
+    assert await world.posted() == 0
+    assert set((await world.parked()).values()) == {"configuration"}
+    assert await world.one("select state from config.integrations") == "error"
     await world.check_ledger()
 
 
