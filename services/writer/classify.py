@@ -35,6 +35,9 @@ from services.writer.values import (
     is_older,
 )
 
+# Who is parked for these waits for an address, not for the destination: the rest may go on.
+WAITING_FOR_AN_ADDRESS = frozenset({Park.EMAIL_CHANGE, Park.DUPLICATE_IDENTITY})
+
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
@@ -278,22 +281,24 @@ def _changed_address(
     """Decide on a contact that stands at the destination under another address (S5)."""
     if item.approved == key:
         if view.owner(item.contact, key) is not None:
-            return Parking(Park.DUPLICATE_IDENTITY)
+            others = _other_fields(item, view, integration, link)
+            return Parking(Park.DUPLICATE_IDENTITY, others)
         task = _task(item, integration, Kind.MOVE, item.identity, link)
         return _unless_it_must_wait(item, view, integration, Effect(task))
     if link.refused == key:
         return _refused_address(item, view, integration, link)
     parked = None if item.is_parked else view.parked.get(item.contact)
-    if parked is not None and parked.reason != Park.EMAIL_CHANGE:
+    if parked is not None and parked.reason not in WAITING_FOR_AN_ADDRESS:
         return Parking(parked.reason)
-    is_approved = parked is not None and parked.approved == key
-    if is_approved or _is_current(item, link):
+    if parked is not None and parked.approved == key:
         return Parking(Park.EMAIL_CHANGE)
     return Parking(Park.EMAIL_CHANGE, _other_fields(item, view, integration, link))
 
 
 def _other_fields(item: Wanted, view: View, integration: Integration, link: Link) -> Task | None:
-    """Return the write of everything but the address to the old address, if it can be made now."""
+    """Return the write of all but the address to the old one, if it is needed and can be made."""
+    if _is_current(item, link):
+        return None
     task = _task(item, integration, Kind.OLD_ADDRESS, link.identity, link)
     decision = _unless_it_must_wait(item, view, integration, Effect(task))
     if not isinstance(decision, Effect):
@@ -334,7 +339,7 @@ def _unless_it_must_wait(
 def _why_wait(
     item: Wanted, view: View, integration: Integration, parked: Parked | None
 ) -> str | None:
-    if parked is not None and parked.reason != Park.EMAIL_CHANGE:
+    if parked is not None and parked.reason not in WAITING_FOR_AN_ADDRESS:
         return parked.reason
     is_in_error = integration.state is IntegrationState.ERROR
     if is_in_error and not view.is_probe:

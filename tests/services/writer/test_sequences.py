@@ -381,6 +381,37 @@ async def test_a_refused_change_that_was_taken_back_may_be_made_again(world: Wor
     await world.check_ledger()
 
 
+async def test_an_approved_change_to_another_contacts_address_holds_no_other_field(
+    world: World,
+) -> None:
+    """Proves S5: the owner may never let go, and the other fields go to the old address at once."""
+    await linked(world, "a", "b")
+    await world.begin_run(2)
+    await world.begin_run(3)
+    writer = world.writer()
+    change = upsert("a", "b@example.com", ms=2000)
+    await world.write(writer, world.record(change, run_no=2), world.run_read(2))
+    await world.drain(writer)
+    waiting = await world.parked()
+
+    later = upsert("a", "b@example.com", ms=3000, VORNAME="Edited")
+    await world.write(writer, world.record(later, run_no=3), world.run_read(3))
+    await world.drain(writer)
+    edited = dict(world.account.contacts["a@example.com"].attributes)
+    still = await world.parked()
+    back = upsert("a", ms=4000, VORNAME="Back")
+    (settled,) = await world.write(writer, world.record(back, run_no=3, page=2))
+
+    assert waiting == still == {"a": "duplicate_identity"}
+    assert edited == {"VORNAME": "Edited"}
+    assert settled.updated == ["a"]
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Back"}
+    assert world.account.contacts["b@example.com"].attributes == {"VORNAME": "Name of b"}
+    assert await world.parked() == {}
+    assert await world.posted() == 4
+    await world.check_ledger()
+
+
 async def test_an_unknown_try_followed_by_a_limit_stays_unknown(world: World) -> None:
     """The unit of a contact whose call may have happened is not given back for a 429."""
     await world.begin_run(1)
