@@ -308,12 +308,15 @@ class Writing:
     ) -> tuple[list[Unit], list[ContactId]]:
         """Reserve units and write down whose they are; return what to call for, and the rows."""
         account = turn.account
-        known = [task.contact for _, task in effects if task.contact in account.units]
+        taken_along = [task.contact for _, task in effects if task.contact in account.units]
+        # Few a turn, like all singles: a crash beside an import leaves thousands.
+        known = taken_along[: turn.singles_max]
+        turn.singles_max -= len(known)
         planned = await self._plan(turn, effects)
         wanted = [*planned.singles, *planned.rows]
         granted = await self._reserve(turn, wanted, {task.contact for task in planned.rows})
         taken = {task.contact for task in wanted[:granted]}
-        later = {task.contact for task in planned.later}
+        later = {task.contact for task in planned.later} | set(taken_along) - set(known)
         for item, task in effects:
             if task.is_extra or task.contact in taken or task.contact in known:
                 continue

@@ -10,7 +10,7 @@ from libs.common.errors import (
 )
 from libs.common.events import Effect, Identity, Operation
 from libs.connectors.contract import ImportState, Write
-from tests.fakes import Fault
+from tests.fakes import CrashError, Fault
 from tests.services.writer.world import World, Writer, crash_at, leave, upsert
 
 COUNT = 60
@@ -412,6 +412,37 @@ async def test_a_crash_before_an_import_is_written_down_leaves_doubtful_singles(
 
     assert len(settled.created) == COUNT
     assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+async def test_doubtful_singles_are_few_a_turn(world: World, is_live: bool) -> None:
+    """The rest of them waits with its units: a turn must end before others notice it."""
+    await world.begin_run(1)
+    record = world.record(*many(250))
+    if not is_live:
+        await world.configure(state="paused")
+        await world.write(world.writer(), record)
+        await world.lapse()
+        await world.configure(state="active")
+    writer = world.writer(reached=crash_at("held"))
+    with pytest.raises(CrashError):
+        await (world.write(writer, record) if is_live else world.drain(writer))
+    await world.lapse()
+    writer = world.writer()
+
+    if is_live:
+        await world.write(writer, record)
+    else:
+        await writer.drain.drain(world.destination, world.workspace)
+    in_one_turn = len(world.account.contacts)
+    held = await world.held()
+    await world.drain(writer)
+
+    assert in_one_turn == 100
+    assert held == 150
+    assert await world.posted() == len(world.account.contacts) == 250
+    assert await world.parked() == {}
     await world.check_ledger()
 
 
