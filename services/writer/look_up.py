@@ -1,7 +1,7 @@
 """Step 1: everything that a turn is judged by, in a few queries of one transaction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,15 +9,19 @@ from libs.common import ledger
 from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account
-from services.writer.values import ContactId, View, Wanted, identity_key
+from services.writer.values import ContactId, Parked, View, Wanted, identity_key
 
 CONNECTED = "connected"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known when a turn begins; `connection` is None if it was removed."""
+    """What is known when a turn begins; `connection` is None if it was removed.
 
+    `items` are what it is known of, each with those that its parked row says were merged into it.
+    """
+
+    items: Sequence[Wanted]
     view: View
     connection: store.Connection | None
     block: store.Block | None
@@ -42,17 +46,17 @@ async def look_up(
         blocked = Park.NEEDS_REAUTH
     elif block is not None and not is_probe:
         blocked = block.reason
-    contacts = list(
-        dict.fromkeys(
-            contact
-            for item in items
-            for contact in (
-                item.contact,
-                *(ContactId(item.contact.integration, merged) for merged in item.merged_from),
-            )
-        )
-    )
-    links = await store.links(session, contacts)
+    contacts = dict.fromkeys(item.contact for item in items)
+    rows = await store.parked(session, contacts)
+    items = [_with_merged(item, rows) for item in items]
+    merged = {
+        ContactId(item.contact.integration, source_id)
+        for item in items
+        for source_id in item.merged_from
+    } - contacts.keys()
+    if merged:
+        rows |= await store.parked(session, merged)
+    links = await store.links(session, [*contacts, *merged])
     addresses = {
         (item.contact.integration, key)
         for item in items
@@ -65,10 +69,19 @@ async def look_up(
         runs=await store.runs(session, {item.part.run for item in items}),
         links=links,
         owners=await store.owners(session, addresses),
-        parked=await store.parked(session, contacts),
+        parked=rows,
         units=account.units,
         blocked=blocked,
         is_probe=is_probe,
         is_open=await ledger.is_open(session, workspace=account.workspace),
     )
-    return Known(view, connection, block)
+    return Known(items, view, connection, block)
+
+
+def _with_merged(item: Wanted, rows: Mapping[ContactId, Parked]) -> Wanted:
+    """Return a contact with the merges of the parked row that it takes the place of."""
+    row = rows.get(item.contact)
+    if row is None or not set(row.merged_from) - set(item.merged_from):
+        return item
+    merged = dict.fromkeys((*row.merged_from, *item.merged_from))
+    return replace(item, merged_from=tuple(merged))

@@ -336,7 +336,7 @@ async def parked(session: AsyncSession, contacts: Collection[ContactId]) -> dict
     found = await (await driver(session)).fetch(
         """
         select p.integration_id, p.source_id, p.version_ms, p.run_no, p.operation, p.reason,
-          p.email, p.sms, p.approved_identity
+          p.email, p.sms, p.approved_identity, p.merged_from
         from unnest($1::uuid[], $2::text[]) u (integration_id, source_id)
         join delivery.parked p using (integration_id, source_id)
         """,
@@ -350,6 +350,7 @@ async def parked(session: AsyncSession, contacts: Collection[ContactId]) -> dict
             row["reason"],
             identity_key(Identity(email=row["email"], sms=row["sms"])),
             row["approved_identity"],
+            tuple(row["merged_from"]),
         )
         for row in found
     }

@@ -156,6 +156,7 @@ class Parked:
     reason: str
     key: str | None
     approved: str | None
+    merged_from: tuple[str, ...] = ()
 
 
 class Kind(StrEnum):

@@ -164,7 +164,7 @@ class Writing:
             return await look_up(session, turn.account, turn.items, is_probe=turn.is_probe)
 
         turn.known = await transact(self._sessions, work)
-        turn.items = [_judged(item, turn.known.view) for item in turn.items]
+        turn.items = [_judged(item, turn.known.view) for item in turn.known.items]
         if turn.known.view.blocked is None:
             await self._connect(turn)
 

@@ -44,6 +44,30 @@ async def test_a_survivor_with_the_address_of_the_merged_contact_updates_it(worl
     assert (await world.links())["b"].identity == "x@example.com"
 
 
+async def test_a_merge_that_waits_is_not_forgotten_for_a_newer_edit(world: World) -> None:
+    """Beside an import nothing is taken over yet, and the edit that follows does not tell of it."""
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(*[upsert(f"c{number}") for number in range(60)]))
+    survivor = upsert("s", "c0@example.com", ms=2000, merged_from=["c0"])
+    await world.write(writer, world.record(survivor, run_no=2))
+    edit = upsert("s", "c0@example.com", ms=3000, VORNAME="Edited")
+    await world.write(writer, world.record(edit, run_no=2, page=2))
+    waiting = await world.parked()
+
+    world.account.land()
+    writer.clock.ahead_s += 20.0
+    await world.drain(writer)
+
+    assert waiting == {"s": "import_running"}
+    assert await world.parked() == {}
+    assert world.account.contacts["c0@example.com"].attributes == {"VORNAME": "Edited"}
+    assert (await world.links())["c0"].identity is None
+    assert await world.posted() == 61
+    await world.check_ledger()
+
+
 async def test_a_merged_contacts_deletion_before_its_survivor_removes_nothing(
     world: World,
 ) -> None:
