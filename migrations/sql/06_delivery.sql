@@ -41,6 +41,7 @@ create table delivery.parked (
   page integer not null,
   part integer not null,
   mapping_version integer not null,
+  identity text,  -- as in links: written down once, because two programs lower-case differently
   email text,
   sms text,
   attributes bytea not null,

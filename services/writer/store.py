@@ -584,22 +584,23 @@ async def _park_rows(
         """
         insert into delivery.parked as p
           (workspace_id, connection_id, integration_id, source_id, reason, operation, version_ms,
-           run_no, run_id, page, part, mapping_version, email, sms, attributes, hash,
+           run_no, run_id, page, part, mapping_version, identity, email, sms, attributes, hash,
            approved_identity, merged_from, must_be_single)
         select $1, $2, u.i, u.s, u.reason, u.operation, u.ms, u.run_no, u.run_id, u.page, u.part,
-          u.mapping_version, u.email, u.sms, u.attributes, u.hash, u.approved,
+          u.mapping_version, u.identity, u.email, u.sms, u.attributes, u.hash, u.approved,
           coalesce(string_to_array(u.merged, chr(31)), '{}'), u.must_be_single
         from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::int[],
           $9::uuid[], $10::int[], $11::int[], $12::int[], $13::text[], $14::text[], $15::bytea[],
-          $16::bytea[], $17::text[], $18::text[], $19::bool[]) u
+          $16::bytea[], $17::text[], $18::text[], $19::bool[], $20::text[]) u
           (i, s, reason, operation, ms, run_no, run_id, page, part, mapping_version, email, sms,
-           attributes, hash, approved, merged, must_be_single)
+           attributes, hash, approved, merged, must_be_single, identity)
         on conflict (integration_id, source_id) do update set
           connection_id = excluded.connection_id, reason = excluded.reason,
           operation = excluded.operation, version_ms = excluded.version_ms,
           run_no = excluded.run_no, run_id = excluded.run_id, page = excluded.page,
           part = excluded.part, mapping_version = excluded.mapping_version,
-          email = excluded.email, sms = excluded.sms, attributes = excluded.attributes,
+          identity = excluded.identity, email = excluded.email, sms = excluded.sms,
+          attributes = excluded.attributes,
           hash = excluded.hash, approved_identity = excluded.approved_identity,
           merged_from = excluded.merged_from, must_be_single = excluded.must_be_single,
           attempts = p.attempts + 1,
@@ -624,6 +625,7 @@ async def _park_rows(
         [row.approved for row in rows],
         ["\x1f".join(item.merged_from) or None for item in items],
         [item.must_be_single for item in items],
+        [identity_key(item.identity) for item in items],
     )
 
 
@@ -769,7 +771,7 @@ async def changed_addresses(
         text(
             """
             select * from (
-              select p.source_id, coalesce(lower(p.email), p.sms) as address,
+              select p.source_id, p.identity as address,
                 l.identity, l.refused_identity, p.approved_identity
               from delivery.parked p join delivery.links l using (integration_id, source_id)
               where p.integration_id = :integration and p.run_no <= :run_no
@@ -951,22 +953,21 @@ async def _drainable(
         select * from (
           select p.*, row_number() over (
             partition by p.integration_id order by p.first_at, p.source_id) as place
-          from (select p.*, coalesce(lower(p.email), p.sms) as address from delivery.parked p
-                where p.connection_id = $1) p
+          from delivery.parked p
           left join config.integrations i using (integration_id)
           left join delivery.links l using (integration_id, source_id)
-          where (p.integration_id, p.source_id)
+          where p.connection_id = $1 and (p.integration_id, p.source_id)
               not in (select * from unnest($2::uuid[], $3::text[]))
             and (coalesce(i.state, 'archived') = 'archived' or (i.state = 'active' and not $5
               and case p.reason
                 when 'quota' then $4
                 when 'backlog' then not $7
-                when 'email_change' then p.approved_identity = p.address
-                  or l.refused_identity = p.address or l.identity is null
-                  or l.identity = p.address
+                when 'email_change' then p.approved_identity = p.identity
+                  or l.refused_identity = p.identity or l.identity is null
+                  or l.identity = p.identity
                 when 'duplicate_identity' then not exists (
                   select from delivery.links o where o.integration_id = p.integration_id
-                    and o.identity = p.address and o.state = 'linked'
+                    and o.identity = p.identity and o.state = 'linked'
                     and o.source_id <> p.source_id)
                 when 'contact_limit'
                   then greatest(p.last_at, p.tried_at) < clock_timestamp() - interval '1 hour'

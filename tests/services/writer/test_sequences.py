@@ -359,6 +359,20 @@ async def test_several_changes_of_one_run_are_refused_and_not_slipped_through(
     assert await world.parked() == {}
 
 
+async def test_a_change_to_an_international_address_is_decided(world: World) -> None:
+    """Lower case is another one in PostgreSQL than in Python; it is made in one place."""
+    await linked(world, "a")
+    await world.begin_run(2)
+    writer = world.writer()
+    change = upsert("a", "\u0130pek@example.com", ms=2000)
+
+    await world.write(writer, world.record(change, run_no=2), world.run_read(2))
+    await world.drain(writer)
+
+    assert await world.parked() == {}
+    assert world.account.keys() == {"\u0130pek@example.com".lower()}
+
+
 async def test_a_refused_change_that_was_taken_back_may_be_made_again(world: World) -> None:
     """A single change is approved, though a bulk change once brought the same address."""
     await linked(world, "a", "b")
