@@ -148,6 +148,11 @@ class Facts:
     import_rows_min: int = 50  # Fewer effects go singly (PROTOCOL 6).
     resumable_paging: bool = False
 
+    @property
+    def tiers(self) -> Sequence[str]:
+        """Return the subscriptions by which the provider's limits differ, by name."""
+        return [tier for tier in self.limits if tier]
+
 
 class Gate(Protocol):
     """Who lets a call through: the shared rate budget, seen from a connector."""

@@ -44,6 +44,14 @@ READ = [demands(Scope.CONNECTIONS_READ)]
 WRITE = [demands(Scope.CONNECTIONS_WRITE)]
 
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
+Tier = Annotated[
+    str | None,
+    Field(
+        max_length=50,
+        description="The account's subscription, one of the provider's `tiers`: its rate limits "
+        "are kept to. null: the smallest.",
+    ),
+]
 ObjectName = Annotated[
     str | None, Query(max_length=100, description="A source object: contacts, leads.")
 ]
@@ -60,7 +68,9 @@ class Connection(Shown):
     account_id: str | None
     account_name: str | None
     time_zone: str
-    tier: str | None
+    tier: str | None = Field(
+        description="The account's subscription at the provider; null: the smallest is assumed."
+    )
     created_at: datetime
     updated_at: datetime
 
@@ -98,21 +108,30 @@ class ConnectionWanted(Asked):
     provider: Annotated[str, Field(max_length=50)]
     name: Name
     api_key: Secret | None = None
+    tier: Tier = None
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {"provider": "hubspot", "name": "Our HubSpot"},
-                {"provider": "brevo", "name": "Our Brevo", "api_key": "xkeysib-…"},
+                {
+                    "provider": "brevo",
+                    "name": "Our Brevo",
+                    "api_key": "xkeysib-…",
+                    "tier": "advanced",
+                },
             ]
         }
     )
 
 
 class ConnectionChange(Asked):
-    """What of a connection can be changed."""
+    """What of a connection can be changed; what is left out stays as it is."""
 
-    name: Name
+    name: Name | None = None
+    tier: Tier = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tier": "professional"}]})
 
 
 class LoginWanted(Asked):
@@ -224,7 +243,8 @@ async def create_connection(
         raise refuse_field(
             at="/provider", code="unknown_provider", detail="The catalogue has no such provider."
         )
-    account = AccountRef(caller.workspace, drawn, facts.provider)
+    _refuse_unknown_tier(facts, wanted.tier)
+    account = AccountRef(caller.workspace, drawn, facts.provider, tier=wanted.tier)
     credentials = await _check_credential(parts, facts, account, wanted.api_key)
 
     async def work(session: AsyncSession) -> store.Connection:
@@ -234,6 +254,7 @@ async def create_connection(
             workspace=caller.workspace,
             provider=facts.provider,
             name=wanted.name,
+            tier=wanted.tier,
         )
         await _record(session, caller, "connection.created", drawn, {"provider": facts.provider})
         made = found(await store.find(session, drawn), "connection")
@@ -293,14 +314,37 @@ async def read_connection(connection_id: ConnectionId, session: Session) -> Conn
 
 
 @router.patch("/v1/connections/{connection_id}", dependencies=WRITE)
-async def rename_connection(
-    connection_id: ConnectionId, change: ConnectionChange, session: Session, caller: CallerOf
+async def change_connection(
+    connection_id: ConnectionId,
+    change: ConnectionChange,
+    session: Session,
+    caller: CallerOf,
+    parts: PartsOf,
 ) -> Connection:
-    """Give a connection another name."""
-    found(await store.find(session, connection_id), "connection")
-    await store.rename(session, connection_id, change.name)
-    await _record(session, caller, "connection.renamed", connection_id, {"name": change.name})
+    """Give a connection another name, or say which subscription its account has (HS1)."""
+    connection = found(await store.find(session, connection_id), "connection")
+    if "name" in change.model_fields_set:
+        if change.name is None:
+            raise refuse_field(
+                at="/name", code="null_not_allowed", detail="Send a name, or leave it out."
+            )
+        await store.rename(session, connection_id, change.name)
+        await _record(session, caller, "connection.renamed", connection_id, {"name": change.name})
+    if "tier" in change.model_fields_set:
+        _refuse_unknown_tier(_facts(parts, connection), change.tier)
+        await store.set_tier(session, connection_id, change.tier)
+        await _record(session, caller, "connection.tier_set", connection_id, {"tier": change.tier})
     return shown_connection(found(await store.find(session, connection_id), "connection"))
+
+
+def _refuse_unknown_tier(facts: Facts, tier: str | None) -> None:
+    if tier is not None and tier not in facts.tiers:
+        raise refuse_field(
+            at="/tier",
+            code="unknown_tier",
+            detail=f"{facts.label} has no such subscription; there are: {', '.join(facts.tiers)}.",
+            rule="S10",
+        )
 
 
 @router.delete(

@@ -26,7 +26,7 @@ class SourceObject(Shown):
 class Limit(Shown):
     """One of the provider's own limits."""
 
-    tier: str = Field(description="The account's subscription; empty: the default one.")
+    tier: str = Field(description="The account's subscription; empty: where it is not known.")
     bucket: str
     calls: int
     window_s: float
@@ -43,6 +43,9 @@ class Provider(Shown):
     is_destination: bool
     authentication: Literal["oauth", "api_key"]
     objects: Sequence[SourceObject]
+    tiers: Sequence[str] = Field(
+        description="Its subscriptions: what `tier` of a connection may be (S10, HS1)."
+    )
     limits: Sequence[Limit]
     integrations: int = Field(description="How many integrations of this workspace use it.")
 
@@ -73,6 +76,7 @@ def _shown(facts: Facts, count: int) -> Provider:
             SourceObject(name=each.name, label=each.label, needs_list=each.needs_list)
             for each in facts.objects
         ],
+        tiers=facts.tiers,
         limits=[
             Limit(
                 tier=tier,

@@ -73,15 +73,27 @@ _SELECT = (
 
 
 async def add(
-    session: AsyncSession, *, connection: UUID, workspace: UUID, provider: str, name: str
+    session: AsyncSession,
+    *,
+    connection: UUID,
+    workspace: UUID,
+    provider: str,
+    name: str,
+    tier: str | None = None,
 ) -> None:
     """Store a connection that nobody has logged in to yet; storing it again changes nothing."""
     await session.execute(
         text(
-            "insert into config.connections (connection_id, workspace_id, provider, name)"
-            " values (:connection, :workspace, :provider, :name) on conflict do nothing"
+            "insert into config.connections (connection_id, workspace_id, provider, name, tier)"
+            " values (:connection, :workspace, :provider, :name, :tier) on conflict do nothing"
         ),
-        {"connection": connection, "workspace": workspace, "provider": provider, "name": name},
+        {
+            "connection": connection,
+            "workspace": workspace,
+            "provider": provider,
+            "name": name,
+            "tier": tier,
+        },
     )
 
 
@@ -122,13 +134,28 @@ async def rename(session: AsyncSession, connection: UUID, name: str) -> None:
     )
 
 
+async def set_tier(session: AsyncSession, connection: UUID, tier: str | None) -> None:
+    """Say which subscription the account has; the next call goes by its limits."""
+    await session.execute(
+        text(
+            "update config.connections set tier = :tier, updated_at = clock_timestamp()"
+            " where connection_id = :connection"
+        ),
+        {"connection": connection, "tier": tier},
+    )
+
+
 async def connect(session: AsyncSession, connection: UUID, credentials: Credentials) -> bool:
-    """Store credentials that were seen to work; False if they are another account's."""
+    """Store credentials that were seen to work; False if they are another account's.
+
+    A provider that does not tell the account's tier leaves it as people have set it.
+    """
     found = await session.execute(
         text(
             "update config.connections set state = 'connected', reason = null,"
             " account_id = :account_id, account_name = :account_name, time_zone = :time_zone,"
-            " tier = :tier, sealed_api_key = :api_key, sealed_access_token = :access_token,"
+            " tier = coalesce(:tier, tier), sealed_api_key = :api_key,"
+            " sealed_access_token = :access_token,"
             " sealed_refresh_token = :refresh_token, token_expires_at = :expires_at,"
             " token_version = token_version + 1, refresh_owner = null, refresh_until = null,"
             " failed_checks = 0, updated_at = clock_timestamp()"

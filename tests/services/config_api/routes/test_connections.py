@@ -3,7 +3,15 @@
 import httpx
 import pytest
 
-from tests.services.config_api.served import Served, codes, connect_brevo, connect_hubspot
+from tests.services.config_api.served import (
+    BREVO_KEY,
+    Served,
+    codes,
+    connect_brevo,
+    connect_hubspot,
+    grant,
+    pointers,
+)
 
 
 async def test_connections_are_listed_page_by_page(api: httpx.AsyncClient) -> None:
@@ -30,6 +38,55 @@ async def test_a_connection_gets_another_name(api: httpx.AsyncClient) -> None:
 
     assert changed.json()["name"] == "Mail"
     assert (await api.get(f"/v1/connections/{connection}")).json()["name"] == "Mail"
+
+
+async def test_the_accounts_subscription_is_set_and_kept(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves HS1: calls a day go by a subscription that people name; HubSpot does not tell it."""
+    catalogue = {each["id"]: each for each in (await api.get("/v1/providers")).json()["items"]}
+    connection = await connect_hubspot(api)
+    path = f"/v1/connections/{connection}"
+    assumed = (await api.get(path)).json()["tier"]
+
+    changed = await api.patch(path, json={"tier": "professional"})
+    again = await api.post(f"{path}:reauthorize", json={})
+    await api.get(await grant(again.json()["authorize_url"]))
+
+    calls = {each["tier"]: each["per_day"] for each in catalogue["hubspot"]["limits"]}
+    assert catalogue["hubspot"]["tiers"] == ["free", "starter", "professional", "enterprise"]
+    assert assumed is None
+    assert calls[""] == calls["starter"] == 250_000
+    assert calls[changed.json()["tier"]] == 500_000
+    assert changed.json()["name"] == "Our HubSpot"
+    assert (await api.get(path)).json()["tier"] == "professional"
+    assert (await api.patch(path, json={"tier": None})).json()["tier"] is None
+
+
+async def test_a_connection_is_made_with_its_accounts_subscription(api: httpx.AsyncClient) -> None:
+    """Proves S10 in part."""
+    wanted = {"provider": "brevo", "name": "Our Brevo", "api_key": BREVO_KEY, "tier": "advanced"}
+
+    made = await api.post("/v1/connections", json=wanted)
+
+    assert (made.status_code, made.json()["tier"]) == (201, "advanced")
+
+
+async def test_an_unknown_subscription_is_refused(api: httpx.AsyncClient) -> None:
+    connection = await connect_brevo(api)
+    wanted = {"provider": "brevo", "name": "Our Brevo", "api_key": BREVO_KEY, "tier": "gold"}
+
+    made = await api.post("/v1/connections", json=wanted)
+    changed = await api.patch(f"/v1/connections/{connection}", json={"name": "n", "tier": ""})
+
+    for refused in (made, changed):
+        assert (refused.status_code, codes(refused)) == (422, ["unknown_tier"])
+        assert pointers(refused) == ["/tier"]
+        assert refused.json()["detail"].endswith("general, advanced, extended.")
+    assert (await api.get(f"/v1/connections/{connection}")).json()["name"] == "Our Brevo"
+    assert codes(await api.patch(f"/v1/connections/{connection}", json={"name": None})) == [
+        "null_not_allowed"
+    ]
 
 
 async def test_the_sources_lists_are_those_of_an_object(
