@@ -16,10 +16,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.params import Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.exceptions import HTTPException
 
 from libs.common import ids
 from libs.common.clock import Clock
@@ -248,6 +250,9 @@ async def _perform(
             await attempt.release()
             raise
         return await _keep_final(units, attempt, error)
+    except (RequestValidationError, HTTPException):
+        await attempt.release()  # Refused by the models, before the route began.
+        raise
     except Exception:
         # Transactions were undone; a provider may have been called, so only that key stays taken.
         if holds_transaction:

@@ -63,6 +63,21 @@ async def test_a_refused_request_may_be_mended_under_its_key(api: httpx.AsyncCli
     assert (refused.status_code, answer.status_code) == (422, 201)
 
 
+@pytest.mark.parametrize("content", [b'{"provider": 5}', b'{"provider"', b"\xff"])
+async def test_a_body_that_no_model_takes_may_be_mended_under_its_key_at_once(
+    api: httpx.AsyncClient, content: bytes
+) -> None:
+    """Where a provider is called, too: nobody waits for a request that never began."""
+    json = {"content-type": "application/json"}
+    refused = await api.post("/v1/connections", content=content, headers=KEY | json)
+
+    answer = await api.post(
+        "/v1/connections", json={"provider": "hubspot", "name": "Our HubSpot"}, headers=KEY
+    )
+
+    assert (refused.is_client_error, answer.status_code) == (True, 201)
+
+
 async def test_while_the_first_is_under_way_the_second_waits(
     api: httpx.AsyncClient, sessions: SessionMaker
 ) -> None:
