@@ -5,11 +5,22 @@ RFC 3339 in UTC, ids carry a prefix that says what they name, and an id that is 
 answered like one that does not exist.
 """
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Path
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
 from libs.common import ids
 from libs.common.ids import Prefix
@@ -17,17 +28,49 @@ from services.config_api.errors import NotFoundError, refuse_field
 
 T = TypeVar("T")
 
-# PostgreSQL stores no NUL, and a control character in a name is never meant.
+# PostgreSQL stores no NUL, and a control character in a name is never meant. A pattern also keeps
+# out halves of surrogate pairs, which JSON can spell and UTF-8 can not.
+PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+# What addresses and credentials are made of.
+VISIBLE_ASCII = r"^[\x21-\x7e]+$"
+
 Name = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"
-    ),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE),
 ]
 # What a provider calls a field, a list or an object.
-RemoteName = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+RemoteName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
+# An id in a body: what it must look like is said when it is read (`body_id`).
+IdText = Annotated[str, StringConstraints(max_length=100, pattern=PRINTABLE)]
+
+
+def is_storable(text: str) -> bool:
+    """Return whether PostgreSQL could hold a text: no NUL, and no half of a surrogate pair."""
+    return "\x00" not in text and text == text.encode(errors="ignore").decode()
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        kind, words = "moment_out_of_range", "In UTC this is beyond the years 1 to 9999"
+        raise PydanticCustomError(kind, words) from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+def _usable_secret(secret: SecretStr) -> SecretStr:
+    """Return a pasted secret without the blanks around it; no provider's has others in it."""
+    text = secret.get_secret_value().strip()
+    if not re.fullmatch(VISIBLE_ASCII, text):
+        kind, words = "not_visible_ascii", "A credential has visible ASCII characters only"
+        raise PydanticCustomError(kind, words)
+    return SecretStr(text)
+
+
+# A credential that people paste.
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096), AfterValidator(_usable_secret)]
 
 
 class Asked(BaseModel):

@@ -17,6 +17,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from services.config_api.errors import Flaw, InvalidError
+from services.config_api.models import is_storable
 
 SIZE_DEFAULT = 50
 SIZE_MAX = 200
@@ -67,7 +68,7 @@ def encode(key: str | int) -> str:
 def decode_text(token: str | None) -> str | None:
     """Return the text that a cursor holds; raise InvalidError if it is not ours."""
     key = _decode(token)
-    if key is not None and (not isinstance(key, str) or "\x00" in key):
+    if key is not None and (not isinstance(key, str) or not is_storable(key)):
         raise _refused()
     return key
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fastapi import APIRouter, Response, status
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from libs.common import ids
 from libs.common.ids import Prefix
 from services.config_api import keys
 from services.config_api.errors import ConflictError, refuse_field
-from services.config_api.models import Asked, KeyId, Name, Shown, found
+from services.config_api.models import Asked, KeyId, Moment, Name, Shown, found
 from services.config_api.routing import (
     CallerOf,
     DrawnKey,
@@ -79,7 +79,7 @@ class ApiKeyWanted(Asked):
 
     name: Name
     scopes: Sequence[Scope] | None = Field(default=None, min_length=1)
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
     model_config = ConfigDict(
         json_schema_extra={

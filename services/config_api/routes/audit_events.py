@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from libs.common import ids
 from libs.common.ids import Prefix
 from services.config_api import pages
-from services.config_api.models import Shown
+from services.config_api.models import PRINTABLE, Shown
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routing import Session, TransactionalRoute, demands
 from services.config_api.scopes import Scope
@@ -41,7 +41,9 @@ async def list_audit_events(
     session: Session,
     request: Request,
     response: Response,
-    subject: Annotated[str | None, Query(max_length=100, description="A resource's id.")] = None,
+    subject: Annotated[
+        str | None, Query(max_length=100, pattern=PRINTABLE, description="A resource's id.")
+    ] = None,
     page_size: PageSize = pages.SIZE_DEFAULT,
     page_token: PageToken = None,
 ) -> AuditEvents:

@@ -19,7 +19,17 @@ from libs.connectors.contract import Field as RemoteField
 from services.config_api import connect, pages
 from services.config_api.accounts import AccountRef, find_facts
 from services.config_api.errors import ConnectionInUseError, refuse_field
-from services.config_api.models import Asked, ConnectionId, Name, RemoteName, Shown, found
+from services.config_api.models import (
+    PRINTABLE,
+    VISIBLE_ASCII,
+    Asked,
+    ConnectionId,
+    Name,
+    RemoteName,
+    Secret,
+    Shown,
+    found,
+)
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routing import (
     CallerOf,
@@ -43,7 +53,6 @@ provider_router = APIRouter(tags=["connections"], route_class=ProviderRoute)
 READ = [demands(Scope.CONNECTIONS_READ)]
 WRITE = [demands(Scope.CONNECTIONS_WRITE)]
 
-Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 Tier = Annotated[
     str | None,
     Field(
@@ -137,7 +146,7 @@ class ConnectionChange(Asked):
 class LoginWanted(Asked):
     """A login to start; the browser ends at `return_url`, or at a small page of ours."""
 
-    return_url: Annotated[str, Field(max_length=2000)] | None = None
+    return_url: Annotated[str, Field(max_length=2000, pattern=VISIBLE_ASCII)] | None = None
 
 
 class LoginStarted(Shown):
@@ -292,7 +301,7 @@ async def list_connections(
     session: Session,
     request: Request,
     response: Response,
-    provider: Annotated[str | None, Query(max_length=50)] = None,
+    provider: Annotated[str | None, Query(max_length=50, pattern=PRINTABLE)] = None,
     page_size: PageSize = pages.SIZE_DEFAULT,
     page_token: PageToken = None,
 ) -> Connections:

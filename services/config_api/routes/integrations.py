@@ -4,12 +4,14 @@ An integration is a draft on the server: any step can be sent in any order, the 
 is open, `:activate` refuses with everything that is. Changes need If-Match.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
@@ -19,7 +21,17 @@ from services.config_api.configure import Desk, Wishes
 from services.config_api.errors import Flaw, InvalidError
 from services.config_api.etags import IfMatch
 from services.config_api.mapping import Cost, Pair
-from services.config_api.models import Asked, IntegrationId, Name, RemoteName, Shown, body_id, found
+from services.config_api.models import (
+    Asked,
+    IdText,
+    IntegrationId,
+    Name,
+    RemoteName,
+    Shown,
+    body_id,
+    found,
+    is_storable,
+)
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.progress import Status
 from services.config_api.routes.runs import Run, shown_run
@@ -112,12 +124,26 @@ class OptIn(Shown):
     by: str | None
 
 
+def _comparable(value: object) -> object:
+    """Return what a condition compares with; refuse what JSON or PostgreSQL could not hold."""
+    code = words = ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        code, words = "value_expected", "Compare with a text or a number"
+    elif isinstance(value, float) and not math.isfinite(value):
+        code, words = "value_expected", "Compare with a number that is finite"
+    elif isinstance(value, str) and not is_storable(value):
+        code, words = "not_storable", "A text has no NUL and no half of a character"
+    if code:
+        raise PydanticCustomError(code, words)
+    return value
+
+
 class Condition(Asked):
     """A question about a source field; `value` is left out for `is_set`."""
 
     field: RemoteName
     operator: Annotated[str, Field(max_length=20)]
-    value: str | int | float | None = None
+    value: Annotated[str | int | float | None, BeforeValidator(_comparable)] = None
 
 
 class Criteria(Asked):
@@ -174,7 +200,7 @@ class IntegrationWanted(Asked):
 class SourceChange(Asked):
     """What to read: null takes a choice back, what is left out stays."""
 
-    connection_id: Annotated[str, Field(max_length=100)] | None = None
+    connection_id: IdText | None = None
     object: RemoteName | None = None
     list_id: RemoteName | None = None
 
@@ -182,7 +208,7 @@ class SourceChange(Asked):
 class DestinationChange(Asked):
     """Where to write."""
 
-    connection_id: Annotated[str, Field(max_length=100)] | None = None
+    connection_id: IdText | None = None
     list_id: RemoteName | None = None
 
 

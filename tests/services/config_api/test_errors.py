@@ -21,7 +21,7 @@ from libs.common.ids import new
 from services.config_api import errors
 from services.config_api.app import create_app, served
 from services.config_api.errors import PROBLEMS, ApiError, from_provider
-from tests.services.config_api.served import Served, codes, pointers
+from tests.services.config_api.served import BREVO_KEY, Served, codes, pointers
 
 CONNECTION = new()
 
@@ -48,6 +48,47 @@ async def test_a_wrong_method_says_which_are_right(api: httpx.AsyncClient) -> No
 
     assert is_problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "at"),
+    [
+        ("/v1/connections", {"provider": "brevo", "name": "b", "api_key": "kéy"}, "/api_key"),
+        ("/v1/connections", {"provider": "brevo", "name": "b", "api_key": "a\nb"}, "/api_key"),
+        ("/v1/connections", {"provider": "brevo", "name": "b", "api_key": " "}, "/api_key"),
+        ("/v1/api-keys", {"name": "k", "expires_at": "9999-12-31T23:59:59-23:59"}, "/expires_at"),
+        ("/v1/connections/{hubspot}:authorize", {"return_url": "https://app.example/\0"}, None),
+    ],
+)
+async def test_a_value_that_nothing_can_hold_is_refused(
+    api: httpx.AsyncClient, path: str, body: dict[str, str], at: str | None
+) -> None:
+    """Proves X1: such a value is the caller's mistake, not ours."""
+    made = await api.post("/v1/connections", json={"provider": "hubspot", "name": "h"})
+
+    answer = await api.post(path.format(hubspot=made.json()["id"]), json=body)
+
+    assert is_problem(answer, 422, "invalid")
+    assert pointers(answer) == [at or "/return_url"]
+
+
+@pytest.mark.parametrize("path", ["audit-events?subject", "connections?provider"])
+async def test_a_parameter_that_nothing_can_hold_is_refused(
+    api: httpx.AsyncClient, path: str
+) -> None:
+    """Proves X1."""
+    answer = await api.get(f"/v1/{path}=%00")
+
+    assert is_problem(answer, 422, "invalid")
+    assert answer.json()["errors"][0]["parameter"] == path.partition("?")[2]
+
+
+async def test_blanks_around_a_pasted_credential_do_not_count(api: httpx.AsyncClient) -> None:
+    wanted = {"provider": "brevo", "name": "b", "api_key": f" {BREVO_KEY}\n"}
+
+    answer = await api.post("/v1/connections", json=wanted)
+
+    assert (answer.status_code, answer.json()["state"]) == (201, "connected")
 
 
 async def test_a_body_that_is_too_large_is_not_read(api: httpx.AsyncClient) -> None:

@@ -38,9 +38,10 @@ def test_a_number_that_no_row_has_is_refused(token: str) -> None:
         pages.decode_number(token)
 
 
-def test_a_nul_never_reaches_the_database() -> None:
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800"])
+def test_what_the_database_could_not_hold_never_reaches_it(text: str) -> None:
     with pytest.raises(InvalidError):
-        pages.decode_text(pages.encode("a\x00b"))
+        pages.decode_text(pages.encode(text))
 
 
 @given(st.binary(max_size=30))

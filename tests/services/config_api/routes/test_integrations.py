@@ -343,6 +343,44 @@ async def test_criteria_that_decide_nothing_are_refused(
     assert pointers(answer) == ["/criteria/conditions/0/field"]
 
 
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("NaN", "value_expected"),
+        ("1e999", "value_expected"),
+        ("true", "value_expected"),
+        ('{"a": 1}', "value_expected"),
+        ('"a\\u0000"', "not_storable"),
+        ('"\\ud800"', "not_storable"),
+    ],
+)
+async def test_a_value_that_no_condition_can_have_is_refused(
+    api: httpx.AsyncClient, value: str, code: str
+) -> None:
+    """Proves S11 and X1."""
+    path = await new_draft(api)
+    condition = '{"field": "city", "operator": "equals", "value": %s}'
+    body = f'{{"criteria": {{"match": "all", "conditions": [{condition % value}]}}}}'
+
+    answer = await api.patch(
+        path, content=body, headers={"if-match": "*", "content-type": "application/json"}
+    )
+
+    assert (answer.status_code, codes(answer)) == (422, [code])
+    assert pointers(answer) == ["/criteria/conditions/0/value"]
+
+
+async def test_an_id_that_is_not_even_text_is_refused(api: httpx.AsyncClient) -> None:
+    """Proves X1."""
+    answer = await api.patch(
+        await new_draft(api),
+        content=r'{"source": {"connection_id": "\ud800"}}',
+        headers={"if-match": "*", "content-type": "application/json"},
+    )
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/source/connection_id"])
+
+
 async def test_criteria_may_come_before_the_fields(api: httpx.AsyncClient) -> None:
     path = await new_draft(api)
     source = {"connection_id": await connect_hubspot(api), "object": "contacts"}
