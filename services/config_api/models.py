@@ -73,6 +73,11 @@ def _usable_secret(secret: SecretStr) -> SecretStr:
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096), AfterValidator(_usable_secret)]
 
 
+# Nothing is taken for a yes, or for a number, that is none: "off" is no answer.
+YesOrNo = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+
+
 class Asked(BaseModel):
     """Base of what is sent to us."""
 

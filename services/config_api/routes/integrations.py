@@ -28,6 +28,8 @@ from services.config_api.models import (
     Name,
     RemoteName,
     Shown,
+    Whole,
+    YesOrNo,
     body_id,
     found,
     is_storable,
@@ -215,7 +217,7 @@ class DestinationChange(Asked):
 class OptInChange(Asked):
     """The tick of W4."""
 
-    accepted: bool
+    accepted: YesOrNo
 
 
 class IntegrationChange(Asked):
@@ -225,7 +227,7 @@ class IntegrationChange(Asked):
     source: SourceChange | None = None
     opt_in: OptInChange | None = None
     destination: DestinationChange | None = None
-    interval_minutes: Annotated[int, Field(ge=5, le=1440)] | None = None
+    interval_minutes: Annotated[Whole, Field(ge=5, le=1440)] | None = None
     deletion_policy: DeletionPolicy | None = None
     email_change_policy: EmailChangePolicy | None = None
     default_country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(

@@ -14,7 +14,7 @@ from libs.common import ids
 from libs.common.ids import Prefix
 from services.config_api import pages
 from services.config_api.errors import refuse_field
-from services.config_api.models import Asked, Name, Shown, WorkspaceId, found
+from services.config_api.models import Asked, Name, Shown, Whole, WorkspaceId, found
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routes.api_keys import NewApiKey, new_key
 from services.config_api.routes.quota import Quota, quota_document
@@ -37,7 +37,7 @@ LIMIT_MAX = 10**12  # Far above any contract, far below what a bigint holds.
 
 Language = Literal["en", "de"]
 Plan = Literal["standard", "enterprise"]
-QuotaLimit = Annotated[int, Field(ge=0, le=LIMIT_MAX, description="Tasks a month (Q1).")]
+QuotaLimit = Annotated[Whole, Field(ge=0, le=LIMIT_MAX, description="Tasks a month (Q1).")]
 
 router = APIRouter(tags=["workspaces"], route_class=TransactionalRoute)
 

@@ -67,6 +67,17 @@ async def test_a_draft_is_left_and_resumed_at_any_step(api: httpx.AsyncClient) -
     assert shown["source"]["connection_id"].startswith("con_")
 
 
+@pytest.mark.parametrize("answer", ["on", "yes", 1, "true"])
+async def test_only_a_yes_is_an_agreement(api: httpx.AsyncClient, answer: object) -> None:
+    """Proves W4: what is recorded with who and when was said, not guessed."""
+    path = await new_draft(api)
+
+    refused = await patch(api, path, {"opt_in": {"accepted": answer}})
+
+    assert (refused.status_code, pointers(refused)) == (422, ["/opt_in/accepted"])
+    assert (await api.get(path)).json()["opt_in"]["accepted"] is False
+
+
 async def test_the_opt_in_can_be_taken_back_from_a_draft(api: httpx.AsyncClient) -> None:
     """Proves W4."""
     path = await new_draft(api)

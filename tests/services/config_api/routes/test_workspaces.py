@@ -125,7 +125,7 @@ def test_a_period_ends_with_its_month(period: date, end: datetime) -> None:
     assert next_month(period) == end
 
 
-@pytest.mark.parametrize("limit", [-1, 10**12 + 1, "many", 1.5])
+@pytest.mark.parametrize("limit", [-1, 10**12 + 1, "many", "7", True, 1.5])
 async def test_a_limit_is_a_number_of_tasks(operator: httpx.AsyncClient, limit: object) -> None:
     made = (await operator.post("/v1/workspaces", json={"name": "n"})).json()
 
