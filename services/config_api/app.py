@@ -48,6 +48,7 @@ def create_app(parts: Parts | None) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         docs_url="/docs",
+        redirect_slashes=False,  # An address that is not one of ours is 404, whoever is in front.
     )
     app.state.parts = parts
     errors.install(app)

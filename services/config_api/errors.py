@@ -248,6 +248,7 @@ class DatabaseUnavailableError(ApiError):
 PROBLEMS: Mapping[str, type[ApiError]] = {kind.code: kind for kind in ApiError.__subclasses__()}
 
 _BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: MalformedJsonError,  # Of a body that is no UTF-8, or nested without end.
     404: NotFoundError,
     405: MethodNotAllowedError,
     413: TooLargeError,

@@ -117,6 +117,22 @@ async def test_a_body_that_is_not_json_is_refused(api: httpx.AsyncClient) -> Non
     assert is_problem(broken, 400, "malformed_json")
 
 
+@pytest.mark.parametrize("content", [b'{"name": "\xff"}', b"[" * 100_000])
+async def test_what_cannot_even_be_read_as_json_says_so(
+    api: httpx.AsyncClient, content: bytes
+) -> None:
+    json = {"content-type": "application/json"}
+
+    answer = await api.post("/v1/integrations", content=content, headers=json)
+
+    assert is_problem(answer, 400, "malformed_json")
+
+
+async def test_an_address_with_a_slash_too_many_is_unknown(api: httpx.AsyncClient) -> None:
+    """Behind a proxy that ends TLS, a redirection would lead away from it."""
+    assert is_problem(await api.get("/v1/integrations/"), 404, "not_found")
+
+
 async def test_fields_that_are_unknown_or_wrong_are_pointed_at(api: httpx.AsyncClient) -> None:
     """Proves X1."""
     answer = await api.post("/v1/integrations", json={"name": "", "workspace_id": "ws_1"})
