@@ -102,7 +102,7 @@ async def _up(state: Path) -> int:
     is_up = False
     try:
         with Terminal(sys.stdout) as terminal:
-            async with running(Options(HOME / "up"), terminal.say) as stack:
+            async with running(Options(HOME / "up", state=state), terminal.say) as stack:
                 is_up = True
                 await up.stay(stack, state, terminal.say)
     except asyncio.CancelledError:

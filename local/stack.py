@@ -79,6 +79,8 @@ class Options:
     # Settings beside the usual ones, for every service, and by name for one.
     environment: Mapping[str, str] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # What tells others of a stack that is ready: one that was killed has left it lying.
+    state: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ async def running(options: Options, report: Report) -> AsyncIterator[Stack]:
     """
     folder = folders.writable(options.folder)
     async with supervise(folder, report) as supervisor, _asking() as client:
+        if options.state is not None:
+            await asyncio.to_thread(options.state.unlink, missing_ok=True)
         database_folder = await asyncio.to_thread(_clear, folder)
         if database_folder.parent != folder:
             report(f"PostgreSQL's data is in {database_folder}: its user cannot reach {folder}")

@@ -115,6 +115,24 @@ def test_an_end_leaves_nothing_running(
         assert wait_until(lambda: are_gone(started), GONE_S)
 
 
+async def test_nothing_tells_of_a_stack_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for the state file must not find the one before, which leads nowhere."""
+    state = tmp_path / "state.json"
+    state.write_text("{}")
+    there = []
+
+    async def everything(_starting: object) -> None:
+        there.append(state.exists())
+
+    monkeypatch.setattr(stack._Starting, "everything", everything)
+    async with stack.running(Options(tmp_path / "up", state=state), lambda line: None):
+        pass
+
+    assert there == [False]
+
+
 def test_one_process_has_its_services_name_and_several_are_numbered() -> None:
     writer = Service("writer", "writer", "writer")
 
