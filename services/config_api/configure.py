@@ -243,12 +243,12 @@ async def _look_up(desk: Desk, before: Integration, chosen: Draft, wishes: Wishe
     """Ask the providers for the lists and fields that were named; return the integration named."""
     wanted = chosen.integration
     flaws: list[Flaw] = []
-    if wanted.source_list_id != before.source_list_id:
+    if _differs(before, wanted, FIXED):
         name = await _source_list_name(desk, chosen)
         if wanted.source_list_id is not None and name is None:
             flaws.append(_no_list("/source/list_id", "W3"))
         wanted = replace(wanted, source_list_name=name)
-    if wanted.destination_list_id != before.destination_list_id:
+    if _differs(before, wanted, FIXED_TOO):
         name = await _destination_list_name(desk, chosen)
         if wanted.destination_list_id is not None and name is None:
             flaws.append(_no_list("/destination/list_id", "W6"))
@@ -259,6 +259,11 @@ async def _look_up(desk: Desk, before: Integration, chosen: Draft, wishes: Wishe
     if flaws:
         raise InvalidError(detail="The integration cannot be changed like that.", flaws=flaws)
     return wanted
+
+
+def _differs(before: Integration, wanted: Integration, columns: Sequence[str]) -> bool:
+    """Return whether another list is meant: the same id is another list in another account."""
+    return any(getattr(before, column) != getattr(wanted, column) for column in columns)
 
 
 def _no_list(at: str, rule: str) -> Flaw:

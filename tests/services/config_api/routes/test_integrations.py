@@ -193,6 +193,24 @@ async def test_lists_are_looked_up_at_the_providers(served: Served, api: httpx.A
     assert taken_back.json()["source"]["list_name"] is None
 
 
+async def test_the_same_list_id_in_another_account_is_another_list(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves W6."""
+    draft = await make_draft(served, api)
+    list_id = (await api.get(draft.path)).json()["destination"]["list_id"]
+    second = await served.control("brevo", "POST", "accounts", {"name": "second"})
+    other = await connect_brevo(api, second["api_key"])
+    there = (await api.get(f"/v1/connections/{other}/lists")).json()["items"]
+
+    refused = await patch(
+        api, draft.path, {"destination": {"connection_id": other, "list_id": list_id}}
+    )
+
+    assert list_id not in {each["id"] for each in there}
+    assert (refused.status_code, pointers(refused)) == (422, ["/destination/list_id"])
+
+
 async def test_another_connection_takes_the_list_along(
     served: Served, api: httpx.AsyncClient
 ) -> None:
