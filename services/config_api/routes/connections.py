@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
 from libs.common.ids import Prefix
-from libs.connectors.contract import ContactList, Facts, FieldType
+from libs.connectors.contract import ContactList, Destination, Facts, FieldType
 from libs.connectors.contract import Field as RemoteField
 from services.config_api import connect, pages
 from services.config_api.accounts import AccountRef, find_facts
@@ -538,24 +538,26 @@ async def create_field(
     parts: PartsOf,
     response: Response,
 ) -> FieldMade:
-    """Create an attribute at the destination, in place; one that is there already is kept."""
+    """Create an attribute at the destination, in place; one that is there already is kept.
+
+    The answer has the name that a mapping takes: Brevo writes all of them in capitals.
+    """
     connection = await _find_destination(parts, units, connection_id)
-    await connect.ask_destination(
-        parts,
-        units,
-        connection,
-        lambda side: side.make_attribute(wanted.name, FieldType(wanted.type)),
-        is_write=True,
-    )
+
+    async def make(side: Destination) -> str:
+        await side.make_attribute(wanted.name, FieldType(wanted.type))
+        names = [each.name for each in await side.describe_attributes()]
+        alike = [each for each in names if each.casefold() == wanted.name.casefold()]
+        return next(iter(alike), wanted.name)
+
+    name = await connect.ask_destination(parts, units, connection, make, is_write=True)
     await units.run(
-        lambda session: _record(
-            session, caller, "field.created", connection_id, {"field": wanted.name}
-        )
+        lambda session: _record(session, caller, "field.created", connection_id, {"field": name})
     )
     response.headers["Location"] = (
         f"/v1/connections/{ids.show(Prefix.CONNECTION, connection_id)}/fields"
     )
-    return FieldMade(name=wanted.name, type=wanted.type)
+    return FieldMade(name=name, type=wanted.type)
 
 
 async def _find(units: Units, connection_id: UUID) -> store.Connection:

@@ -151,6 +151,17 @@ async def test_an_attribute_is_created_in_place(api: httpx.AsyncClient) -> None:
     assert ("LIFETIME", "number") in {(each["name"], each["type"]) for each in fields}
 
 
+async def test_a_made_attribute_is_named_as_a_mapping_takes_it(api: httpx.AsyncClient) -> None:
+    """Proves W5."""
+    connection = await connect_brevo(api)
+    path = f"/v1/connections/{connection}/fields"
+
+    made = await api.post(path, json={"name": "Shoe_Size", "type": "number"})
+
+    offered = (await api.get(f"{path}?page_size=200")).json()["items"]
+    assert made.json()["name"] in {each["name"] for each in offered}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [("lists", {"name": "News"}), ("fields", {"name": "A", "type": "text"})],
