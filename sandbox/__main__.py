@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from sandbox.server import serve
+from sandbox.server import LOOPBACK, serve
 
 PROVIDERS = ("hubspot", "brevo")
 PORT_MAX = 65_535
@@ -26,11 +26,12 @@ PORT_MAX = 65_535
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description="Imitated providers.")
     parser.add_argument("--port", action="append", type=_port, metavar="PROVIDER=PORT", default=[])
+    parser.add_argument("--host", default=LOOPBACK, help="0.0.0.0 in a container")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state-file", type=Path)
     wanted = parser.parse_args(arguments)
     ports = dict(wanted.port) or dict.fromkeys(PROVIDERS, 0)
-    uvloop.run(_serve_all(ports, seed=wanted.seed, state_file=wanted.state_file))
+    uvloop.run(_serve_all(ports, host=wanted.host, seed=wanted.seed, state_file=wanted.state_file))
 
 
 def _port(text: str) -> tuple[str, int]:
@@ -45,7 +46,9 @@ def _port(text: str) -> tuple[str, int]:
     return provider, int(port)
 
 
-async def _serve_all(ports: dict[str, int], *, seed: int, state_file: Path | None) -> None:
+async def _serve_all(
+    ports: dict[str, int], *, host: str, seed: int, state_file: Path | None
+) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -56,10 +59,10 @@ async def _serve_all(ports: dict[str, int], *, seed: int, state_file: Path | Non
             state = importlib.import_module(f"sandbox.{provider}.state").State(seed=seed)
             app = importlib.import_module(f"sandbox.{provider}.app").create_app(state)
             try:
-                addresses[provider] = await stack.enter_async_context(serve(app, port))
+                addresses[provider] = await stack.enter_async_context(serve(app, port, host=host))
             except OSError as error:
                 message = (
-                    f"sandbox: {provider} cannot listen on 127.0.0.1:{port}: {error.strerror}."
+                    f"sandbox: {provider} cannot listen on {host}:{port}: {error.strerror}."
                     f" Choose another --port, or {provider}=0 for any that is free."
                 )
                 raise SystemExit(message) from error

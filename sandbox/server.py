@@ -31,6 +31,7 @@ HTML_PAGE = (
     b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Sorry</h1></body></html>"
 )
 CONTROL_PREFIX = "/_sandbox"
+LOOPBACK = "127.0.0.1"
 
 
 class _Connection(H11Protocol):
@@ -42,8 +43,11 @@ class _Connection(H11Protocol):
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
-    """Listen on 127.0.0.1 in the running loop; yield the base URL. Port 0: any that is free."""
+async def serve(app: ASGIApp, port: int = 0, *, host: str = LOOPBACK) -> AsyncIterator[str]:
+    """Listen in the running loop; yield the base URL on loopback. Port 0: any that is free.
+
+    `host` 0.0.0.0 is for a container, whose published ports do not lead to its loopback.
+    """
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -56,12 +60,12 @@ async def serve(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     state = ServerState()
     listener = await asyncio.get_running_loop().create_server(
         lambda: _Connection(config=config, server_state=state, app_state={}),
-        host="127.0.0.1",
+        host=host,
         port=port,
         backlog=2048,
     )
     try:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield f"http://{LOOPBACK}:{listener.sockets[0].getsockname()[1]}"
     finally:
         listener.close()
         for connection in list(state.connections):

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import psutil
 import pytest
 
 from sandbox.exchange import Answer, RefusedError, Request, Route
@@ -211,6 +212,14 @@ async def test_an_application_without_a_connection_says_that_it_cannot_cut() -> 
 
         with pytest.raises(ConnectionResetError, match="only a served application"):
             await client.get("/count/total")
+
+
+async def test_in_a_container_the_world_outside_is_listened_to() -> None:
+    async with serve(ProviderApp(Counting()), host="0.0.0.0") as url:
+        port = int(url.rpartition(":")[2])
+        sockets = psutil.Process().net_connections(kind="tcp")
+
+        assert [each.laddr.ip for each in sockets if each.laddr.port == port] == ["0.0.0.0"]
 
 
 async def test_the_port_is_free_again_when_the_block_ends() -> None:

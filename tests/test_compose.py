@@ -1,0 +1,24 @@
+"""docker-compose.yml, as far as it can be judged without Docker."""
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
+
+
+def test_what_a_browser_is_sent_to_is_published_and_listened_to() -> None:
+    """The API, HubSpot's login page and the mailbox: a published port leads to no loopback."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    services, environment = compose["services"], compose["x-environment"]
+    addresses = [*json.loads(environment["PROVIDER_BASE_URLS"]).values(), environment["PUBLIC_URL"]]
+    ports = {urlsplit(address).port for address in addresses}
+    mailbox = services["mailbox"]["command"]
+    ports.add(int(re.findall(r"--http-port (\d+)", mailbox)[0]))
+
+    assert {f"127.0.0.1:{port}:{port}" for port in ports} == set(services["sandbox"]["ports"])
+    assert services["config-api"]["environment"]["API_HOST"] == "0.0.0.0"
+    assert all("--host 0.0.0.0" in command for command in (services["sandbox"]["command"], mailbox))
