@@ -330,7 +330,12 @@ class RefreshingTokens:
         if self._is_fresh(tokens):
             # Stored between our look and the right to refresh; the right lapses by itself.
             return tokens
-        granted = await self._endpoint.refresh(tokens.refresh_token)
+        try:
+            granted = await self._endpoint.refresh(tokens.refresh_token)
+        except (NeedsReauthError, RequestRefusedError, UnavailableError):
+            # Answered, so nothing is on its way: nobody needs to wait until our right lapses.
+            await self._store.begin_refresh(self._connection, self._owner, 0.0)
+            raise
         stored = await self._store.store_tokens(
             self._connection,
             tokens.version,

@@ -199,6 +199,20 @@ async def test_the_secret_goes_to_the_providers_hosts_only(provider: Served) -> 
         await replace(endpoint, facts=stray).refresh("token")
 
 
+async def test_nobody_waits_for_a_refresh_that_was_refused(provider: Served) -> None:
+    """A person who tests a dead connection twice hears at once what is the matter."""
+    tokens = await granted(provider)
+    assert tokens.refresh_token
+    await endpoint_of(provider).revoke(tokens.refresh_token)
+    store = MemoryStore(ending_in(0, tokens))
+
+    for _ in range(2):
+        with pytest.raises(NeedsReauthError):
+            await supply(provider, store).token()
+
+    assert store.waits == []
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
