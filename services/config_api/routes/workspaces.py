@@ -121,6 +121,7 @@ async def create_workspace(
 ) -> NewWorkspace:
     """Make a customer, with recipients of mails, a limit and a first key that may do everything."""
     recipients = [_checked(at, each) for at, each in enumerate(wanted.recipients)]
+    _refuse_duplicates(recipients)
     await store.add(
         session, workspace=drawn, name=wanted.name, plan=wanted.plan, language=wanted.language
     )
@@ -200,6 +201,19 @@ def _checked(at: int, recipient: Recipient) -> Recipient:
             detail="This is not an e-mail address.",
         ) from None
     return Recipient(email=valid.normalized, language=recipient.language)
+
+
+def _refuse_duplicates(recipients: Sequence[Recipient]) -> None:
+    """Refuse an address that stands twice: nobody can tell which language is meant."""
+    seen: set[str] = set()
+    for at, recipient in enumerate(recipients):
+        if recipient.email.casefold() in seen:
+            raise refuse_field(
+                at=f"/recipients/{at}/email",
+                code="duplicate_recipient",
+                detail="This address is a recipient already.",
+            )
+        seen.add(recipient.email.casefold())
 
 
 async def _read(session: AsyncSession, workspace: UUID) -> Workspace | None:

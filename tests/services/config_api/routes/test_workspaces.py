@@ -57,6 +57,15 @@ async def test_a_recipient_has_an_address(operator: httpx.AsyncClient) -> None:
     assert (await operator.get("/v1/workspaces")).json()["items"] == []
 
 
+async def test_nobody_is_a_recipient_twice(operator: httpx.AsyncClient) -> None:
+    """Proves X1: the second wish would have been dropped without a word."""
+    recipients = [{"email": "a@example.com"}, {"email": "A@example.com", "language": "de"}]
+
+    answer = await operator.post("/v1/workspaces", json={"name": "n", "recipients": recipients})
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/recipients/1/email"])
+
+
 async def test_customers_are_listed(operator: httpx.AsyncClient) -> None:
     for name in ("a", "b", "c"):
         await operator.post("/v1/workspaces", json={"name": name})
