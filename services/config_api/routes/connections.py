@@ -126,7 +126,7 @@ class ConnectionWanted(Asked):
                 {
                     "provider": "brevo",
                     "name": "Our Brevo",
-                    "api_key": "xkeysib-…",
+                    "api_key": "xkeysib-0123456789abcdef",
                     "tier": "advanced",
                 },
             ]
