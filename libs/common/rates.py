@@ -1,9 +1,10 @@
 """Provider limits shared by every process, through PostgreSQL (PROTOCOL.md 10, S10).
 
 A `RateGate` stands before each call of a connector. It takes call times from `limits.take` in
-chunks of at most half a second's worth, valid for a second; it counts calls of the day; and it
-tells everybody when a provider says stop. Promises: all processes together stay below the limit
-in any window, also when one of them is slow, because late slots are dropped and never caught up.
+chunks of at most half a second's worth; it counts calls of the day; and it tells everybody when a
+provider says stop. Promises: all processes together stay below the limit in any window, also when
+one of them is slow, because slots that are later than the limit has to spare are dropped and never
+caught up.
 
 Shares of a limit: interactive calls (the wizard) have a tenth of their own, so that a busy sync
 never makes a person wait. Where a limit is small, jitter on the way is large beside the distance
@@ -26,12 +27,14 @@ from libs.common.database import SessionMaker, transact
 from libs.common.errors import RateLimitedError
 
 INTERACTIVE = "interactive"
-SLOT_VALID_S = 1.0
+# How late a call may be made at most, and at least: less than this no network keeps.
+SLOT_VALID_MOST_S, SLOT_VALID_LEAST_S = 1.0, 0.05
 CHUNK_S = 0.5
 
 # From this window on (Brevo's hourly limits) a rest may be followed by a burst.
 LONG_WINDOW_S = 60.0
 SMALL_LIMIT_PER_S = 10.0
+INTERACTIVE_SHARE = 0.10
 
 # Two calls of one process are never closer than this share of the slots' distance.
 SPACING_SHARE = 0.95
@@ -80,10 +83,24 @@ def _pace_of(limit: LimitLike, *, interactive: bool, spaced: bool) -> Pace:
         # 65 % + 15 % burst, and 10 % + 10 % burst: together the whole limit in any window.
         rate, burst = (0.10, 0.10) if interactive else (0.65, 0.15)
         return Pace(rate_per_s=rate * per_s, burst=int(burst * limit.calls))
-    if interactive:
-        return Pace(rate_per_s=0.10 * per_s, burst=0)
-    is_small = per_s <= SMALL_LIMIT_PER_S and limit.window_s < LONG_WINDOW_S
-    return Pace(rate_per_s=(0.80 if is_small else 0.86) * per_s, burst=0)
+    return Pace(rate_per_s=(INTERACTIVE_SHARE if interactive else _share(limit)) * per_s, burst=0)
+
+
+def _share(limit: LimitLike) -> float:
+    """Return what background calls may use of a limit whose calls are spaced."""
+    is_small = limit.calls / limit.window_s <= SMALL_LIMIT_PER_S and limit.window_s < LONG_WINDOW_S
+    return 0.80 if is_small else 0.86
+
+
+def slot_valid_s(limits: Iterable[LimitLike]) -> float:
+    """Return how late a call may be made: what all shares together leave free of each window.
+
+    Slots of a window and of so much before it are no more than the limit's calls.
+    """
+    spare = (
+        limit.window_s / (_share(limit) + INTERACTIVE_SHARE) - limit.window_s for limit in limits
+    )
+    return min(SLOT_VALID_MOST_S, max(SLOT_VALID_LEAST_S, min(spare)))
 
 
 def resets_at(now: datetime, time_zone: str) -> datetime:
@@ -101,6 +118,7 @@ class _Lane:
         self.pace = pace(limits, interactive=lane == INTERACTIVE)
         self.per_day = min((limit.per_day for limit in limits if limit.per_day), default=None)
         self.scope = limits[0].scope
+        self.valid_s = slot_valid_s(limits)
         self.due: deque[float] = deque()
         self.last_call = float("-inf")
         self.waiting = 0
@@ -109,9 +127,13 @@ class _Lane:
         """Return when the next call may be made; None if no slot is valid any more."""
         while self.due:
             due = self.due.popleft()
-            if due + SLOT_VALID_S >= now:
+            if not self.is_late(due, now):
                 return due
         return None
+
+    def is_late(self, due: float, now: float) -> bool:
+        """Return whether a call on this slot would come too close to those after it."""
+        return now > due + self.valid_s
 
 
 class RateGate:
@@ -150,12 +172,7 @@ class RateGate:
         lane.waiting += 1
         try:
             async with lane.lock:
-                due = await self._due(bucket, lane)
-                spaced = lane.last_call + SPACING_SHARE / lane.pace.rate_per_s
-                if lane.pace.burst:
-                    spaced = due
-                await self._sleep_until(max(due, spaced))
-                lane.last_call = self._clock.monotonic()
+                await self._wait_for_slot(bucket, lane)
         finally:
             lane.waiting -= 1
 
@@ -173,8 +190,19 @@ class RateGate:
 
         await transact(self._sessions, block)
 
-    async def _due(self, bucket: str, lane: _Lane) -> float:
+    async def _wait_for_slot(self, bucket: str, lane: _Lane) -> None:
         deadline = self._clock.monotonic() + self._patience_s
+        while True:
+            due = await self._due(bucket, lane, deadline)
+            spaced = lane.last_call + SPACING_SHARE / lane.pace.rate_per_s
+            await self._sleep_until(due if lane.pace.burst else max(due, spaced))
+            now = self._clock.monotonic()
+            # A process that stood still while it waited has lost its turn.
+            if not lane.is_late(due, now):
+                lane.last_call = now
+                return
+
+    async def _due(self, bucket: str, lane: _Lane, deadline: float) -> float:
         while True:
             due = lane.take_due(self._clock.monotonic())
             if due is not None:

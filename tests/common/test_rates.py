@@ -34,6 +34,21 @@ class Clock(SystemClock):
         return self._now
 
 
+class StoppedClock(Clock):
+    """A clock of a process that will stand still once, as soon as it has waited."""
+
+    stands_still_s = 0.0
+    _jumped_s = 0.0
+    _asked_at = 0.0
+
+    def monotonic(self) -> float:
+        now = super().monotonic()
+        if self.stands_still_s and now - self._asked_at > 0.1:  # It slept: nothing else takes long.
+            self._jumped_s, self.stands_still_s = self.stands_still_s, 0.0
+        self._asked_at = now
+        return now + self._jumped_s
+
+
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
@@ -80,6 +95,35 @@ async def test_processes_together_stay_below_the_limit_in_any_window(
 
     assert len(moments) == 120
     assert most_in_a_window(moments, 1.0) <= 40
+
+
+@pytest.mark.parametrize(
+    ("limit", "valid_s"),
+    [
+        (Limit("search", 5, 1.0), 0.11),
+        (Limit("contacts", 110, 10.0), 0.42),
+        (Limit("contacts", 100, 1.0), 0.05),
+        (Limit("account", 100, 3600.0), 1.0),
+    ],
+)
+def test_a_slot_is_valid_as_long_as_its_limit_has_room(limit: Limit, valid_s: float) -> None:
+    """Proves S10: late calls and those in time fit into one window together."""
+    assert rates.slot_valid_s([limit]) == pytest.approx(valid_s, abs=0.01)
+
+
+async def test_who_stands_still_before_a_call_loses_the_slot(poller: SessionMaker) -> None:
+    """Proves S10: others call meanwhile, and a late call would be one more in their window."""
+    limit = Limit("search", calls=5, window_s=1.0)
+    clock = StoppedClock(NOON)
+    own = RateGate(poller, [limit], {"account": "acme:1"}, clock, patience_s=30)
+    await own.enter("search")
+    first = time.monotonic()
+    clock.stands_still_s = 0.4
+
+    await own.enter("search")
+
+    # Slots are 0.25 s apart by everybody else's clock: the second was lost, the third is taken.
+    assert time.monotonic() - first >= 0.4
 
 
 async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: SessionMaker) -> None:
