@@ -8,7 +8,7 @@ TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev up down test integration check format
+.PHONY: help setup demo dev bench up down test integration check format
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ demo: $(VENV)/.run ## the main job once, on real servers, judged
 
 dev: $(VENV)/.run ## everything running, until Ctrl-C
 	$(VENV)/bin/python -m local up
+
+bench: $(VENV)/.run ## what it costs, measured; BENCH="job --contacts 20000" chooses
+	$(VENV)/bin/python -m benchmarks $(BENCH)
 
 up: ## everything in containers (needs Docker)
 	docker compose up --build --detach --wait

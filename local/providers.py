@@ -48,6 +48,14 @@ class Provider:
         """Answer at once and without limits from now on."""
         await self._call("PUT", "limits", {"enabled": False})
 
+    async def pass_time(self, seconds: float) -> None:
+        """Move its clock; negative seconds go back."""
+        await self._call("PUT", "clock", {"advance_s": seconds})
+
+    async def delay(self, seconds: float) -> None:
+        """Answer every call so much later from now on."""
+        await self._call("PUT", "faults", [{"kind": "latency", "seconds": seconds}])
+
     async def state(self) -> Json:
         """Return everything it holds."""
         return await self._call("GET", "state")
@@ -56,7 +64,7 @@ class Provider:
         """Return how often it was called, and how often beyond its limits."""
         return await self._call("GET", "calls")
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
+    async def _call(self, method: str, path: str, body: object = None) -> Json:
         answer = await self._client.request(method, f"/_sandbox/{path}", json=body)
         if not answer.is_success:
             what = f"the sandbox answered {method} {path} {answer.status_code}: {answer.text}"

@@ -65,7 +65,12 @@ async def create_workspace(operator: Api, *, quota_limit: int) -> Workspace:
 
 
 async def set_up(
-    api: Api, *, source_list: str, destination_list: str, destination_key: str = SANDBOX_KEY
+    api: Api,
+    *,
+    source_list: str,
+    destination_list: str,
+    destination_key: str = SANDBOX_KEY,
+    fields: Sequence[Field] = FIELDS,
 ) -> str:
     """Connect both accounts, choose lists and map fields; return the draft's id."""
     source = await _connect_hubspot(api)
@@ -90,7 +95,7 @@ async def set_up(
             "default_country": DEFAULT_COUNTRY,
         },
     )
-    await _map_fields(api, integration, source, destination, FIELDS)
+    await _map_fields(api, integration, source, destination, fields)
     return str(made["id"])
 
 

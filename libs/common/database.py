@@ -10,14 +10,16 @@ from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from libs.common.backoff import Backoff
 
@@ -44,18 +46,32 @@ def create_engine(url: str, *, pool_size_max: int, application_name: str) -> Asy
 
     JIT is off: our statements are short, and compiling them costs more than running them.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         url.replace("postgresql://", "postgresql+asyncpg://", 1),
         pool_size=pool_size_max,
         max_overflow=0,
         pool_timeout=30,
-        pool_pre_ping=True,
         connect_args={
             "timeout": 10,
             "command_timeout": 30,
             "server_settings": {"application_name": application_name, "jit": "off"},
         },
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(
+    connection: DBAPIConnection, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+) -> None:
+    """Let the pool replace its connections once one of them was closed by the server.
+
+    The driver knows without asking. SQLAlchemy's own ping asks: three round trips and half a
+    millisecond of our time before every transaction, and what dies a moment later is met by
+    `transact` all the same.
+    """
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 def session_maker(engine: AsyncEngine) -> SessionMaker:
@@ -107,10 +123,11 @@ async def transact(
 async def driver(session: AsyncSession) -> asyncpg.Connection:
     """Return asyncpg's connection of this transaction, for statements with arrays on hot paths."""
     connection = await session.connection()
-    await connection.exec_driver_sql("select 1")  # Opens the transaction at the driver.
     raw = await connection.get_raw_connection()
     inner = raw.driver_connection
     assert isinstance(inner, asyncpg.Connection)
+    if not inner.is_in_transaction():
+        await connection.exec_driver_sql("select 1")  # Opens the transaction at the driver.
     return inner
 
 

@@ -79,7 +79,7 @@ async def serve(
         clock=process.clock,
         patience_s=settings.patience_s,
         base_urls=settings.provider_base_urls,
-        paced=settings.paced,
+        paced=settings.rate_limits,
     )
     imports = Imports(
         sessions, process.clock, poll_s=settings.import_poll_s, late_call_s=settings.late_call_s

@@ -27,8 +27,5 @@ class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderS
     # The provider is asked for the state of its imports this seldom (Brevo: 100 asks an hour).
     import_poll_s: PositiveFloat = 60.0
 
-    # False leaves the shared rate budget out: for measuring our own cost only.
-    paced: bool = True
-
     # How long one call waits for its turn in the shared rate budget.
     patience_s: PositiveFloat = 15.0

@@ -1,0 +1,184 @@
+"""A stack with its providers filled and integrations set up, and when its work is done.
+
+Integrations are made through the config API, as a person makes them. What is asked over and over
+while a phase runs is asked of the database, not of the API: to watch must not count as our cost.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from benchmarks.measured import Measured, difference, reading
+from local import wizard
+from local.api import Api
+from local.errors import StackError
+from local.providers import Provider
+from local.stack import Stack
+
+SOURCE_LIST = "Newsletter"
+FIELDS = (*wizard.FIELDS, wizard.Field("country", "COUNTRY", create="text"))
+# Contacts are older than what a window of changes looks back (services/poller/plan.py).
+AGED_S = 7200.0
+WATCH_S = 0.2
+NO_PROGRESS_S = 180.0
+
+_STANDING = """
+select (select coalesce(max(run_no), 0) from sync.runs where integration_id = any ($1)) as run_no,
+  (select count(*) from sync.schedules where integration_id = any ($1)
+     and (lease_owner is not null or is_active and next_due_at <= clock_timestamp())) as due,
+  (select count(*) from activity.runs where integration_id = any ($1)
+     and state = 'settling') as settling,
+  (select count(*) from sync.runs r where integration_id = any ($1) and r.state = 'read'
+     and not exists (select from activity.runs a where a.run_id = r.run_id
+                     and a.state <> 'settling')) as untold,
+  (select count(*) from delivery.parked where reason <> 'email_change') as parked,
+  (select count(*) from delivery.intents) as intents,
+  (select coalesce(sum(parts_settled), 0) from activity.runs) as parts,
+  (select count(*) from ledger.holds where posted + released < amount) as holds
+"""
+
+
+@dataclass(slots=True)
+class World:
+    """What a scenario acts on."""
+
+    stack: Stack
+    source: Provider
+    destination: Provider
+    operator: Api
+    database: "asyncpg.Connection[Any]"
+    workspace: str = ""
+    api: Api | None = None
+    integrations: list[str] = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, stack: Stack) -> AsyncIterator["World"]:
+        """Connect to a running stack for as long as the block lasts."""
+        async with AsyncExitStack() as exits:
+            source, destination = [
+                await exits.enter_async_context(Provider.connect(stack.providers[name]))
+                for name in ("hubspot", "brevo")
+            ]
+            operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
+            database = await asyncpg.connect(stack.database)
+            exits.push_async_callback(database.close)
+            await source.lift_limits()
+            await destination.lift_limits()
+            world = cls(stack, source, destination, operator, database)
+            made = await wizard.create_workspace(operator, quota_limit=10_000_000)
+            world.workspace = made.id
+            world.api = await exits.enter_async_context(Api.connect(stack.api, made.api_key))
+            yield world
+
+    async def fill(self, contacts: int) -> None:
+        """Fill the source with valid contacts that were last edited two hours ago."""
+        await self.source.pass_time(-AGED_S)
+        await self.source.fill(contacts, seed=1, name=SOURCE_LIST, invalid_share=0.0)
+        await self.source.pass_time(AGED_S)
+
+    async def integrate(self, name: str, **wishes: str) -> str:
+        """Set up a draft integration; return its id as the API shows it."""
+        assert self.api is not None
+        made = await wizard.set_up(
+            self.api, source_list=SOURCE_LIST, destination_list=name, fields=FIELDS, **wishes
+        )
+        self.integrations.append(made)
+        return made
+
+    async def activate(self) -> None:
+        """Activate every integration that was set up."""
+        assert self.api is not None
+        for integration in self.integrations:
+            await wizard.activate(self.api, integration)
+
+    async def ask_for_runs(self, mode: str) -> None:
+        """Ask for another run of each integration."""
+        assert self.api is not None
+        for integration in self.integrations:
+            await self.api.post(f"/v1/integrations/{integration}/runs", {"mode": mode})
+
+    @asynccontextmanager
+    async def measured(
+        self, scenario: str, phase: str, contacts: int, found: list[Measured]
+    ) -> AsyncIterator[dict[str, float]]:
+        """Measure what the block starts, to the end of its work; notes may be added meanwhile."""
+        notes: dict[str, float] = {}
+        meter = self.stack.supervisor.meter
+        calls = await self._calls()
+        before = await self._standing()
+        self.stack.supervisor.enter(phase)
+        earlier = reading(meter.usage)
+        started_at_s = time.monotonic()
+        yield notes
+        seconds = await self._done(int(before["run_no"])) - started_at_s
+        self.stack.supervisor.enter("between")
+        found.append(
+            Measured(
+                scenario=scenario,
+                phase=phase,
+                contacts=contacts,
+                seconds=seconds,
+                cpu_s=difference(earlier, reading(meter.usage), phase),
+                rss_mb={name: each.rss_bytes_max / 1e6 for name, each in meter.usage.items()},
+                calls={name: n - calls[name] for name, n in (await self._calls()).items()},
+                notes=notes,
+            )
+        )
+
+    async def rested(self, scenario: str, seconds: float, found: list[Measured]) -> None:
+        """Measure what everything costs while there is nothing to do."""
+        supervisor = self.stack.supervisor
+        supervisor.enter("rest")
+        await asyncio.sleep(seconds)
+        supervisor.enter("between")
+        usage = supervisor.meter.usage
+        found.append(
+            Measured(
+                scenario=scenario,
+                phase="rest",
+                contacts=0,
+                seconds=seconds,
+                cpu_s={name: each.cpu_s["rest"] for name, each in usage.items()},
+                rss_mb={name: each.rss_bytes_max / 1e6 for name, each in usage.items()},
+            )
+        )
+
+    async def _calls(self) -> dict[str, int]:
+        return {
+            name: int((await provider.calls())["total"])
+            for name, provider in (("hubspot", self.source), ("brevo", self.destination))
+        }
+
+    async def _standing(self) -> "asyncpg.Record[Any]":
+        ids = [_uuid(each) for each in self.integrations]
+        found = await self.database.fetchrow(_STANDING, ids)
+        assert found is not None
+        return found
+
+    async def _done(self, run_no: int) -> float:
+        """Wait until newer runs ended and nothing waits; return when that was.
+
+        Raises `StackError` if nothing moves for too long.
+        """
+        last, moved_at_s = await self._standing(), time.monotonic()
+        while True:
+            now = await self._standing()
+            if now != last:
+                last, moved_at_s = now, time.monotonic()
+            waiting = sum(now[name] for name in ("due", "settling", "untold", "parked", "intents"))
+            if now["run_no"] > run_no and not waiting and not now["holds"]:
+                return time.monotonic()
+            if time.monotonic() - moved_at_s > NO_PROGRESS_S:
+                what = f"nothing has moved for {NO_PROGRESS_S:g} s: {dict(now)}"
+                raise StackError(what, "see the logs in the benchmark's folder")
+            await asyncio.sleep(WATCH_S)
+
+
+def _uuid(shown: str) -> str:
+    return shown.rpartition("_")[2]
