@@ -251,13 +251,20 @@ class FakeDestination:
         return [_remote(contact) if contact else None for contact in found]
 
     async def read_list(
-        self, list_id: str, after: Cursor | None, since: datetime | None = None
+        self,
+        list_id: str,
+        after: Cursor | None,
+        since: datetime | None = None,
+        *,
+        newest_first: bool = False,
     ) -> RemotePage:
         await self._call("read_list")
         if self.account.list_error is not None:
             raise self.account.list_error
         self.account.read_since.append(since)
         members = [each for each in self.account.contacts.values() if list_id in each.list_ids]
+        if newest_first:
+            members.reverse()
         offset = int(after or 0)
         page = members[offset : offset + PAGE]
         is_last = offset + PAGE >= len(members)

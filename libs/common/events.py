@@ -66,7 +66,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
     id: UUID
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class Change(Struct, frozen=True, kw_only=True, gc=False):
     """One contact as the source gave it, with the provider's modification time."""
 
     id: str
@@ -129,7 +129,7 @@ class RunRead(Event, frozen=True, kw_only=True, tag="run_read"):
     complete: bool = True
 
 
-class Identity(Struct, frozen=True, kw_only=True):
+class Identity(Struct, frozen=True, kw_only=True, gc=False):
     """The address a contact is known by at a destination: e-mail, else SMS."""
 
     email: str | None = None
@@ -141,7 +141,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         return self.email or self.sms
 
 
-class Effect(Struct, frozen=True, kw_only=True):
+class Effect(Struct, frozen=True, kw_only=True, gc=False):
     """One intended write: attributes are encoded once and spliced as they are (`Raw`).
 
     `attributes` is a JSON object of destination attribute → value, null to clear; `hash` is

@@ -23,6 +23,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType, Protocol
 
+import msgspec
+
 from libs.common.events import Change, Identity, Operation
 
 Cursor = NewType("Cursor", str)
@@ -262,8 +264,7 @@ def identity_key(identity: Identity) -> str:
     return re.sub(r"\D+", "", identity.sms or "").removeprefix("00")
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, gc=False):
     """One effect as a destination takes it.
 
     `attributes` is the mapped JSON object, identities included under the destination's own
@@ -280,37 +281,31 @@ class Write:
     join_list: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The destination confirmed the effect; `warning` is a stable code such as phone_left_out."""
 
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """The destination refuses this one contact, for a reason of `libs.common.reasons.Reject`."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(msgspec.Struct, frozen=True, gc=False):
     """The contact that should have been updated is not there (404)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """The new address of an e-mail change belongs to another contact already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """The call was sent and its answer lost: it may or may not have been applied."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotTried:
+class NotTried(msgspec.Struct, frozen=True, gc=False):
     """Nothing was sent for this effect: a limit, an outage or a lost lease came before it."""
 
 
@@ -325,8 +320,7 @@ class WriteReport:
     stopped_by: Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteContact:
+class RemoteContact(msgspec.Struct, frozen=True, gc=False):
     """A contact as it is at the destination now; attributes in the destination's own form.
 
     `left_list_ids` are lists that the person unsubscribed from: no write puts them back.
@@ -334,9 +328,9 @@ class RemoteContact:
 
     identity: Identity
     attributes: Mapping[str, Any]
-    list_ids: frozenset[str] = field(default_factory=frozenset)
+    list_ids: frozenset[str] = frozenset()
     is_blocked: bool = False
-    left_list_ids: frozenset[str] = field(default_factory=frozenset)
+    left_list_ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,10 +400,17 @@ class Destination(Protocol):
         """Return each contact as it is now, in the order asked; None for one that is absent."""
 
     async def read_list(
-        self, list_id: str, after: Cursor | None, since: datetime | None = None
+        self,
+        list_id: str,
+        after: Cursor | None,
+        since: datetime | None = None,
+        *,
+        newest_first: bool = False,
     ) -> RemotePage:
         """Return a page of a list's contacts as they are now.
 
+        With `newest_first`, who came last is on the first page: sooner found, but somebody may be
+        missed while others are taken off. Without, whoever stays is on one of the pages.
         With `since`, contacts that nobody touched after it may be left out (inclusive, by the
         provider's clock: take some minutes off). Pass the same on every page.
         """

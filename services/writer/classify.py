@@ -7,9 +7,9 @@ are judged in their order. It never sees a contact whose open unit must be read 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec.structs import replace
 
 from libs.common.events import Identity
 from libs.common.reasons import Park, Reject
@@ -39,21 +39,18 @@ from services.writer.values import (
 WAITING_FOR_AN_ADDRESS = frozenset({Park.EMAIL_CHANGE, Park.DUPLICATE_IDENTITY})
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
+class Superseded(msgspec.Struct, frozen=True, gc=False):
     """Something newer is known, or on its way: nothing happens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
+class Unchanged(msgspec.Struct, frozen=True, gc=False):
     """The destination holds it already; `link` carries the version. It costs nothing."""
 
     link: Link
     is_refused_change: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(msgspec.Struct, frozen=True, gc=False):
     """Nothing is to be written; `link`, where there is one, keeps the version.
 
     With a reason the contact is rejected, without one it is filtered.
@@ -63,21 +60,18 @@ class Remembered:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Importing:
+class Importing(msgspec.Struct, frozen=True, gc=False):
     """It is a row of an import under way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parking:
+class Parking(msgspec.Struct, frozen=True, gc=False):
     """It must wait; `extra` are its other fields, which go to its old address at once."""
 
     reason: str
     extra: Task | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(msgspec.Struct, frozen=True, gc=False):
     """It is to be written."""
 
     task: Task
@@ -303,7 +297,7 @@ def _other_fields(item: Wanted, view: View, integration: Integration, link: Link
     decision = _unless_it_must_wait(item, view, integration, Effect(task))
     if not isinstance(decision, Effect):
         return None
-    return msgspec.structs.replace(decision.task, is_extra=True)
+    return replace(decision.task, is_extra=True)
 
 
 def _refused_address(item: Wanted, view: View, integration: Integration, link: Link) -> Decision:
@@ -312,7 +306,7 @@ def _refused_address(item: Wanted, view: View, integration: Integration, link: L
     if _is_current(item, link) and is_free and item.contact not in view.units:
         return Unchanged(link.at_least(item.version, item.wish), is_refused_change=True)
     task = _task(item, integration, Kind.OLD_ADDRESS, link.identity, link)
-    effect = Effect(msgspec.structs.replace(task, is_refused_change=True))
+    effect = Effect(replace(task, is_refused_change=True))
     return _unless_it_must_wait(item, view, integration, effect)
 
 

@@ -6,8 +6,11 @@ may be stored again by a repeated transaction.
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
 
 from libs.common import ids
 from libs.common.events import Settled
@@ -39,39 +42,33 @@ from services.writer.values import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True, gc=False):
     """The destination holds the effect."""
 
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """The destination refuses the contact, and the effect did not happen."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddressTaken:
+class AddressTaken(msgspec.Struct, frozen=True, gc=False):
     """The new address of a move belongs to another contact, and the move did not happen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(msgspec.Struct, frozen=True, gc=False):
     """The effect may or may not have happened; its unit stays with the contact."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(msgspec.Struct, frozen=True, gc=False):
     """Nothing was sent; the contact waits for `reason` to go away."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RowOfImport:
+class RowOfImport(msgspec.Struct, frozen=True, gc=False):
     """The effect became a row of an import that is about to be sent."""
 
 
@@ -140,8 +137,7 @@ class Tally:
         return self == Tally()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A contact that waits, as it is stored in `delivery.parked`."""
 
     item: Wanted

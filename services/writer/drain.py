@@ -22,7 +22,7 @@ from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import Changes
-from services.writer.imports import Imports
+from services.writer.imports import AGAIN_S, Imports
 from services.writer.look_up import CONNECTED
 from services.writer.outcome import tell_late
 from services.writer.plan import IMPORTS_MAX, SINGLES_MAX
@@ -37,7 +37,6 @@ SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connec
 ORPHAN_AFTER = timedelta(hours=1)
 GATHER_S = 0.5  # After a wake-up: what arrives together is drained together.
 FORGET_EVERY_S = 60.0  # How often outcomes of records that are gone are removed.
-IMPORTS_AGAIN_S = 30.0  # After a failed look at an import's rows.
 
 log = logs.get(__name__)
 
@@ -285,7 +284,7 @@ class Drain:
             raise
         except SyncError as error:
             log.warning("import_not_read", error=type(error).__name__)
-            self._imports.postpone(account, IMPORTS_AGAIN_S)
+            self._imports.postpone(account, AGAIN_S)
 
     async def _adopt_orphans(self, account: Account) -> None:
         """Settle units that no record and no parked row will come for any more."""

@@ -9,11 +9,12 @@ are all there need no further proof: an import ends as soon as they are, and the
 only about those that stay away.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, logs, metrics
@@ -43,9 +44,12 @@ from services.writer.conclude import (
 )
 from services.writer.lease import LATE_CALL_S
 from services.writer.outcome import store_changes, tell_late
+from services.writer.plan import IMPORTS_MAX
 from services.writer.values import ContactId, Task, View, Wanted
 
 CHECK_FIRST_S = 1.0
+AGAIN_S = 30.0  # After a failed look at an import's rows.
+ROOM_S = 2.0  # A turn must be short: 100 singles take longer.
 CHECK_MOST_S = 60.0
 ASK_AFTER_CHECKS = 2  # Looks at the rows that must have shown no progress before asking.
 NOT_FOUND = "not_found"  # What a provider says of an import that it has forgotten.
@@ -148,6 +152,28 @@ class Imports:
             for intent in intents:
                 await self._judge(account, destination, intent, remotes)
 
+    async def make_room(self, account: Account, destination: Destination) -> None:
+        """Wait a moment for one of the imports under way to end, if all that may be are.
+
+        Where imports end within a second or two, as in an account that has little else to do,
+        the next contacts need not go the long way of those that wait for their turn.
+        """
+        until = self._clock.monotonic() + ROOM_S
+        while len(account.imports()) >= IMPORTS_MAX:
+            look_at = max(
+                min(intent.check_at for intent in account.imports()), account.lease.touchable_at
+            )
+            if look_at > until:
+                return
+            await asyncio.sleep(max(0.0, look_at - self._clock.monotonic()))
+            try:
+                await self.advance(account, destination)
+            except LeaseLostError:
+                raise
+            except SyncError as error:
+                log.warning("import_not_read", error=type(error).__name__)
+                self.postpone(account, AGAIN_S)
+
     def _must_ask(self, intent: Intent) -> bool:
         return not (intent.has_ended or self._is_too_old(intent)) and (
             intent.state == "sending" or intent.checked >= ASK_AFTER_CHECKS
@@ -201,11 +227,15 @@ class Imports:
         decides = any(intent.has_ended or self._is_too_old(intent) for intent in intents)
         since = min(intent.sent_at or self._clock.now() for intent in intents)
         since -= CLOCKS_DIFFER if decides else CLOCKS_DIFFER_MOSTLY
+        # The rows are the newest of the list: the oldest first would show all that was imported
+        # within those seconds before them. Only the look that decides must miss nobody.
         found: dict[str, RemoteContact] = {}
         cursor: Cursor | None = None
         while len(found) < len(wanted):
             try:
-                page = await destination.read_list(list_id, cursor, since)
+                page = await destination.read_list(
+                    list_id, cursor, since, newest_first=not decides
+                )
             except MisconfiguredError as error:
                 if error.what != LIST_MISSING:
                     raise

@@ -39,6 +39,8 @@ from services.writer.values import (
     identity_key,
 )
 
+SEPARATOR = "\x1f"  # In no id and no address: the poller and the mapper see to that.
+
 # By plain look-up: calling an enumeration costs a microsecond, thousands of times a batch.
 _STATES = {each.value: each for each in LinkState}
 _WISHES = {each.value: each for each in Wish}
@@ -287,31 +289,66 @@ async def runs(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Ru
     }
 
 
-async def links(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Link]:
+async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Link]:
     """Return the links of these contacts."""
-    found = await (await driver(session)).fetch(
-        """
-        select l.* from unnest($1::uuid[], $2::text[]) u (integration_id, source_id)
-        join delivery.links l using (integration_id, source_id)
-        """,
-        [contact.integration for contact in contacts],
-        [contact.source_id for contact in contacts],
-    )
-    return {link.contact: link for link in map(_link, found)}
+    connection = await driver(session)
+    found: dict[ContactId, Link] = {}
+    for integration, ids in by_integration(contacts).items():
+        rows = await connection.fetch(
+            """
+            select source_id, state, version_ms, run_no, operation, email, sms, hash,
+              content_hash, refused_identity, removed_by_us, needs_recheck
+            from delivery.links
+            where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+            """,
+            integration,
+            ids,
+        )
+        for row in rows:
+            link = _link(integration, row)
+            found[link.contact] = link
+    return found
 
 
-def _link(row: "asyncpg.Record[Any]") -> Link:
+def by_integration(values: Iterable[tuple[UUID, str]]) -> dict[UUID, str]:
+    """Return texts by their integration, joined: asyncpg takes an array apart, a text as it is."""
+    found: dict[UUID, list[str]] = {}
+    for integration, value in values:
+        found.setdefault(integration, []).append(value)
+    return {integration: packed(own) for integration, own in found.items()}
+
+
+def packed(texts: Iterable[str]) -> str:
+    """Return texts as one parameter, for `string_to_array($1, chr(31))`."""
+    return SEPARATOR.join(texts)
+
+
+def _link(integration: UUID, row: "asyncpg.Record[Any]") -> Link:
+    (
+        source_id,
+        state,
+        version_ms,
+        run_no,
+        operation,
+        email,
+        sms,
+        hash_,
+        content_hash,
+        refused,
+        removed_by_us,
+        needs_recheck,
+    ) = row
     return Link(
-        contact=ContactId(row["integration_id"], row["source_id"]),
-        state=_STATES[row["state"]],
-        version=Version(row["version_ms"], row["run_no"]),
-        wish=_WISHES[row["operation"]],
-        identity=Identity(email=row["email"], sms=row["sms"]),
-        hash=row["hash"] or b"",
-        content_hash=row["content_hash"] or b"",
-        refused=row["refused_identity"],
-        removed_by_us=row["removed_by_us"],
-        needs_recheck=row["needs_recheck"],
+        contact=ContactId(integration, source_id),
+        state=_STATES[state],
+        version=Version(version_ms, run_no),
+        wish=_WISHES[operation],
+        identity=Identity(email=email, sms=sms),
+        hash=hash_ or b"",
+        content_hash=content_hash or b"",
+        refused=refused,
+        removed_by_us=removed_by_us,
+        needs_recheck=needs_recheck,
     )
 
 
@@ -319,41 +356,49 @@ async def owners(
     session: AsyncSession, addresses: Collection[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], str]:
     """Return which linked contact holds each of these addresses."""
-    found = await (await driver(session)).fetch(
-        """
-        select l.integration_id, l.identity, l.source_id
-        from unnest($1::uuid[], $2::text[]) u (integration_id, identity)
-        join delivery.links l using (integration_id, identity) where l.state = 'linked'
-        """,
-        [integration for integration, _ in addresses],
-        [key for _, key in addresses],
-    )
-    return {(row["integration_id"], row["identity"]): row["source_id"] for row in found}
-
-
-async def parked(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Parked]:
-    """Return what is parked of these contacts."""
-    found = await (await driver(session)).fetch(
-        """
-        select p.integration_id, p.source_id, p.version_ms, p.run_no, p.operation, p.reason,
-          p.email, p.sms, p.approved_identity, p.merged_from
-        from unnest($1::uuid[], $2::text[]) u (integration_id, source_id)
-        join delivery.parked p using (integration_id, source_id)
-        """,
-        [contact.integration for contact in contacts],
-        [contact.source_id for contact in contacts],
-    )
-    return {
-        ContactId(row["integration_id"], row["source_id"]): Parked(
-            Version(row["version_ms"], row["run_no"]),
-            _WISHES[row["operation"]],
-            row["reason"],
-            identity_key(Identity(email=row["email"], sms=row["sms"])),
-            row["approved_identity"],
-            tuple(row["merged_from"]),
+    connection = await driver(session)
+    found: dict[tuple[UUID, str], str] = {}
+    for integration, keys in by_integration(addresses).items():
+        rows = await connection.fetch(
+            """
+            select identity, source_id from delivery.links
+            where integration_id = $1 and identity = any (string_to_array($2, chr(31)))
+              and state = 'linked'
+            """,
+            integration,
+            keys,
         )
-        for row in found
-    }
+        for identity, source_id in rows:
+            found[integration, identity] = source_id
+    return found
+
+
+async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
+    """Return what is parked of these contacts."""
+    connection = await driver(session)
+    found: dict[ContactId, Parked] = {}
+    for integration, ids in by_integration(contacts).items():
+        rows = await connection.fetch(
+            """
+            select source_id, version_ms, run_no, operation, reason, email, sms,
+              approved_identity, merged_from
+            from delivery.parked
+            where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+            """,
+            integration,
+            ids,
+        )
+        for row in rows:
+            source_id, version_ms, run_no, operation, reason, email, sms, approved, merged = row
+            found[ContactId(integration, source_id)] = Parked(
+                Version(version_ms, run_no),
+                _WISHES[operation],
+                reason,
+                identity_key(Identity(email=email, sms=sms)),
+                approved,
+                tuple(merged),
+            )
+    return found
 
 
 async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
@@ -518,59 +563,79 @@ async def _drop_rows(session: AsyncSession, drops: dict[ContactId, Version]) -> 
 async def _store_links(session: AsyncSession, workspace: UUID, changed: list[Link]) -> None:
     # Who lets go of an address comes before who takes it: the index that keeps it unique is
     # checked row by row.
-    leaving = [link for link in changed if link.state is not LinkState.LINKED]
-    linked = [link for link in changed if link.state is LinkState.LINKED]
-    if linked:
-        await (await driver(session)).execute(
-            """
-            update delivery.links l set identity = null, email = null, sms = null
-            from unnest($1::uuid[], $2::text[], $3::text[]) u (i, s, k)
-            where l.integration_id = u.i and l.identity = u.k and l.source_id <> u.s
-              and l.state = 'removed'
-            """,
-            [link.contact.integration for link in linked],
-            [link.contact.source_id for link in linked],
-            [link.key for link in linked],
-        )
-    for group in (leaving, linked):
-        if group:
-            await _upsert_links(session, workspace, group)
+    groups: dict[tuple[bool, UUID], list[Link]] = {}
+    for link in changed:
+        is_linked = link.state is LinkState.LINKED
+        groups.setdefault((is_linked, link.contact.integration), []).append(link)
+    for (is_linked, integration), own in sorted(groups.items()):
+        if is_linked:
+            await _take_addresses(session, integration, own)
+        await _upsert_links(session, workspace, integration, own)
 
 
-async def _upsert_links(session: AsyncSession, workspace: UUID, changed: list[Link]) -> None:
+async def _take_addresses(session: AsyncSession, integration: UUID, linked: list[Link]) -> None:
+    """Let tombstones go of the addresses that others are linked by now."""
     await (await driver(session)).execute(
         """
-        insert into delivery.links as l
-          (workspace_id, integration_id, source_id, state, identity, email, sms, version_ms,
-           run_no, operation, hash, content_hash, refused_identity, removed_by_us, needs_recheck,
-           written_at)
-        select $1, u.*, clock_timestamp()
-        from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-          $8::bigint[], $9::int[], $10::text[], $11::bytea[], $12::bytea[], $13::text[],
-          $14::bool[], $15::bool[]) u
-        on conflict (integration_id, source_id) do update set
-          state = excluded.state, identity = excluded.identity, email = excluded.email,
-          sms = excluded.sms, version_ms = excluded.version_ms, run_no = excluded.run_no,
-          operation = excluded.operation, hash = excluded.hash,
-          content_hash = excluded.content_hash, refused_identity = excluded.refused_identity,
-          removed_by_us = excluded.removed_by_us, needs_recheck = excluded.needs_recheck,
-          written_at = excluded.written_at
+        update delivery.links l set identity = null, email = null, sms = null
+        from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31))) u (s, k)
+        where l.integration_id = $1 and l.identity = u.k and l.source_id <> u.s
+          and l.state = 'removed'
         """,
+        integration,
+        packed([link.contact.source_id for link in linked]),
+        packed([link.key or "" for link in linked]),
+    )
+
+
+# Texts that are joined cost a quarter of arrays, which asyncpg takes apart element by element; an
+# empty one stands for null.
+_UPSERT_LINKS = """
+insert into delivery.links as l
+  (workspace_id, integration_id, source_id, state, identity, email, sms, version_ms,
+   run_no, operation, hash, content_hash, refused_identity, removed_by_us, needs_recheck,
+   written_at)
+select $1, $2, s, state, identity, email, sms, ms::bigint, run_no::int, operation,
+  decode(hash, 'hex'), decode(content_hash, 'hex'), refused, removed_by_us::bool,
+  needs_recheck::bool, clock_timestamp()
+from unnest(string_to_array($3, chr(31)), string_to_array($4, chr(31)),
+  string_to_array($5, chr(31), ''), string_to_array($6, chr(31), ''),
+  string_to_array($7, chr(31), ''), string_to_array($8, chr(31)), string_to_array($9, chr(31)),
+  string_to_array($10, chr(31)), string_to_array($11, chr(31), ''),
+  string_to_array($12, chr(31), ''), string_to_array($13, chr(31), ''),
+  string_to_array($14, chr(31)), string_to_array($15, chr(31)))
+  u (s, state, identity, email, sms, ms, run_no, operation, hash, content_hash, refused,
+     removed_by_us, needs_recheck)
+on conflict (integration_id, source_id) do update set
+  state = excluded.state, identity = excluded.identity, email = excluded.email,
+  sms = excluded.sms, version_ms = excluded.version_ms, run_no = excluded.run_no,
+  operation = excluded.operation, hash = excluded.hash,
+  content_hash = excluded.content_hash, refused_identity = excluded.refused_identity,
+  removed_by_us = excluded.removed_by_us, needs_recheck = excluded.needs_recheck,
+  written_at = excluded.written_at
+"""
+
+
+async def _upsert_links(
+    session: AsyncSession, workspace: UUID, integration: UUID, changed: list[Link]
+) -> None:
+    await (await driver(session)).execute(
+        _UPSERT_LINKS,
         workspace,
-        [link.contact.integration for link in changed],
-        [link.contact.source_id for link in changed],
-        [link.state for link in changed],
-        [link.key for link in changed],
-        [link.identity.email for link in changed],
-        [link.identity.sms for link in changed],
-        [link.version.ms for link in changed],
-        [link.version.run_no for link in changed],
-        [link.wish for link in changed],
-        [link.hash or None for link in changed],
-        [link.content_hash or None for link in changed],
-        [link.refused for link in changed],
-        [link.removed_by_us for link in changed],
-        [link.needs_recheck for link in changed],
+        integration,
+        packed([link.contact.source_id for link in changed]),
+        packed([link.state for link in changed]),
+        packed([link.key or "" for link in changed]),
+        packed([link.identity.email or "" for link in changed]),
+        packed([link.identity.sms or "" for link in changed]),
+        packed([str(link.version.ms) for link in changed]),
+        packed([str(link.version.run_no) for link in changed]),
+        packed([link.wish for link in changed]),
+        packed([link.hash.hex() for link in changed]),
+        packed([link.content_hash.hex() for link in changed]),
+        packed([link.refused or "" for link in changed]),
+        packed(["t" if link.removed_by_us else "f" for link in changed]),
+        packed(["t" if link.needs_recheck else "f" for link in changed]),
     )
 
 

@@ -6,13 +6,14 @@ destination can repeat it, read it back, or park it (PROTOCOL.md 5).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from libs.common import ids
 from libs.common.events import Identity, Operation
@@ -85,8 +86,7 @@ def digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=HASH_BYTES).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """The newest state that one contact is wanted in, live or from its parked row.
 
     `approved` is the address of an e-mail change that a run's end allowed. `fencing` is the token
@@ -120,8 +120,7 @@ class LinkState(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True, gc=False):
     """What is known of a source contact at the destination; `hash` is what was last written."""
 
     contact: ContactId
@@ -147,8 +146,7 @@ class Link:
         return replace(self, version=version, wish=wish)
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(msgspec.Struct, frozen=True, gc=False):
     """What must be known of a parked row to judge a newer or an older version of its contact."""
 
     version: Version
@@ -168,7 +166,7 @@ class Kind(StrEnum):
     LEAVE = "leave"
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One effect to be had at the destination, complete enough to survive its process.
 
     `is_extra` marks the write to the old address whose change is parked beside it; `was_linked`
@@ -244,8 +242,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, known_email=None, known_sms=None, join_list=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True, gc=False):
     """One unit of quota that belongs to a contact until it is posted or released."""
 
     task: Task

@@ -349,6 +349,14 @@ class Writing:
             open_imports=len(account.imports()),
             is_late=turn.is_late,
         )
+        if chosen is Way.GATHER and len(rows) >= facts.import_rows_min:
+            await self._imports.make_room(account, destination)
+            chosen = way(
+                len(rows),
+                rows_min=facts.import_rows_min,
+                open_imports=len(account.imports()),
+                is_late=turn.is_late,
+            )
         if chosen is Way.GATHER:
             return plan(fresh, gathered=rows, singles_max=turn.singles_max)
         if chosen is Way.IMPORT:
@@ -517,7 +525,7 @@ def _judged(item: Wanted, view: View) -> Wanted:
         return item
     run = view.runs.get(item.part.run)
     counts = run is not None and run.fencing == item.fencing and not run.is_abandoned
-    return replace(item, counts=counts)
+    return msgspec.structs.replace(item, counts=counts)
 
 
 def _unsent(units: Sequence[Unit], reason: str) -> dict[ContactId, Result]:

@@ -25,6 +25,7 @@ from libs.common.events import Identity, Operation
 from libs.common.reasons import Reject
 from libs.connectors.account import AccountCalls
 from libs.connectors.brevo import facts, payload
+from libs.connectors.brevo.known import KEPT_MAX, KnownAddresses
 from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
 from libs.connectors.contract import (
     Account,
@@ -74,6 +75,7 @@ class BrevoDestination:
         account: Account | None = None,
     ) -> None:
         self._http = http
+        self._known = KnownAddresses()
         self._calls = AccountCalls(
             http=http,
             gate=gate,
@@ -158,11 +160,17 @@ class BrevoDestination:
         return [payload.remote_of(record) if record else None for record in records]
 
     async def read_list(
-        self, list_id: str, after: Cursor | None, since: datetime | None = None
+        self,
+        list_id: str,
+        after: Cursor | None,
+        since: datetime | None = None,
+        *,
+        newest_first: bool = False,
     ) -> RemotePage:
-        """Return a page of a list's contacts as they are now, oldest contact first."""
+        """Return a page of a list's contacts as they are now, in the order of their creation."""
         offset = int(after or 0)
-        path = _paged(f"/contacts/lists/{quote(list_id)}/contacts", facts.LIST_PAGE_MAX, offset)
+        members = f"/contacts/lists/{quote(list_id)}/contacts"
+        path = _paged(members, facts.LIST_PAGE_MAX, offset, sort="desc" if newest_first else "asc")
         if since is not None:
             path += f"&modifiedSince={quote(_moment(since))}"
         answer = await self._calls.call(facts.CONTACTS, "GET", path, expect=(404,))
@@ -177,7 +185,9 @@ class BrevoDestination:
         """Return whether the contact holds what the write wanted, by Brevo's own forms."""
         if write.op is not Operation.UPSERT:
             return write.list_id not in remote.list_ids
-        if write.join_list and write.list_id not in remote.list_ids | remote.left_list_ids:
+        list_id = write.list_id
+        is_member = list_id in remote.list_ids or list_id in remote.left_list_ids
+        if write.join_list and not is_member:
             return False
         email = write.identity.email
         if email is not None and not payload.same("EMAIL", email, remote.identity.email):
@@ -185,10 +195,11 @@ class BrevoDestination:
         sms = write.identity.sms
         if email is None and not payload.same("SMS", sms, remote.identity.sms):
             return False
-        wanted = payload.attributes_of(write.attributes)
-        wanted.pop("EMAIL", None)
         there = remote.attributes
-        return all(payload.same(name, value, there.get(name)) for name, value in wanted.items())
+        for name, value in payload.attributes_of(write.attributes).items():
+            if name != "EMAIL" and not payload.same(name, value, there.get(name)):
+                return False
+        return True
 
     def importable(self, write: Write) -> bool:
         """Return whether an import could do what `write` does.
@@ -207,21 +218,27 @@ class BrevoDestination:
     async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
         """Return for each importable write whether its address is new to the account.
 
-        Reads the whole account, 1,000 contacts a call, unless that costs more than single calls.
+        Reads the account, 1,000 contacts a call, as far as it has grown since the last look,
+        unless that costs more than single calls.
         """
-        nobody = [False] * len(writes)
-        wanted = {identity_key(write.identity) for write in writes}
-        known: set[str] = set()
-        offset = 0
+        addresses = [identity_key(write.identity) for write in writes]
+        wanted = set(addresses)
+        known = self._known
         while True:
-            path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, offset)
-            page = (await self._get(path)).decode(payload.CONTACT_PAGE)
-            if not _import_pays(len(wanted), max(page.count or 0, offset)):
-                return nobody
-            known |= wanted.intersection((each.email or "").lower() for each in page.contacts)
-            offset += len(page.contacts)
+            path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, known.next_offset)
+            page = (await self._get(path)).decode(payload.SIGHTINGS)
+            if not known.follows(page.contacts):
+                known.forget()
+                continue
+            if not _import_pays(len(wanted), max((page.count or 0) - known.read, 0)):
+                return [False] * len(writes)
+            known.add(page.contacts)
             if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
-                return [identity_key(write.identity) not in known for write in writes]
+                break
+        there = known.among(wanted)
+        if known.read > KEPT_MAX:
+            known.forget()
+        return [address not in there for address in addresses]
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
         """Start an import of contacts that `screen_import` let pass; return Brevo's id for it."""
@@ -535,5 +552,5 @@ def _contact_path(identity: Identity) -> str:
     return f"/contacts/{payload.digits(identity.sms)}?identifierType=phone_id"
 
 
-def _paged(path: str, limit: int, offset: int) -> str:
-    return f"{path}?limit={limit}&offset={offset}&sort=asc"
+def _paged(path: str, limit: int, offset: int, sort: str = "asc") -> str:
+    return f"{path}?limit={limit}&offset={offset}&sort={sort}"

@@ -6,6 +6,7 @@ boolean or a list of texts by its contract); EMAIL stands beside the attributes,
 """
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Collection, Mapping
@@ -42,7 +43,7 @@ class ContactBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     update_enabled: bool | None = None
 
 
-class ContactRecord(msgspec.Struct, frozen=True, rename="camel"):
+class ContactRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """A contact as Brevo shows it; one that has only a phone has no `email`."""
 
     id: int
@@ -58,6 +59,20 @@ class ContactPage(msgspec.Struct, frozen=True):
     """A page of contacts."""
 
     contacts: list[ContactRecord] = []
+    count: int | None = None
+
+
+class Sighting(msgspec.Struct, frozen=True, gc=False):
+    """What tells that a contact is there: its address and its place in the account's order."""
+
+    id: int
+    email: str | None = None
+
+
+class Sightings(msgspec.Struct, frozen=True):
+    """A page of contacts, nothing but who they are."""
+
+    contacts: list[Sighting] = []
     count: int | None = None
 
 
@@ -116,7 +131,7 @@ class AccountRecord(msgspec.Struct, frozen=True):
     email: str = ""
 
 
-class ImportRow(msgspec.Struct, frozen=True):
+class ImportRow(msgspec.Struct, frozen=True, gc=False):
     """One contact of an import; Brevo's contract has nothing beside these two."""
 
     email: str
@@ -188,6 +203,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 CONTACT = msgspec.json.Decoder(ContactRecord)
+SIGHTINGS = msgspec.json.Decoder(Sightings)
 CONTACT_PAGE = msgspec.json.Decoder(ContactPage)
 LIST = msgspec.json.Decoder(ListRecord)
 LIST_PAGE = msgspec.json.Decoder(ListPage)
@@ -281,10 +297,16 @@ def remote_of(record: ContactRecord) -> RemoteContact:
     return RemoteContact(
         identity=Identity(email=record.email or None, sms=str(sms) if sms else None),
         attributes=record.attributes,
-        list_ids=frozenset(str(each) for each in record.list_ids),
+        list_ids=_names_of(tuple(record.list_ids)),
         is_blocked=record.email_blacklisted or record.sms_blacklisted,
-        left_list_ids=frozenset(str(each) for each in record.list_unsubscribed or ()),
+        left_list_ids=_names_of(tuple(record.list_unsubscribed or ())),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_of(list_ids: tuple[int, ...]) -> frozenset[str]:
+    """Return lists' ids as we name them; thousands of contacts are on the same few lists."""
+    return frozenset(map(str, list_ids))
 
 
 def list_of(record: ListRecord) -> ContactList:
@@ -328,15 +350,18 @@ def holds_boolean(encoded: bytes) -> bool:
 
 def digits(phone: str) -> str:
     """Return a phone number as Brevo keeps it: `+33 6…` and `0033 6…` are both `336…`."""
+    plain = phone.removeprefix("+")
+    if plain.isdecimal() and not plain.startswith("00"):
+        return plain  # As most are: without a search for what is no digit.
     return _DIGITS.sub("", phone).removeprefix("00")
 
 
 def same(name: str, wanted: Any, there: Any) -> bool:
     """Return whether Brevo holds a value, in whatever form it gives it back."""
     if wanted is None or wanted == "":
-        return there is None or there in ("", [])
-    if there is None:
-        return False
+        return there in (None, "", [])
+    if wanted == there or there is None:
+        return there is not None
     if name in PHONES:
         return digits(str(wanted)) == digits(str(there))
     if name == "EMAIL":

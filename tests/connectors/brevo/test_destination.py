@@ -1,12 +1,12 @@
 """Brevo as a destination: the conformance suite, and what only Brevo does."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from libs.common.errors import (
     MisconfiguredError,

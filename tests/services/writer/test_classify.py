@@ -79,7 +79,7 @@ def wanted(
         attributes=attributes,
         hash=digest(f"{identity}".encode() + attributes) if wish is Wish.UPSERT else b"",
     )
-    return replace(item, **changes)  # type: ignore[arg-type]  # named fields, checked by replace
+    return msgspec.structs.replace(item, **changes)
 
 
 def link(item: Wanted | None = None, **changes: object) -> Link:
@@ -94,7 +94,7 @@ def link(item: Wanted | None = None, **changes: object) -> Link:
         hash=item.hash,
         content_hash=digest(item.attributes),
     )
-    return replace(made, **changes)  # type: ignore[arg-type]  # named fields, checked by replace
+    return msgspec.structs.replace(made, **changes)
 
 
 def view(*links: Link, **known: object) -> View:
@@ -402,7 +402,10 @@ def test_a_row_of_an_import_is_importing_for_its_own_record_only() -> None:
     known = view(units={A: unit(item, in_import=True)})
 
     assert classify(item, known) == Importing()
-    assert classify(replace(item, part=item.part._replace(page=2)), known) == Superseded()
+    assert (
+        classify(msgspec.structs.replace(item, part=item.part._replace(page=2)), known)
+        == Superseded()
+    )
     assert classify(wanted(ms=20), known) == Parking("import_running")
     assert classify(wanted(ms=5), known) == Superseded()
     rejected = classify(wanted(wish=Wish.REJECTED, ms=20, reason="x"), known)
@@ -435,7 +438,7 @@ def test_of_a_contacts_states_in_a_batch_the_newest_counts() -> None:
     assert newest([second, first]) == {A: first}
     assert newest([first, stale]) == {A: first}
     assert newest([stale, first]) == {A: first}
-    assert newest([first, replace(first)])[A] is not first
+    assert newest([first, msgspec.structs.replace(first)])[A] is not first
 
 
 def test_a_merge_hands_over_the_link_and_leaves_a_tombstone() -> None:

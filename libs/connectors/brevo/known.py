@@ -1,0 +1,52 @@
+"""Which addresses an account has, read once and then only as far as it has grown.
+
+Brevo lists contacts in the order of their creation, so new ones come at the end: whoever remembers
+the last contact of a look goes on from there. If that contact is not where it was, one before it
+was deleted and others have moved up unseen: then everything is read anew. An address is kept as
+its hash. Two that share one are taken for each other, which is harmless: who is taken for known
+is written singly, after a look.
+"""
+
+from collections.abc import Collection, Sequence
+
+from libs.connectors.brevo.payload import Sighting
+
+# Some 70 bytes each. Of a larger account nothing is kept; it is read anew for each import, as long
+# as that pays.
+KEPT_MAX = 200_000
+
+
+class KnownAddresses:
+    """What was read of one account so far, in its order."""
+
+    def __init__(self) -> None:
+        self._hashes: set[int] = set()
+        self._last_id: int | None = None
+        self.read = 0  # How many contacts, from the first on.
+
+    @property
+    def next_offset(self) -> int:
+        """Return where to go on reading: at the last contact, which shows that none has moved."""
+        return max(0, self.read - 1)
+
+    def follows(self, page: Sequence[Sighting]) -> bool:
+        """Return whether a page from `next_offset` begins where the last one ended."""
+        return self._last_id is None or (bool(page) and page[0].id == self._last_id)
+
+    def add(self, page: Sequence[Sighting]) -> None:
+        """Take in a page that follows."""
+        new = page if self._last_id is None else page[1:]
+        self._hashes.update(hash(each.email.lower()) for each in new if each.email)
+        self.read += len(new)
+        if new:
+            self._last_id = new[-1].id
+
+    def among(self, addresses: Collection[str]) -> set[str]:
+        """Return which of these (lower-case) addresses the account has."""
+        return {each for each in addresses if hash(each) in self._hashes}
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._hashes.clear()
+        self._last_id = None
+        self.read = 0
