@@ -73,7 +73,7 @@ class Bounds:
     batch_weight_max: int = 2_000  # In units of `weigh`; a heavier record is a batch by itself.
     collect_s: float = 0.0  # How long a lane's first record waits for company.
     in_flight_records_max: int = 10_000
-    in_flight_bytes_max: int = 64 << 20
+    in_flight_bytes_max: int = 16 << 20  # As they came; decoded they are three times as much.
     commit_every_s: float = 0.5
     commit_s: float = 5.0
     revoke_drain_s: float = 25.0

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import msgspec
+
 from libs.common.events import DIRECT, RunRead, Settled
 
 DRAIN = "drain:"
@@ -76,8 +78,7 @@ def deltas(parts: Iterable[Settled]) -> Mapping[UUID, RunDelta]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class ContactStatus:
+class ContactStatus(msgspec.Struct, frozen=True, gc=False):
     """The last that is known of a contact; `reason` is None for what was written as it is."""
 
     source_id: str

@@ -7,6 +7,7 @@ transaction and never commit it. Rows are locked in the order of their keys.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from uuid import UUID
 
 from sqlalchemy import text
@@ -22,6 +23,8 @@ from services.activity.project import (
     RunSums,
     counts_of,
 )
+
+SEPARATOR = "\x1f"  # In no id: the poller leaves out whom it is in.
 
 
 async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[Settled]:
@@ -178,18 +181,22 @@ async def store_statuses(
 ) -> None:
     """Store contacts' last status; an older run's word does not overwrite a newer one's."""
     connection = await driver(session)
-    ordered = sorted(statuses, key=lambda status: status.source_id)
+    ordered = sorted(statuses, key=attrgetter("source_id"))
+    # One text for each column: the driver takes arrays apart element by element.
     await connection.execute(
         "insert into activity.contacts as c "
         "(integration_id, workspace_id, source_id, status, reason, run_no) "
-        "select $1, $2, u.* from unnest($3::text[], $4::text[], $5::text[], $6::int[]) u "
+        "select $1, $2, s, status, reason, run_no::int "
+        "from unnest(string_to_array($3, chr(31)), string_to_array($4, chr(31)), "
+        "string_to_array($5, chr(31), ''), string_to_array($6, chr(31))) "
+        "u (s, status, reason, run_no) "
         "on conflict (integration_id, source_id) do update set status = excluded.status, "
         "reason = excluded.reason, run_no = excluded.run_no, at = clock_timestamp() "
         "where c.run_no <= excluded.run_no",
         integration,
         workspace,
-        [status.source_id for status in ordered],
-        [status.status for status in ordered],
-        [status.reason for status in ordered],
-        [status.run_no for status in ordered],
+        SEPARATOR.join([status.source_id for status in ordered]),
+        SEPARATOR.join([status.status for status in ordered]),
+        SEPARATOR.join([status.reason or "" for status in ordered]),
+        SEPARATOR.join([str(status.run_no) for status in ordered]),
     )

@@ -23,7 +23,7 @@ from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import Destination
 from services.writer import store
 from services.writer.lease import Lease, Leases
-from services.writer.values import ContactId, Task, Unit
+from services.writer.values import ContactId, Task, Unit, claim_of, shared
 
 log = logs.get(__name__)
 
@@ -85,6 +85,7 @@ class Account:
     lease: Lease
     intents: dict[UUID, Intent] = field(default_factory=dict)
     units: dict[ContactId, Unit] = field(default_factory=dict)
+    claims: dict[tuple[UUID, str], str] = field(default_factory=dict)  # Of the units.
     destination: Destination | None = None
     opened_for: store.Connection | None = None
     attempts: int = 0
@@ -104,7 +105,7 @@ class Account:
                 row.intent,
                 row.hold,
                 row.state,
-                {task.contact: task for task in row.tasks},
+                {task.contact: task for task in map(_shared, row.tasks)},
                 row.process_id,
                 row.created_at,
                 row.sent_at,
@@ -121,6 +122,8 @@ class Account:
             self.units[contact] = Unit(
                 task, intent.intent, intent.hold, intent.is_import, is_doubtful
             )
+            if (claim := claim_of(task)) is not None:
+                self.claims[claim[0]] = claim[1]
 
     def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
         """Make an intent's units rows of an import."""
@@ -137,6 +140,9 @@ class Account:
             unit = self.units.pop(contact, None)
             if unit is None:
                 continue
+            claim = claim_of(unit.task)
+            if claim is not None and self.claims.get(claim[0]) == contact.source_id:
+                del self.claims[claim[0]]
             intent = self.intents[unit.intent]
             del intent.tasks[contact]
             if not intent.tasks:
@@ -167,6 +173,10 @@ class Account:
     def imports(self) -> list[Intent]:
         """Return the imports that are not known to have ended."""
         return [intent for intent in self.intents.values() if intent.is_import]
+
+
+def _shared(task: Task) -> Task:
+    return replace(task, integration=shared(task.integration), run=shared(task.run))
 
 
 class Accounts:

@@ -6,7 +6,7 @@ are judged in their order. It never sees a contact whose open unit must be read 
 `must_read_back` finds those, and whoever calls reads them and mends the view.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -103,6 +103,8 @@ def must_read_back(wanted: Iterable[Wanted], view: View) -> list[Unit]:
     """
     found: dict[ContactId, Unit] = {}
     for item in wanted:
+        if not item.merged_from and item.contact not in view.units:
+            continue  # As most are.
         for contact in (item.contact, *_merged(item)):
             unit = view.units.get(contact)
             if unit is None or unit.in_import:
@@ -121,17 +123,17 @@ def _merged(item: Wanted) -> list[ContactId]:
     return [ContactId(item.contact.integration, source_id) for source_id in item.merged_from]
 
 
-def take_over(item: Wanted, view: View) -> list[Link]:
+def take_over(item: Wanted, view: View) -> Sequence[Link]:
     """Give a surviving contact the link of one that was merged into it; return what changed.
 
     The merged contact becomes a tombstone that has let its address go. A survivor with a live
     link of its own keeps that, unless the merged one's address is now its own.
     """
+    if not item.merged_from:
+        return ()
     changed: list[Link] = []
     merged = _merged(item)
-    if not merged or _is_superseded(item, view):
-        return changed
-    if any(_is_importing(contact, view) for contact in (item.contact, *merged)):
+    if _is_superseded(item, view) or _is_beside_import(item, view):
         return changed  # A row under way would be written after the survivor: it waits instead.
     for contact in merged:
         link = view.links.get(contact)
@@ -176,13 +178,20 @@ def classify(item: Wanted, view: View) -> Decision:
         return Remembered(None, Reject.INTEGRATION_ARCHIVED)
     if _is_superseded(item, view):
         return Superseded()
-    if any(_is_importing(contact, view) for contact in (item.contact, *_merged(item))):
+    if _is_beside_import(item, view):
         return _beside_import(item, view.units.get(item.contact))
     if item.wish is Wish.REJECTED:
         return Remembered(_remember(item, view), item.reason)
     if item.wish is Wish.UPSERT:
         return _upsert(item, view, integration)
     return _leave(item, view, integration)
+
+
+def _is_beside_import(item: Wanted, view: View) -> bool:
+    """Return whether the contact, or one that was merged into it, is a row of an import."""
+    if not item.merged_from:
+        return _is_importing(item.contact, view)
+    return any(_is_importing(contact, view) for contact in (item.contact, *_merged(item)))
 
 
 def _is_importing(contact: ContactId, view: View) -> bool:

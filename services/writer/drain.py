@@ -178,6 +178,8 @@ class Drain:
             if standing.is_blocked_no_longer:
                 return await self._probe(account, standing)
             items = await self._rows(account, standing)
+            if items is None:
+                return False
             if not items:
                 return not standing.is_shut and await self._try_misconfigured(account)
             return _has_moved(await self._take(account, items))
@@ -215,7 +217,7 @@ class Drain:
             marked = await store.take_rechecks(session, connection=account.connection)
             connection = await store.connection_of(session, account.connection)
             dropped: list[Wanted] = []
-            if is_new:
+            if is_new and await store.has_parked(session, account.connection):
                 dropped = await store.drop_outdated(
                     session, account.connection, account.units.keys()
                 )
@@ -229,8 +231,12 @@ class Drain:
 
         return await transact(self._sessions, work)
 
-    async def _rows(self, account: Account, standing: Standing) -> list[Wanted]:
-        async def work(session: AsyncSession) -> list[Wanted]:
+    async def _rows(self, account: Account, standing: Standing) -> list[Wanted] | None:
+        """Return whose turn it is; None if nobody waits: imports alone bring a drain here, too."""
+
+        async def work(session: AsyncSession) -> list[Wanted] | None:
+            if not await store.has_parked(session, account.connection):
+                return None
             return await store.drainable(
                 session,
                 account.connection,

@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, logs, metrics
@@ -217,33 +216,31 @@ class Imports:
 
     async def _read(
         self, destination: Destination, list_id: str, intents: Sequence[Intent]
-    ) -> dict[str, RemoteContact]:
-        """Return the rows' contacts that stand on the list now, by their identity key."""
+    ) -> dict[ContactId, RemoteContact]:
+        """Return the rows that stand on the list now, as they stand there."""
         wanted = {
-            contract.identity_key(task.identity)
+            contract.identity_key(task.identity): contact
             for intent in intents
-            for task in intent.tasks.values()
+            for contact, task in intent.tasks.items()
         }
         decides = any(intent.has_ended or self._is_too_old(intent) for intent in intents)
         since = min(intent.sent_at or self._clock.now() for intent in intents)
         since -= CLOCKS_DIFFER if decides else CLOCKS_DIFFER_MOSTLY
         # The rows are the newest of the list: the oldest first would show all that was imported
         # within those seconds before them. Only the look that decides must miss nobody.
-        found: dict[str, RemoteContact] = {}
+        found: dict[ContactId, RemoteContact] = {}
         cursor: Cursor | None = None
         while len(found) < len(wanted):
             try:
-                page = await destination.read_list(
-                    list_id, cursor, since, newest_first=not decides
-                )
+                page = await destination.read_list(list_id, cursor, since, newest_first=not decides)
             except MisconfiguredError as error:
                 if error.what != LIST_MISSING:
                     raise
                 return {}  # Nobody stands on a list that is gone: the single writes will say so.
             for remote in page.contacts:
-                key = contract.identity_key(remote.identity)
-                if key in wanted:
-                    found[key] = remote
+                contact = wanted.get(contract.identity_key(remote.identity))
+                if contact is not None:
+                    found[contact] = remote
             cursor = page.cursor
             if cursor is None:
                 break
@@ -254,13 +251,13 @@ class Imports:
         account: Account,
         destination: Destination,
         intent: Intent,
-        remotes: dict[str, RemoteContact],
+        remotes: dict[ContactId, RemoteContact],
     ) -> None:
         """End an import whose rows are all there, or that has ended; else look again later."""
         there = {
             contact
             for contact, task in intent.tasks.items()
-            if has_happened(destination, task, _remote(task, remotes))
+            if has_happened(destination, task, remotes.get(contact))
         }
         if len(there) < len(intent.tasks) and not (intent.has_ended or self._is_too_old(intent)):
             self._look_later(intent, len(there))
@@ -321,7 +318,7 @@ class Imports:
             )
             changes = Changes()
             for contact, task in tasks.items():
-                item = replace(_wanted(task), must_be_single=must_be_single)
+                item = _wanted(task, must_be_single=must_be_single)
                 conclude_effect(item, units[contact], results[contact], view, changes)
             if is_new:
                 await store_changes(session, account, changes)
@@ -338,11 +335,7 @@ def _single(reason: str) -> str:
     return reason if reason in {Park.RATE_LIMITED, Park.CONFIGURATION} else Park.DESTINATION_DOWN
 
 
-def _remote(task: Task, remotes: dict[str, RemoteContact]) -> RemoteContact | None:
-    return remotes.get(contract.identity_key(task.identity))
-
-
-def _wanted(task: Task) -> Wanted:
+def _wanted(task: Task, *, must_be_single: bool) -> Wanted:
     return Wanted(
         contact=task.contact,
         wish=task.wish,
@@ -352,4 +345,5 @@ def _wanted(task: Task) -> Wanted:
         identity=task.identity,
         attributes=bytes(task.attributes),
         hash=task.hash,
+        must_be_single=must_be_single,
     )

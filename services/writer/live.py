@@ -22,7 +22,7 @@ from services.writer.account import Account, Accounts
 from services.writer.conclude import settled_id
 from services.writer.email_changes import apply_run_read
 from services.writer.plan import SINGLES_MAX
-from services.writer.values import ContactId, PartId, Version, Wanted, Wish
+from services.writer.values import ContactId, PartId, Version, Wanted, Wish, shared
 from services.writer.write import Turn, Writing
 
 log = logs.get(__name__)
@@ -169,15 +169,17 @@ def segments(events: Sequence[Event]) -> Iterator[tuple[list[Mapped], list[RunRe
 
 def part_of(record: Mapped) -> PartId:
     """Return what a record's outcomes are counted by."""
-    return PartId(record.integration, record.run, record.run_no, record.page, record.part)
+    integration, run = shared(record.integration), shared(record.run)
+    return PartId(integration, run, record.run_no, record.page, record.part)
 
 
 def wanted_in(record: Mapped) -> Iterator[Wanted]:
     """Return every contact of a record as it is wanted."""
     part = part_of(record)
+    integration = part.integration
     for effect in record.effects:
         yield Wanted(
-            contact=ContactId(record.integration, effect.id),
+            contact=ContactId(integration, effect.id),
             wish=_WISHES[effect.op],
             version=Version(effect.version_ms, record.run_no),
             part=part,
@@ -190,7 +192,7 @@ def wanted_in(record: Mapped) -> Iterator[Wanted]:
         )
     for source_id, version_ms, reason in record.rejected:
         yield Wanted(
-            contact=ContactId(record.integration, source_id),
+            contact=ContactId(integration, source_id),
             wish=Wish.REJECTED,
             version=Version(version_ms, record.run_no),
             part=part,
@@ -199,7 +201,7 @@ def wanted_in(record: Mapped) -> Iterator[Wanted]:
         )
     for source_id, version_ms in record.filtered:
         yield Wanted(
-            contact=ContactId(record.integration, source_id),
+            contact=ContactId(integration, source_id),
             wish=Wish.FILTERED,
             version=Version(version_ms, record.run_no),
             part=part,

@@ -46,7 +46,7 @@ async def look_up(
         blocked = Park.NEEDS_REAUTH
     elif block is not None and not is_probe:
         blocked = block.reason
-    contacts = dict.fromkeys(item.contact for item in items)
+    contacts = dict.fromkeys([item.contact for item in items])
     rows = await store.parked(session, contacts)
     items = [_with_merged(item, rows) for item in items]
     merged = {
@@ -71,6 +71,7 @@ async def look_up(
         owners=await store.owners(session, addresses),
         parked=rows,
         units=account.units,
+        held=account.claims,
         blocked=blocked,
         is_probe=is_probe,
         is_open=await ledger.is_open(session, workspace=account.workspace),

@@ -67,6 +67,6 @@ def plan(
     singles_max: int = SINGLES_MAX,
 ) -> Plan:
     """Split effects into the rows of an import, those that wait for one, and singles."""
-    elsewhere = {task.contact for task in (*rows, *gathered)}
-    others = [task for task in tasks if task.contact not in elsewhere]
+    elsewhere = {id(task) for task in (*rows, *gathered)}  # The same objects, all of them.
+    others = [task for task in tasks if id(task) not in elsewhere]
     return Plan(others[:singles_max], rows, [*others[singles_max:], *gathered])

@@ -1076,6 +1076,14 @@ async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted |
     return wanted_of(found) if found is not None else None
 
 
+async def has_parked(session: AsyncSession, connection: UUID) -> bool:
+    """Return whether anybody waits at a destination."""
+    found = await (await driver(session)).fetchval(
+        "select exists (select from delivery.parked where connection_id = $1)", connection
+    )
+    return bool(found)
+
+
 async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, float]:
     """Return how many contacts wait for their turn, and since when none has come (seconds)."""
     found = await (await driver(session)).fetchrow(

@@ -59,6 +59,7 @@ from services.writer.values import (
     View,
     Wanted,
     Wish,
+    shared,
 )
 
 log = logs.get(__name__)
@@ -99,6 +100,7 @@ class Turn:
     is_probe: bool = False
     singles_max: int = SINGLES_MAX
     known: Known = field(init=False)
+    chosen: dict[ContactId, Wanted] = field(init=False)  # The newest state of each contact.
     destination: Destination | None = None
     changes: Changes = field(default_factory=Changes)
     stop: Stop | None = None
@@ -198,9 +200,10 @@ class Writing:
     async def _read_back(self, turn: Turn) -> None:
         """Settle the open units of contacts that are wanted otherwise than these say."""
         view = turn.known.view
-        if any(item.contact in view.units for item in turn.items):
+        turn.chosen = newest(turn.items)
+        if any(contact in view.units for contact in turn.chosen):
             await turn.account.lease.until_touchable()
-        units = must_read_back(newest(turn.items).values(), view)
+        units = must_read_back(turn.chosen.values(), view)
         if units and turn.destination is not None:
             stop = await self.settle_units(turn.account, turn.destination, units)
             if stop is not None:
@@ -210,6 +213,7 @@ class Writing:
                 turn.destination = None
                 return
             await self._look_up(turn)
+            turn.chosen = newest(turn.items)
 
     async def settle_units(
         self, account: Account, destination: Destination, units: Sequence[Unit]
@@ -278,7 +282,7 @@ class Writing:
     def _classify(self, turn: Turn) -> list[tuple[Wanted, Task]]:
         """Decide on every contact; return the effects to be had, in order."""
         view, changes = turn.known.view, turn.changes
-        chosen = newest(turn.items)
+        chosen = turn.chosen
         unread = {unit.task.contact for unit in must_read_back(chosen.values(), view)}
         effects: list[tuple[Wanted, Task]] = []
         # Before anything else: who was merged away must not be taken off the list as its survivor.
@@ -308,38 +312,41 @@ class Writing:
     ) -> tuple[list[Unit], list[ContactId]]:
         """Reserve units and write down whose they are; return what to call for, and the rows."""
         account = turn.account
-        taken_along = [task.contact for _, task in effects if task.contact in account.units]
+        taken_along = [item.contact for item, _ in effects if item.contact in account.units]
         # Few a turn, like all singles: a crash beside an import leaves thousands.
         known = taken_along[: turn.singles_max]
         turn.singles_max -= len(known)
         planned = await self._plan(turn, effects)
-        wanted = [*planned.singles, *planned.rows]
-        granted = await self._reserve(turn, wanted, {task.contact for task in planned.rows})
-        taken = {task.contact for task in wanted[:granted]}
+        singles = [task.contact for task in planned.singles]
+        rows = [task.contact for task in planned.rows]
+        granted = await self._reserve(
+            turn, [*planned.singles, *planned.rows], first_row=len(singles)
+        )
+        taken = set([*singles, *rows][:granted])
         later = {task.contact for task in planned.later} | set(taken_along) - set(known)
+        has_unit = taken.union(known)
         for item, task in effects:
-            if task.is_extra or task.contact in taken or task.contact in known:
+            if task.is_extra or item.contact in has_unit:
                 continue
-            if turn.is_late and task.contact in later:
+            if turn.is_late and item.contact in later:
                 continue  # It waits as it did: its turn comes.
-            reason = Park.BACKLOG if task.contact in later else Park.QUOTA
+            reason = Park.BACKLOG if item.contact in later else Park.QUOTA
             park(item, reason, turn.known.view, turn.changes)
-        chosen_rows = {task.contact for task in planned.rows} & taken
         units = [account.units[contact] for contact in known]
-        units += [account.units[task.contact] for task in planned.singles if task.contact in taken]
-        return units, list(chosen_rows)
+        units += [account.units[contact] for contact in singles if contact in taken]
+        return units, [contact for contact in rows if contact in taken]
 
     async def _plan(self, turn: Turn, effects: list[tuple[Wanted, Task]]) -> Plan:
         """Decide which of the effects without a unit go singly, by import or later."""
         account, destination = turn.account, turn.destination
-        fresh = [task for _, task in effects if task.contact not in account.units]
+        fresh = [task for item, task in effects if item.contact not in account.units]
         if destination is None or destination.facts.import_rows_max is None or turn.is_probe:
             return plan(fresh, singles_max=turn.singles_max)
-        single = {item.contact for item, _ in effects if item.must_be_single}
         rows = [
             task
-            for task in fresh
-            if not (task.is_extra or task.merged or task.contact in single)
+            for item, task in effects
+            if not (task.is_extra or task.merged or item.must_be_single)
+            and item.contact not in account.units
             and destination.importable(task.write())
         ]
         facts = destination.facts
@@ -377,23 +384,28 @@ class Writing:
         screened = [task for task, is_new in zip(rows, may, strict=True) if is_new]
         return screened if len(screened) >= destination.facts.import_rows_min else []
 
-    async def _reserve(self, turn: Turn, tasks: list[Task], rows: set[ContactId]) -> int:
-        """Hold units for these effects in their order; return for how many of them."""
+    async def _reserve(self, turn: Turn, tasks: list[Task], *, first_row: int) -> int:
+        """Hold units for these effects in their order; return for how many of them.
+
+        From `first_row` on they are rows of an import.
+        """
         if not tasks:
             return 0
         account = turn.account
         attempt = account.next_attempt()
-        hold = ids.batch_id("hold", [task.key for task in tasks], attempt)
-        names = {False: ids.computed("intent", hold), True: ids.computed("import", hold)}
+        hold = shared(ids.batch_id("hold", [task.key for task in tasks], attempt))
+        intents = shared(ids.computed("intent", hold)), shared(ids.computed("import", hold))
+        names = dict(zip((False, True), intents, strict=True))
 
         async def work(session: AsyncSession) -> dict[UUID, list[Task]]:
             await account.lease.keep(session)
             granted = await ledger.hold(
                 session, workspace=account.workspace, hold_id=hold, wanted=len(tasks)
             )
-            by_intent: dict[UUID, list[Task]] = defaultdict(list)
-            for task in tasks[:granted]:
-                by_intent[names[task.contact in rows]].append(task)
+            by_intent: dict[UUID, list[Task]] = {}
+            for is_row, own in ((False, tasks[:first_row]), (True, tasks[first_row:granted])):
+                if own:
+                    by_intent[names[is_row]] = own[:granted]
             for intent, own in by_intent.items():
                 await store.insert_intent(
                     session,
