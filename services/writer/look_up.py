@@ -1,8 +1,9 @@
 """Step 1: everything that a turn is judged by, in a few queries of one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ledger

@@ -565,6 +565,61 @@ async def test_only_contacts_that_the_account_does_not_know_are_imported(
     assert await provider.calls() == {"GET /v3/contacts": 2}
 
 
+async def test_before_the_next_import_only_new_contacts_are_looked_at(provider: Served) -> None:
+    destination = destination_of(provider)
+    await provider.post("contacts:fill", {"count": 1500})
+    writes = [write_of(number, "2") for number in range(600)]
+    await destination.screen_import(writes)
+    known = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
+    await provider.post("contacts:upsert", {"contacts": known})
+    await provider.post("calls:reset", {})
+
+    new = await destination.screen_import(writes)
+
+    assert list(new) == [number % 2 == 1 for number in range(600)]
+    assert await provider.calls() == {"GET /v3/contacts": 1}
+
+
+async def test_who_moved_up_because_another_was_deleted_is_seen(provider: Served) -> None:
+    """A contact that comes to stand before the last one known would hide, and be imported (S3)."""
+    destination = destination_of(provider)
+    told = await provider.post("contacts:fill", {"count": 1500})
+    writes = [write_of(number, "2") for number in range(600)]
+    await destination.screen_import(writes)
+    await provider.post("contacts:upsert", {"contacts": [{"email": "person+7@example.com"}]})
+    await provider.post("contacts:delete", {"ids": told["ids"][:2]})
+
+    new = await destination.screen_import(writes)
+
+    assert [number for number, is_new in enumerate(new) if not is_new] == [7]
+
+
+async def test_of_a_large_account_nothing_is_kept(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_MAX", 1000)
+    destination = destination_of(provider)
+    await provider.post("contacts:fill", {"count": 1500})
+    writes = [write_of(number, "2") for number in range(600)]
+    await destination.screen_import(writes)
+    await provider.post("calls:reset", {})
+
+    new = await destination.screen_import(writes)
+
+    assert all(new)
+    assert await provider.calls() == {"GET /v3/contacts": 2}
+
+
+async def test_a_list_can_be_read_from_its_newest_contact(provider: Served) -> None:
+    destination = destination_of(provider)
+    told = await provider.post("contacts:fill", {"count": 3, "list": "Customers"})
+
+    page = await destination.read_list(str(told["list_id"]), None, newest_first=True)
+
+    oldest = await destination.read_list(str(told["list_id"]), None)
+    assert list(page.contacts) == list(reversed(oldest.contacts))
+
+
 async def test_nothing_is_imported_where_looking_costs_more(provider: Served) -> None:
     destination = destination_of(provider)
     body = {"contacts": [], "count": 600_000}

@@ -363,6 +363,40 @@ async def test_no_more_than_four_imports_are_open(world: World) -> None:
     await world.check_ledger()
 
 
+async def test_a_large_batch_waits_a_moment_for_one_of_four_imports_to_end(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await _open_imports(world, writer, 4)
+    world.account.land()
+
+    (settled,) = await world.write(writer, world.record(*_group(4), page=5))
+
+    assert settled.importing == COUNT
+    assert len(world.account.imports) == 5
+
+
+async def test_a_look_that_fails_while_it_waits_parks_the_batch(world: World) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    await _open_imports(world, writer, 4)
+    world.account.land()
+    world.account.list_error = UnavailableError("fake.example", "HTTP 503")
+
+    (settled,) = await world.write(writer, world.record(*_group(4), page=5))
+
+    assert {reason for _, reason in settled.parked} == {"backlog"}
+    assert len(world.account.imports) == 4
+
+
+def _group(number: int) -> list[Effect]:
+    return [upsert(f"g{number}c{each:03}") for each in range(COUNT)]
+
+
+async def _open_imports(world: World, writer: Writer, count: int) -> None:
+    for number in range(count):
+        await world.write(writer, world.record(*_group(number), page=number + 1))
+
+
 async def test_drained_rows_of_an_import_are_outside_the_runs_sum(world: World) -> None:
     await world.begin_run(1)
     await world.configure(state="paused")
