@@ -6,12 +6,15 @@ py-spy is no dependency: whoever profiles installs it (`pip install py-spy`) and
 """
 
 import os
+import shutil
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from local.errors import StackError
 
 RECORD = ("record", "--format", "raw", "--rate", "200", "--duration", "86400")
 ENDS_WITHIN_S = 30.0
@@ -22,6 +25,9 @@ SHOWN = 40
 def profiled(pids: Mapping[str, int], names: Sequence[str], folder: Path) -> Iterator[None]:
     """Profile these processes for as long as the block lasts; a file for each of them."""
     tool = os.environ.get("BENCHMARK_PY_SPY", "py-spy")
+    if names and shutil.which(tool) is None:
+        what = f"there is no {tool} to profile with"
+        raise StackError(what, "pip install py-spy, or name it in BENCHMARK_PY_SPY")
     folder.mkdir(parents=True, exist_ok=True)
     spies = [
         subprocess.Popen(

@@ -54,7 +54,7 @@ class Provider:
 
     async def delay(self, seconds: float) -> None:
         """Answer every call so much later from now on."""
-        await self._call("PUT", "faults", [{"kind": "latency", "seconds": seconds}])
+        await self._send("PUT", "faults", [{"kind": "latency", "seconds": seconds}])
 
     async def state(self) -> Json:
         """Return everything it holds."""
@@ -65,8 +65,12 @@ class Provider:
         return await self._call("GET", "calls")
 
     async def _call(self, method: str, path: str, body: object = None) -> Json:
+        answer = await self._send(method, path, body)
+        return dict(answer.json()) if answer.content else {}
+
+    async def _send(self, method: str, path: str, body: object) -> httpx.Response:
         answer = await self._client.request(method, f"/_sandbox/{path}", json=body)
         if not answer.is_success:
             what = f"the sandbox answered {method} {path} {answer.status_code}: {answer.text}"
             raise StackError(what, "see the log of the sandbox")
-        return dict(answer.json()) if answer.content else {}
+        return answer
