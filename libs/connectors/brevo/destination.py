@@ -224,6 +224,7 @@ class BrevoDestination:
         addresses = [identity_key(write.identity) for write in writes]
         wanted = set(addresses)
         known = self._known
+        known.begin(asyncio.get_running_loop().time())
         while True:
             path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, known.next_offset)
             page = (await self._get(path)).decode(payload.SIGHTINGS)

@@ -2,9 +2,11 @@
 
 Brevo lists contacts in the order of their creation, so new ones come at the end: whoever remembers
 the last contact of a look goes on from there. If that contact is not where it was, one before it
-was deleted and others have moved up unseen: then everything is read anew. An address is kept as
-its hash. Two that share one are taken for each other, which is harmless: who is taken for known
-is written singly, after a look.
+was deleted and others have moved up unseen: then everything is read anew. So it is after a minute:
+a contact that was read may have taken another address since, which no place tells.
+
+An address is kept as its hash. Two that share one are taken for each other, which is harmless: who
+is taken for known is written singly, after a look.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,6 +16,7 @@ from libs.connectors.brevo.payload import Sighting
 # Some 70 bytes each. Of a larger account nothing is kept; it is read anew for each import, as long
 # as that pays.
 KEPT_MAX = 200_000
+KEPT_S = 60.0
 
 
 class KnownAddresses:
@@ -22,12 +25,20 @@ class KnownAddresses:
     def __init__(self) -> None:
         self._hashes: set[int] = set()
         self._last_id: int | None = None
+        self._since_s = 0.0
         self.read = 0  # How many contacts, from the first on.
 
     @property
     def next_offset(self) -> int:
         """Return where to go on reading: at the last contact, which shows that none has moved."""
         return max(0, self.read - 1)
+
+    def begin(self, now_s: float) -> None:
+        """Begin a look; what was read too long ago is forgotten. Times are a monotonic clock's."""
+        if now_s - self._since_s >= KEPT_S:
+            self.forget()
+        if not self.read:
+            self._since_s = now_s
 
     def follows(self, page: Sequence[Sighting]) -> bool:
         """Return whether a page from `next_offset` begins where the last one ended."""

@@ -19,7 +19,7 @@ from libs.common.events import Identity, Operation
 from libs.common.reasons import Reject
 from libs.connectors.account import StaticToken
 from libs.connectors.brevo import destination as module
-from libs.connectors.brevo import facts
+from libs.connectors.brevo import facts, known
 from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.contract import (
     FieldType,
@@ -554,8 +554,8 @@ async def test_only_contacts_that_the_account_does_not_know_are_imported(
     """Proves S3: an import touches nobody who may have left."""
     destination = destination_of(provider)
     await provider.post("contacts:fill", {"count": 1500})
-    known = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
-    await provider.post("contacts:upsert", {"contacts": known})
+    there = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
+    await provider.post("contacts:upsert", {"contacts": there})
     list_id = (await destination.make_list("Customers")).id
     await provider.post("calls:reset", {})
 
@@ -570,8 +570,8 @@ async def test_before_the_next_import_only_new_contacts_are_looked_at(provider: 
     await provider.post("contacts:fill", {"count": 1500})
     writes = [write_of(number, "2") for number in range(600)]
     await destination.screen_import(writes)
-    known = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
-    await provider.post("contacts:upsert", {"contacts": known})
+    there = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
+    await provider.post("contacts:upsert", {"contacts": there})
     await provider.post("calls:reset", {})
 
     new = await destination.screen_import(writes)
@@ -588,6 +588,23 @@ async def test_who_moved_up_because_another_was_deleted_is_seen(provider: Served
     await destination.screen_import(writes)
     await provider.post("contacts:upsert", {"contacts": [{"email": "person+7@example.com"}]})
     await provider.post("contacts:delete", {"ids": told["ids"][:2]})
+
+    new = await destination.screen_import(writes)
+
+    assert [number for number, is_new in enumerate(new) if not is_new] == [7]
+
+
+async def test_who_took_another_address_is_seen_after_a_minute(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves S3: what was read once is not believed for long."""
+    monkeypatch.setattr(known, "KEPT_S", 0.0)
+    destination = destination_of(provider)
+    told = await provider.post("contacts:fill", {"count": 1500})
+    writes = [write_of(number, "2") for number in range(600)]
+    await destination.screen_import(writes)
+    moved = {"id": told["ids"][3], "email": "person+7@example.com"}
+    await provider.post("contacts:upsert", {"contacts": [moved]})
 
     new = await destination.screen_import(writes)
 
