@@ -179,7 +179,7 @@ def classify(item: Wanted, view: View) -> Decision:
     if _is_superseded(item, view):
         return Superseded()
     if _is_beside_import(item, view):
-        return _beside_import(item, view.units.get(item.contact))
+        return _beside_import(item, view)
     if item.wish is Wish.REJECTED:
         return Remembered(_remember(item, view), item.reason)
     if item.wish is Wish.UPSERT:
@@ -214,7 +214,8 @@ def _is_superseded(item: Wanted, view: View) -> bool:
     return item.wish is Wish.UPSERT and run is not None and run.is_outdated
 
 
-def _beside_import(item: Wanted, unit: Unit | None) -> Decision:
+def _beside_import(item: Wanted, view: View) -> Decision:
+    unit = view.units.get(item.contact)
     if unit is None or not unit.in_import:
         return Parking(Park.IMPORT_RUNNING)  # It is one merged into it that is a row.
     task = unit.task
@@ -224,7 +225,7 @@ def _beside_import(item: Wanted, unit: Unit | None) -> Decision:
     if is_older(item.version, item.wish, task.version, task.wish):
         return Superseded()
     if item.wish is Wish.REJECTED:
-        return Remembered(None, item.reason)
+        return Remembered(_remember(item, view), item.reason)
     return Parking(Park.IMPORT_RUNNING)
 
 

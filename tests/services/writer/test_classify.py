@@ -408,8 +408,15 @@ def test_a_row_of_an_import_is_importing_for_its_own_record_only() -> None:
     )
     assert classify(wanted(ms=20), known) == Parking("import_running")
     assert classify(wanted(ms=5), known) == Superseded()
-    rejected = classify(wanted(wish=Wish.REJECTED, ms=20, reason="x"), known)
-    assert rejected == Remembered(None, "x")
+
+
+def test_a_rejected_version_beside_an_import_is_remembered() -> None:
+    """The row's own version must not come back over it once the import has ended."""
+    known = view(units={A: unit(wanted(), in_import=True)})
+
+    decision = classify(wanted(wish=Wish.REJECTED, ms=20, reason="x"), known)
+
+    assert decision == Remembered(Link(A, LinkState.NONE, Version(20, 1), Wish.REJECTED), "x")
 
 
 def test_only_the_very_same_effect_is_repeated_without_a_look() -> None:
