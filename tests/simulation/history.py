@@ -1,0 +1,465 @@
+"""One seed's history: people, faults and all services of the main job, then peace.
+
+The services are production's own, from claim to read model; what they stand on is in memory
+(`memory`, `broker`, `provider`, `people`). Everything that is drawn comes from the seed.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Iterator
+from random import Random
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from libs.common import database as common_database
+from libs.common import ids
+from libs.common.backoff import Backoff
+from libs.common.errors import UnavailableError
+from libs.common.events import Event, RunMode, Topic, encode
+from libs.connectors import contract
+from libs.connectors.contract import OpenGate
+from services.activity.settle import Projection
+from services.mapper import store as mapper_store
+from services.mapper.map_records import RecordMapper
+from services.mapper.store import StoredMapping
+from services.poller import plan
+from services.poller.attend import Attendant, Bounds
+from services.poller.plan import Assignment
+from services.writer import store
+from services.writer.account import Accounts
+from services.writer.drain import Drain
+from services.writer.health import Blocks
+from services.writer.imports import Imports
+from services.writer.lease import Lease, LeasedGate, Leases
+from services.writer.live import Live
+from services.writer.values import IntegrationState
+from services.writer.write import Writing
+from tests.simulation.broker import Broker, Group, Member, Publisher
+from tests.simulation.loop import VirtualClock, VirtualLoop
+from tests.simulation.memory.database import (
+    Connection,
+    Database,
+    Integration,
+    Schedule,
+    change,
+)
+from tests.simulation.memory.swap import stores_in_memory
+from tests.simulation.oracle import Oracle
+from tests.simulation.people import Source, now_and_then
+from tests.simulation.processes import Process, Weather, keep_alive
+from tests.simulation.provider import Account, Destination
+
+PROVIDER = "hubspot"
+# Production's times in small, and in the same order: a call's time-out (5 s), how late a call may
+# arrive, a lease; a call is never later than a new owner waits.
+LATE_CALL_S = 6.0
+LEASE_S = 15.0
+RENEW_S = 4.0
+DRAIN_EVERY_S = 6.0
+CLAIM_EVERY_S = 5.0
+MEMBERS_EVERY_MS = 150_000
+STOOD_STILL_AT_MOST_S = 45.0
+QUIET_AFTER_S = 3 * 3_600.0
+QUOTA_AT_LAST = 10_000
+
+FIELDS = (
+    {"source": "email", "destination": "EMAIL", "destination_type": "email"},
+    {"source": "firstname", "destination": "FIRSTNAME", "destination_type": "text"},
+    {"source": "lastname", "destination": "LASTNAME", "destination_type": "text"},
+)
+
+
+class History:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.random = Random(seed)
+        self.clock = VirtualClock(loop)
+        self.weather = Weather(self.random)
+        self.log: list[tuple[float, str, object]] = []
+        self.database = Database(self.clock)
+        self.oracle = Oracle(self.database)
+        self.database.watch = self.oracle.watch
+        self.account = Account(self.oracle.covers, self.tell)
+        self.oracle.account = self.account
+        self.broker = Broker(self.weather, self.tell)
+        self.changed = self.broker.group(Topic.CONTACTS_CHANGED)
+        self.mapped = self.broker.group(Topic.CONTACTS_MAPPED)
+        self.settled = self.broker.group(Topic.CONTACTS_SETTLED)
+        self.workspace = ids.computed("workspace", seed)
+        self.source = ids.computed("source", seed)
+        self.destination = ids.computed("destination", seed)
+        self.sources: dict[UUID, Source] = {}
+        self.rows_min = self.random.choice([3, 3, 50])
+        self.shows = False
+        self._peace_ms = 0
+        self._make()
+
+    def _make(self) -> None:
+        tables = self.database.tables
+        for connection, provider in ((self.source, PROVIDER), (self.destination, "fake")):
+            tables.connections[connection] = Connection(
+                connection=connection, workspace=self.workspace, provider=provider
+            )
+        tables.limits[self.workspace] = self.random.choice([4, 8, 15, 10_000])
+        for number in range(2):
+            self._integrate(ids.computed("integration", self.workspace, number), "ab"[number])
+
+    def _integrate(self, integration: UUID, prefix: str) -> None:
+        random, tables = self.random, self.database.tables
+        source = Source(prefix, random, self.database.now_ms)
+        self.sources[integration] = source
+        for _ in range(random.randint(1, 5)):
+            source.add(f"{prefix}-{len(source.account.contacts)}@example.com")
+        tables.integrations[integration] = Integration(
+            integration=integration,
+            workspace=self.workspace,
+            source=self.source,
+            destination=self.destination,
+            source_list_id=source.list_id,
+            list_id=f"list-{prefix}",
+            deletion_policy=random.choice(["keep", "remove_from_list", "remove_from_list"]),
+            email_change_policy=random.choice(["single", "single", "all", "none"]),
+        )
+        tables.schedules[integration] = Schedule(
+            workspace=self.workspace,
+            provider=PROVIDER,
+            next_due_at=self.database.now(),
+            interval_minutes=1,
+        )
+        self._map(integration, fields=random.choice([2, 3]))
+
+    # What people may do to an integration, as the API does it
+
+    def _map(self, integration: UUID, *, fields: int) -> None:
+        tables = self.database.tables
+        version = 1 + sum(1 for of, _ in tables.mappings if of == integration)
+        chosen = msgspec.json.encode(FIELDS[:fields]).decode()
+        tables.mappings[integration, version] = StoredMapping(chosen, None)
+        row = tables.integrations[integration]
+        tables.integrations[integration] = change(row, mapping_version=version)
+
+    def change_mapping(self, integration: UUID) -> None:
+        """Add a field, which schedules a full run, or remove one, which does not."""
+        tables = self.database.tables
+        row = tables.integrations[integration]
+        before = tables.mappings[integration, row.mapping_version]
+        adds = len(msgspec.json.decode(before.fields)) == 2
+        self._map(integration, fields=3 if adds else 2)
+        if row.state is not IntegrationState.ACTIVE:
+            return
+        if adds:
+            for run, found in list(tables.runs.items()):
+                if found.integration == integration and found.state == "reading":
+                    tables.runs[run] = change(found, state="cancelled")
+        self.schedule(integration, full=adds)
+
+    def schedule(self, integration: UUID, *, full: bool = False) -> None:
+        """Do what `sync.schedule` does."""
+        tables = self.database.tables
+        row = tables.schedules[integration]
+        tables.schedules[integration] = change(
+            row,
+            is_active=True,
+            failures=0,
+            wanted_mode=RunMode.FULL if full else row.wanted_mode,
+            wanted_mapping_version=tables.integrations[integration].mapping_version,
+        )
+        self.request_run(integration)
+
+    def request_run(self, integration: UUID) -> None:
+        """Do what `sync.make_due` does."""
+        tables, now = self.database.tables, self.database.now()
+        row = tables.schedules[integration]
+        due = now if row.lease_owner is not None else min(row.next_due_at, now)
+        resume_at = min(row.resume_at, now) if row.resume_at is not None else None
+        tables.schedules[integration] = change(row, next_due_at=due, resume_at=resume_at)
+
+    def pause_or_resume(self, integration: UUID) -> None:
+        tables = self.database.tables
+        row = tables.integrations[integration]
+        if row.state is IntegrationState.ACTIVE:
+            self._set_state(integration, IntegrationState.PAUSED)
+            schedule = tables.schedules[integration]
+            tables.schedules[integration] = change(schedule, is_active=False)
+        else:
+            self.resume(integration)
+
+    def resume(self, integration: UUID) -> None:
+        tables = self.database.tables
+        self._set_state(integration, IntegrationState.ACTIVE)
+        wanted = tables.schedules[integration].wanted_mapping_version
+        added = any(
+            len(msgspec.json.decode(mapping.fields)) == 3
+            for (of, version), mapping in tables.mappings.items()
+            if of == integration and version > wanted
+        )
+        self.schedule(integration, full=added)
+
+    def _set_state(self, integration: UUID, state: IntegrationState) -> None:
+        rows = self.database.tables.integrations
+        rows[integration] = change(rows[integration], state=state, error_reason=None)
+
+    def raise_quota(self, by: int) -> None:
+        tables = self.database.tables
+        limit = tables.limits[self.workspace] + by
+        tables.limits[self.workspace] = limit
+        period = tables.periods.get((self.workspace, self.database.months))
+        if period is not None:
+            key = (self.workspace, self.database.months)
+            tables.periods[key] = change(period, limit=limit)
+
+    # The services
+
+    def poller(self, process: Process) -> list[Coroutine[Any, Any, None]]:
+        async def open_source(assignment: Assignment) -> contract.Source:
+            await process.step("open")
+            return self.sources[assignment.integration].seen_by(process)
+
+        attendant = Attendant(
+            PROVIDER,
+            owner=process.owner,
+            sessions=self.database.sessions(process),
+            open_source=open_source,
+            publish=Publisher(self.broker, process).publish,
+            clock=self.clock,
+            bounds=Bounds(claim_every_s=CLAIM_EVERY_S, lease_s=LEASE_S, ending_s=2.0),
+            uniform=self.random.uniform,
+        )
+        return [attendant.run(asyncio.Event())]
+
+    def mapper(self, process: Process) -> list[Coroutine[Any, Any, None]]:
+        async def load(integration: UUID, versions: set[int]) -> mapper_store.Integration | None:
+            await process.step("load")
+            tables = self.database.tables
+            row = tables.integrations[integration]
+            return mapper_store.Integration(
+                is_archived=row.state is IntegrationState.ARCHIVED,
+                destination=row.destination,
+                default_country=None,
+                mappings={version: tables.mappings[integration, version] for version in versions},
+            )
+
+        handler = RecordMapper(load, Publisher(self.broker, process).publish_all).handle
+        return [Member(self.changed, process, handler, self.weather).run()]
+
+    def writer(self, process: Process) -> list[Coroutine[Any, Any, None]]:
+        sessions = self.database.sessions(process)
+        leases = Leases(
+            sessions,
+            self.clock,
+            process.owner,
+            ttl_s=LEASE_S,
+            renew_s=RENEW_S,
+            late_call_s=LATE_CALL_S,
+        )
+
+        async def open_destination(
+            connection: store.Connection, lease: Lease
+        ) -> contract.Destination:
+            gate = LeasedGate(OpenGate(), lease)
+            return Destination(self.account, gate, process, self.weather, rows_min=self.rows_min)
+
+        accounts = Accounts(sessions, leases, serves=lambda each: member.serves(str(each)))
+        imports = Imports(sessions, self.clock, poll_s=20.0, late_call_s=LATE_CALL_S)
+        blocks = Blocks(sessions, self.clock, uniform=self.random.uniform)
+        writing = Writing(sessions, self.clock, open_destination, imports, blocks)
+        drain = Drain(sessions, self.clock, accounts, writing, imports, every_s=DRAIN_EVERY_S)
+        publisher = Publisher(self.broker, process)
+        live = Live(sessions, accounts, writing, publisher.publish_all, wake=drain.wake)
+        member = Member(
+            self.mapped, process, live, self.weather, lambda: live.on_revoked(frozenset())
+        )
+        stop = asyncio.Event()
+        return [
+            leases.run(stop),
+            drain.run(stop),
+            self._relay(publisher),
+            member.run(),
+        ]
+
+    async def _relay(self, publisher: Publisher) -> None:
+        """Do what the outbox's relay does: publish, then delete."""
+        while True:
+            await asyncio.sleep(self.random.uniform(1.0, 4.0))
+            for number, (topic, key, event) in sorted(self.database.tables.outbox.items()):
+                try:
+                    if topic is Topic.CONTACTS_SETTLED:
+                        await publisher.publish(topic, key, event)
+                except UnavailableError:
+                    break
+                self.database.tables.outbox.pop(number, None)
+
+    def activity(self, process: Process) -> list[Coroutine[Any, Any, None]]:
+        handler = Projection(self.database.sessions(process))
+        return [Member(self.settled, process, handler, self.weather).run()]
+
+    # The whole
+
+    async def run(self) -> None:
+        """Let it be rough for a while, then wait until everything is quiet, and judge."""
+        builds = [
+            ("poller-1", self.poller, None),
+            ("poller-2", self.poller, None),
+            ("mapper-1", self.mapper, self.changed),
+            ("writer-1", self.writer, self.mapped),
+            ("writer-2", self.writer, self.mapped),
+            ("activity-1", self.activity, self.settled),
+        ]
+        services = [
+            asyncio.create_task(
+                keep_alive(
+                    name, self._owners(name), build, self.weather, self.tell, _leaving(group)
+                )
+            )
+            for name, build, group in builds
+        ]
+        trouble = asyncio.create_task(self._trouble())
+        try:
+            done, _ = await asyncio.wait([*services, trouble], return_when=asyncio.FIRST_COMPLETED)
+            if self.oracle.broken is None:
+                for task in done:
+                    task.result()
+        finally:
+            await _end_all_others()
+        self.oracle.judge(self)
+
+    def _owners(self, name: str) -> Iterator[UUID]:
+        number = 0
+        while True:
+            number += 1
+            yield ids.computed(self.workspace, name, number)
+
+    def tell(self, what: str, about: object = "") -> None:
+        """Keep what happens, and print it if this history is shown."""
+        self.log.append((self.clock.monotonic(), what, about))
+        if self.shows:
+            shown = encode(about).decode() if isinstance(about, Event) else about
+            print(f"{self.clock.monotonic():8.2f} {what} {shown}")  # noqa: T201  # it was asked for
+
+    async def _trouble(self) -> None:
+        for _ in range(self.random.randint(10, 45)):
+            await now_and_then(self.random, 5.0)
+            if self.oracle.broken is not None:
+                return
+            self._act()
+        await self._make_peace()
+
+    def _act(self) -> None:
+        random = self.random
+        integration = random.choice(sorted(self.sources))
+        actions = ["edit", "poll", "mapping", "quota", "month", "pause", "rebalance"]
+        action = random.choices(actions, [24, 8, 2, 2, 1, 1, 3])[0]
+        what = action
+        match action:
+            case "edit":
+                acts = [self.sources[integration].act() for _ in range(random.choice([1, 1, 3]))]
+                what = "; ".join(acts)
+            case "poll":
+                self.request_run(integration)
+            case "mapping":
+                self.change_mapping(integration)
+            case "quota":
+                self.raise_quota(random.randint(1, 6))
+            case "month":
+                self.database.months += 1
+            case "pause":
+                self.pause_or_resume(integration)
+            case "rebalance":
+                self._rebalance(self.mapped)
+        self.tell(what)
+
+    def _rebalance(self, group: Group) -> None:
+        group.rebalance()
+
+    async def _make_peace(self) -> None:
+        self.weather.clear()
+        self.raise_quota(QUOTA_AT_LAST)
+        for integration in self.sources:
+            self.resume(integration)
+        self.tell("peace")
+        await asyncio.sleep(STOOD_STILL_AT_MOST_S)
+        if self.account.overdue:
+            # What came too late is mended with the next version, at the latest by a full run.
+            for integration in self.sources:
+                self.schedule(integration, full=True)
+        began = {integration: self._runs_read(integration) for integration in self.sources}
+        self._peace_ms = self.database.now_ms()
+        while not self._is_quiet(began):
+            await asyncio.sleep(20.0)
+            if self.oracle.broken is not None:
+                return
+            if self.clock.monotonic() > QUIET_AFTER_S:
+                self.tell("never quiet")
+                return
+
+    def _runs_read(self, integration: UUID) -> int:
+        return sum(
+            run.state == "read"
+            for run in self.database.tables.runs.values()
+            if run.integration == integration
+        )
+
+    def _has_read_members(self, integration: UUID) -> bool:
+        """Return whether who left since has been missed: without a list only once a day."""
+        roll = self.database.tables.positions[integration, "members"].roll
+        is_listed = self.sources[integration].list_id is not None
+        return is_listed or (roll is not None and (roll.read_at_ms or 0) > self._peace_ms)
+
+    def _is_quiet(self, began: dict[UUID, int]) -> bool:
+        tables = self.database.tables
+        return (
+            self.broker.lag == 0
+            and not tables.intents
+            and not tables.outbox
+            and all(self._runs_read(each) >= began[each] + 3 for each in self.sources)
+            and all(map(self._has_read_members, self.sources))
+            and all(row.reason == "duplicate_identity" for row in tables.parked.values())
+        )
+
+
+def _leaving(group: Group | None) -> Any:
+    return group.leave if group is not None else lambda process: None
+
+
+async def _end_all_others() -> None:
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+
+
+@contextlib.contextmanager
+def _production_made_repeatable(random: Random) -> Iterator[None]:
+    """Take the stores and what is drawn from this history; look back for nothing."""
+    backoff = lambda **bounds: Backoff(**bounds, uniform=random.uniform)  # noqa: E731  # one line
+    with (
+        stores_in_memory(),
+        mock.patch.object(plan, "OVERLAP_MS", 0),
+        mock.patch.object(plan, "MEMBERS_EVERY_MS", MEMBERS_EVERY_MS),
+        mock.patch.object(common_database, "Backoff", backoff),
+    ):
+        yield
+
+
+def play(seed: int, *, show: bool = False) -> History:
+    """Live through a seed's history; raise what the oracle or a service has found wrong.
+
+    `show` prints what happens as it happens.
+    """
+    loop = VirtualLoop()
+    loop.set_exception_handler(lambda _loop, _context: None)  # The dead leave things undone.
+    history = History(seed, loop)
+    history.shows = show
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        with _production_made_repeatable(history.random):
+            loop.run_until_complete(history.run())
+    finally:
+        loop.close()
+    return history

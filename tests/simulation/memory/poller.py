@@ -1,0 +1,389 @@
+"""`services.poller.store` in memory: the same functions, statement by statement."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.errors import LeaseLostError
+from libs.common.events import IntegrationChanged, RunMode, Topic
+from services.poller import store
+from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
+from services.poller.setbacks import SOURCE_TROUBLE
+from services.poller.store import LEASE_S, Lease, Standing, Withheld
+from services.writer.values import IntegrationState
+from tests.simulation.memory import ledger
+from tests.simulation.memory import writer as writer_store
+from tests.simulation.memory.database import (
+    Position,
+    RunRow,
+    Schedule,
+    change,
+    database_of,
+    tables_of,
+)
+
+CONTACTS, MEMBERS = "contacts", "members"
+
+
+async def claim_due(
+    session: AsyncSession, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
+) -> list[Assignment]:
+    tables, now = tables_of(session), database_of(session).now()
+    due = [
+        integration
+        for integration, schedule in tables.schedules.items()
+        if schedule.provider == provider
+        and _is_due(schedule, now)
+        and _may_be_read(session, integration)
+        and await ledger.is_open(session, workspace=schedule.workspace)
+    ]
+    due.sort(key=lambda each: _due_at(tables.schedules[each]))
+    for integration in due[:limit]:
+        before = tables.schedules[integration]
+        tables.schedules[integration] = change(
+            before,
+            lease_owner=owner,
+            lease_until=now + timedelta(seconds=lease_s),
+            fencing=before.fencing + 1,
+            resume_at=None,
+        )
+    return [_assignment(session, integration) for integration in due[:limit]]
+
+
+def _due_at(schedule: Schedule) -> datetime:
+    return schedule.resume_at or schedule.next_due_at
+
+
+def _is_due(schedule: Schedule, now: datetime) -> bool:
+    is_time = _due_at(schedule) <= now or schedule.lease_owner is not None
+    is_free = schedule.lease_until is None or schedule.lease_until < now
+    return schedule.is_active and is_time and is_free
+
+
+def _may_be_read(session: AsyncSession, integration: UUID) -> bool:
+    tables = tables_of(session)
+    row = tables.integrations[integration]
+    is_in_trouble = (row.error_reason or "").startswith(SOURCE_TROUBLE)
+    return tables.connections[row.source].state == "connected" and (
+        row.state is IntegrationState.ACTIVE
+        or (row.state is IntegrationState.ERROR and is_in_trouble)
+    )
+
+
+def _assignment(session: AsyncSession, integration: UUID) -> Assignment:
+    tables = tables_of(session)
+    row, schedule = tables.integrations[integration], tables.schedules[integration]
+    contacts = tables.positions.get((integration, CONTACTS), Position())
+    members = tables.positions.get((integration, MEMBERS), Position())
+    mapping = tables.mappings[integration, row.mapping_version]
+    return Assignment(
+        integration=integration,
+        workspace=schedule.workspace,
+        fencing=schedule.fencing,
+        provider=schedule.provider,
+        source=Account(row.source, "account-1", "UTC", None),
+        object="contacts",
+        list_id=row.source_list_id,
+        properties=store._properties(mapping.fields, mapping.criteria),
+        mapping_version=row.mapping_version,
+        wanted_mode=schedule.wanted_mode,
+        wanted_mapping_version=schedule.wanted_mapping_version,
+        last_run_no=schedule.run_no,
+        failures=schedule.failures,
+        interval_s=schedule.interval_minutes * 60.0,
+        now_ms=database_of(session).now_ms(),
+        read_from_ms=contacts.from_ms,
+        sweeping=contacts.sweep,
+        roll=members.roll,
+        has_confirmed=any(
+            tables.runs[run].confirmed_at is not None
+            for (run, _), of in tables.withheld.items()
+            if of == integration
+        ),
+        reported_reason=row.error_reason if row.state is IntegrationState.ERROR else None,
+    )
+
+
+async def renew(
+    session: AsyncSession, *, owner: UUID, leases: Sequence[Lease], lease_s: float = LEASE_S
+) -> set[UUID]:
+    tables, now = tables_of(session), database_of(session).now()
+    ours: set[UUID] = set()
+    for lease in leases:
+        schedule = tables.schedules.get(lease.integration)
+        if schedule is not None and (schedule.fencing, schedule.lease_owner) == (
+            lease.fencing,
+            owner,
+        ):
+            until = now + timedelta(seconds=lease_s)
+            tables.schedules[lease.integration] = change(schedule, lease_until=until)
+            ours.add(lease.integration)
+    return ours
+
+
+async def hold_lease(session: AsyncSession, lease: Lease) -> Standing:
+    schedule = tables_of(session).schedules.get(lease.integration)
+    if schedule is None or schedule.fencing != lease.fencing or schedule.lease_owner is None:
+        raise LeaseLostError(what=f"integration {lease.integration}")
+    is_open = await ledger.is_open(session, workspace=schedule.workspace)
+    return Standing(schedule.is_active, is_open, schedule.failures)
+
+
+async def begin_run(session: AsyncSession, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+    tables, database = tables_of(session), database_of(session)
+    integration = assignment.integration
+    if sweeping.mode is RunMode.FULL:
+        members = sum(1 for of, _ in tables.members if of == integration)
+        sweeping = msgspec.structs.replace(sweeping, members_before=members)
+    schedule = tables.schedules[integration]
+    claimed_at = _ms(assignment.now_ms, schedule.next_due_at)
+    regular = database.now() + timedelta(minutes=schedule.interval_minutes)
+    tables.schedules[integration] = change(
+        schedule,
+        run_no=sweeping.run_no,
+        next_due_at=schedule.next_due_at if schedule.next_due_at > claimed_at else regular,
+    )
+    for run, row in list(tables.runs.items()):
+        if (
+            row.integration == integration
+            and row.run_no < sweeping.run_no
+            and row.state == "reading"
+        ):
+            tables.runs[run] = change(row, state="abandoned")
+    begun = RunRow(
+        integration=integration,
+        workspace=assignment.workspace,
+        run_no=sweeping.run_no,
+        mode=sweeping.mode,
+        mapping_version=sweeping.mapping_version,
+        fencing=assignment.fencing,
+    )
+    tables.runs.setdefault(run_id(assignment, sweeping), begun)
+    _set_position(session, integration, CONTACTS, sweep=sweeping)
+    return sweeping
+
+
+def _ms(milliseconds: int, like: datetime) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, like.tzinfo)
+
+
+def _set_position(session: AsyncSession, integration: UUID, stream: str, **fields: object) -> None:
+    positions = tables_of(session).positions
+    before = positions.get((integration, stream), Position())
+    positions[integration, stream] = msgspec.structs.replace(before, **fields)
+
+
+async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
+    rows = tables_of(session).runs
+    if run not in rows or rows[run].state != "reading":
+        return False
+    rows[run] = change(rows[run], fencing=fencing, error_code=None)
+    return True
+
+
+async def store_progress(
+    session: AsyncSession, *, integration: UUID, run: UUID, sweeping: Sweeping
+) -> bool:
+    rows = tables_of(session).runs
+    if run not in rows or rows[run].state != "reading":
+        return False
+    rows[run] = change(
+        rows[run],
+        pages=sweeping.pages,
+        parts=sweeping.parts,
+        read=sweeping.read,
+        left_out=sweeping.left_out,
+        total_before=sweeping.total_before,
+    )
+    _set_position(session, integration, CONTACTS, sweep=sweeping)
+    return True
+
+
+async def add_members(
+    session: AsyncSession,
+    *,
+    integration: UUID,
+    run_no: int,
+    ids: Sequence[str],
+    marks_known: bool,
+) -> None:
+    members = tables_of(session).members
+    for id_ in ids:
+        before = members.get((integration, id_))
+        if before is None or (marks_known and before < run_no):
+            members[integration, id_] = run_no
+
+
+async def mark_known(
+    session: AsyncSession, *, integration: UUID, run_no: int, ids: Sequence[str]
+) -> None:
+    members = tables_of(session).members
+    for id_ in ids:
+        if members.get((integration, id_), run_no) < run_no:
+            members[integration, id_] = run_no
+
+
+async def known_members(
+    session: AsyncSession, *, integration: UUID, ids: Sequence[str]
+) -> set[str]:
+    members = tables_of(session).members
+    return {id_ for id_ in ids if (integration, id_) in members}
+
+
+async def all_members(session: AsyncSession, *, integration: UUID) -> set[str]:
+    return {id_ for of, id_ in tables_of(session).members if of == integration}
+
+
+async def newcomers(session: AsyncSession, *, integration: UUID, settled_run_no: int) -> set[str]:
+    return {
+        id_
+        for (of, id_), run_no in tables_of(session).members.items()
+        if of == integration and run_no > settled_run_no
+    }
+
+
+async def unmet(session: AsyncSession, *, integration: UUID, run_no: int) -> set[str]:
+    return {
+        id_
+        for (of, id_), met in tables_of(session).members.items()
+        if of == integration and met < run_no
+    }
+
+
+async def withheld(session: AsyncSession, *, integration: UUID) -> Withheld:
+    tables = tables_of(session)
+    standing: set[str] = set()
+    confirmed: set[str] = set()
+    for (run, id_), of in tables.withheld.items():
+        if of == integration:
+            (standing if tables.runs[run].confirmed_at is None else confirmed).add(id_)
+    return Withheld(frozenset(standing), frozenset(confirmed))
+
+
+async def replace_withheld(
+    session: AsyncSession,
+    *,
+    integration: UUID,
+    run: UUID,
+    ids: Collection[str],
+    asks_anew: bool,
+    ends_confirmed: bool,
+) -> None:
+    tables = tables_of(session)
+    for (asked, id_), of in list(tables.withheld.items()):
+        is_confirmed = tables.runs[asked].confirmed_at is not None
+        ends = ends_confirmed if is_confirmed else asks_anew or id_ not in ids
+        if of == integration and ends:
+            del tables.withheld[asked, id_]
+    if asks_anew:
+        for id_ in ids:
+            tables.withheld[run, id_] = integration
+    for each, row in list(tables.runs.items()):
+        if (
+            row.integration == integration
+            and row.confirmed_at is None
+            and (row.withheld > 0 or each == run)
+        ):
+            count = sum(1 for asked, _ in tables.withheld if asked == each)
+            tables.runs[each] = change(row, withheld=count)
+
+
+async def remove_members(session: AsyncSession, *, integration: UUID, ids: Collection[str]) -> None:
+    for id_ in ids:
+        tables_of(session).members.pop((integration, id_), None)
+
+
+async def end_run(
+    session: AsyncSession,
+    assignment: Assignment,
+    sweeping: Sweeping,
+    *,
+    roll: Roll,
+    total_after: int | None,
+    complete: bool,
+    satisfies_wish: bool,
+) -> None:
+    tables = tables_of(session)
+    integration, run = assignment.integration, run_id(assignment, sweeping)
+    row = tables.runs[run]
+    tables.runs[run] = change(
+        row,
+        state="read" if row.state == "reading" else row.state,
+        pages=sweeping.pages,
+        parts=sweeping.parts,
+        read=sweeping.read,
+        left_out=sweeping.left_out,
+        total_before=sweeping.total_before,
+        total_after=total_after,
+        is_complete=complete,
+        error_code=None,
+    )
+    _set_position(session, integration, CONTACTS, from_ms=sweeping.until_ms, sweep=None)
+    _set_position(session, integration, MEMBERS, from_ms=roll.read_at_ms, roll=roll)
+    schedule = tables.schedules[integration]
+    is_satisfied = (
+        satisfies_wish
+        and schedule.wanted_mapping_version <= sweeping.mapping_version
+        and schedule.wanted_run_no <= sweeping.run_no
+    )
+    tables.schedules[integration] = change(
+        schedule,
+        lease_owner=None,
+        lease_until=None,
+        failures=0,
+        wanted_mode=RunMode.CHANGES if is_satisfied else schedule.wanted_mode,
+    )
+
+
+async def put_off(session: AsyncSession, *, lease: Lease, delay_s: float, counts: bool) -> None:
+    schedules = tables_of(session).schedules
+    schedule = schedules.get(lease.integration)
+    if schedule is not None and schedule.fencing == lease.fencing:
+        schedules[lease.integration] = change(
+            schedule,
+            lease_owner=None,
+            lease_until=None,
+            failures=schedule.failures + counts,
+            resume_at=database_of(session).now() + timedelta(seconds=delay_s),
+        )
+
+
+async def note_trouble(
+    session: AsyncSession, *, integration: UUID, run: UUID | None, code: str, ends_run: bool
+) -> None:
+    rows = tables_of(session).runs
+    if run in rows and rows[run].state == "reading":
+        state = "failed" if ends_run else "reading"
+        rows[run] = change(rows[run], error_code=code, state=state)
+    if ends_run:
+        await forget_sweep(session, integration=integration)
+
+
+async def forget_sweep(session: AsyncSession, *, integration: UUID) -> None:
+    if (integration, CONTACTS) in tables_of(session).positions:
+        _set_position(session, integration, CONTACTS, sweep=None)
+
+
+async def count_check(
+    session: AsyncSession, *, connection: UUID, failed: bool, reason: str | None
+) -> str:
+    return await writer_store.count_check(
+        session, connection=connection, has_failed=failed, reason=reason or ""
+    )
+
+
+async def report_integration(
+    session: AsyncSession, *, integration: UUID, reason: str | None
+) -> bool:
+    return writer_store.report(session, integration, reason, is_poller=True)
+
+
+async def tell(session: AsyncSession, event: IntegrationChanged) -> None:
+    await writer_store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(event.integration), event)])
+
+
+async def database_now(session: AsyncSession) -> str:
+    return database_of(session).now().isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,703 @@
+"""`services.writer.store` in memory: the same functions, statement by statement.
+
+`test_memory.py` holds each of them to what the statement does on PostgreSQL.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.errors import LeaseLostError
+from libs.common.events import Event, Identity, RunMode, Settled, Topic
+from services.poller.setbacks import SOURCE_TROUBLE
+from services.writer import store
+from services.writer.conclude import Changes
+from services.writer.conclude import Row as ParkedItem
+from services.writer.store import Block, Busy, Connection, Granted, StoredIntent
+from services.writer.values import (
+    ContactId,
+    Integration,
+    IntegrationState,
+    Link,
+    LinkState,
+    Parked,
+    Run,
+    Task,
+    Wanted,
+    Wish,
+    identity_key,
+)
+from tests.simulation.memory import ledger
+from tests.simulation.memory.database import (
+    DestinationRow,
+    IntentRow,
+    Outcome,
+    ParkedRow,
+    RunRow,
+    Tables,
+    change,
+    database_of,
+    tables_of,
+)
+
+
+class UniqueError(Exception):
+    """Two rows that only one may be: the database would refuse the statement."""
+
+
+# Leases
+
+
+async def acquire_lease(
+    session: AsyncSession, *, connection: UUID, workspace: UUID, owner: UUID, ttl: timedelta
+) -> Granted | None:
+    tables, now = tables_of(session), database_of(session).now()
+    old = tables.destinations.get(connection, DestinationRow(workspace=workspace))
+    is_free = old.lease_owner in (None, owner)
+    if not is_free and (old.lease_until is None or old.lease_until >= now):
+        return None
+    tables.destinations[connection] = change(
+        old, lease_owner=owner, lease_until=now + ttl, fencing=old.fencing + 1
+    )
+    lapsed = None
+    if not is_free:
+        assert old.lease_until is not None
+        lapsed = (now - old.lease_until).total_seconds()
+    return Granted(old.fencing + 1, lapsed)
+
+
+async def renew_leases(
+    session: AsyncSession, *, owner: UUID, tokens: Sequence[tuple[UUID, int]], ttl: timedelta
+) -> set[UUID]:
+    tables, now = tables_of(session), database_of(session).now()
+    ours: set[UUID] = set()
+    for connection, fencing in tokens:
+        row = tables.destinations.get(connection)
+        if row is not None and (row.fencing, row.lease_owner) == (fencing, owner):
+            tables.destinations[connection] = change(row, lease_until=now + ttl)
+            ours.add(connection)
+    return ours
+
+
+async def release_lease(
+    session: AsyncSession, *, connection: UUID, owner: UUID, fencing: int
+) -> None:
+    tables = tables_of(session)
+    row = tables.destinations.get(connection)
+    if row is not None and (row.fencing, row.lease_owner) == (fencing, owner):
+        tables.destinations[connection] = change(row, lease_owner=None, lease_until=None)
+
+
+async def keep_lease(session: AsyncSession, *, connection: UUID, fencing: int) -> None:
+    _held(session, connection, fencing)
+
+
+def _held(session: AsyncSession, connection: UUID, fencing: int) -> DestinationRow:
+    row = tables_of(session).destinations.get(connection)
+    if row is None or row.lease_owner is None or row.fencing != fencing:
+        raise LeaseLostError(store.lease_name(connection))
+    return row
+
+
+async def begin_step(session: AsyncSession, *, connection: UUID, fencing: int, step: UUID) -> bool:
+    row = _held(session, connection, fencing)
+    tables_of(session).destinations[connection] = change(row, last_step=step)
+    return row.last_step != step
+
+
+async def mark_rechecks(
+    session: AsyncSession, *, connection: UUID, contacts: Iterable[ContactId]
+) -> None:
+    for contact in contacts:
+        tables_of(session).rechecks[connection, contact] = None
+
+
+async def take_rechecks(session: AsyncSession, *, connection: UUID) -> list[ContactId]:
+    tables = tables_of(session)
+    marked = [contact for at, contact in tables.rechecks if at == connection]
+    for contact in marked:
+        del tables.rechecks[connection, contact]
+    found = [contact for contact in marked if contact in tables.links]
+    for contact in found:
+        tables.links[contact] = replace(tables.links[contact], needs_recheck=True)
+    return found
+
+
+async def end_rechecks(session: AsyncSession, tasks: Sequence[Task]) -> None:
+    links = tables_of(session).links
+    for task in tasks:
+        link = links.get(task.contact)
+        if link is not None and link.version == task.version:
+            links[task.contact] = replace(link, needs_recheck=False)
+
+
+# What is known
+
+
+async def connection_of(session: AsyncSession, connection: UUID) -> Connection | None:
+    row = tables_of(session).connections.get(connection)
+    if row is None:
+        return None
+    return Connection(
+        connection=row.connection,
+        workspace=row.workspace,
+        provider=row.provider,
+        state=row.state,
+        account_id="account-1",
+        tier=None,
+        time_zone="UTC",
+        sealed_api_key=None,
+        failed_checks=row.failed_checks,
+    )
+
+
+async def block_of(session: AsyncSession, connection: UUID) -> Block | None:
+    row = tables_of(session).destinations.get(connection)
+    if row is None or row.block_reason is None or row.blocked_until is None:
+        return None
+    wait_s = (row.blocked_until - database_of(session).now()).total_seconds()
+    return Block(row.block_reason, wait_s, row.block_attempts)
+
+
+async def integrations(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Integration]:
+    rows = tables_of(session).integrations
+    return {
+        row.integration: Integration(
+            row.integration,
+            row.workspace,
+            row.state,
+            removes_leavers=row.deletion_policy == "remove_from_list",
+            email_change_policy=row.email_change_policy,
+            list_id=row.list_id,
+        )
+        for row in (rows[each] for each in wanted if each in rows)
+    }
+
+
+async def runs(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Run]:
+    tables = tables_of(session)
+    return {
+        run: Run(row.fencing, row.state == "abandoned", _is_outdated(tables, row))
+        for run, row in ((run, tables.runs[run]) for run in wanted if run in tables.runs)
+    }
+
+
+def _is_outdated(tables: Tables, run: RunRow) -> bool:
+    schedule = tables.schedules.get(run.integration)
+    is_due = (
+        schedule is not None
+        and schedule.is_active
+        and schedule.wanted_mode is RunMode.FULL
+        and schedule.wanted_mapping_version > run.mapping_version
+    )
+    return is_due or _has_newer_full_run(tables, run.integration, run.run_no, run.mapping_version)
+
+
+def _has_newer_full_run(tables: Tables, integration: UUID, run_no: int, version: int) -> bool:
+    return any(
+        run.mode is RunMode.FULL
+        and run.run_no > run_no
+        and run.state in ("reading", "read")
+        and run.mapping_version > version
+        for run in tables.runs.values()
+        if run.integration == integration
+    )
+
+
+async def links(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Link]:
+    known = tables_of(session).links
+    return {contact: known[contact] for contact in contacts if contact in known}
+
+
+async def owners(
+    session: AsyncSession, addresses: Collection[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], str]:
+    linked = _linked(tables_of(session))
+    return {address: linked[address] for address in addresses if address in linked}
+
+
+def _linked(tables: Tables) -> dict[tuple[UUID, str], str]:
+    return {
+        (contact.integration, link.key): contact.source_id
+        for contact, link in tables.links.items()
+        if link.state is LinkState.LINKED and link.key is not None
+    }
+
+
+async def parked(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Parked]:
+    rows = tables_of(session).parked
+    return {
+        contact: Parked(
+            row.item.version,
+            row.item.wish,
+            row.reason,
+            identity_key(row.item.identity),
+            row.approved,
+            row.item.merged_from,
+        )
+        for contact, row in ((each, rows[each]) for each in contacts if each in rows)
+    }
+
+
+async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
+    wanted = set(records)
+    return {
+        record: row.settled
+        for (record, _), row in tables_of(session).outcomes.items()
+        if record in wanted
+    }
+
+
+async def told(session: AsyncSession, settled: Collection[UUID]) -> set[UUID]:
+    known = {row.settled.id for row in tables_of(session).outcomes.values()}
+    return known & set(settled)
+
+
+# What is under way
+
+
+async def open_intents(session: AsyncSession, connection: UUID) -> list[StoredIntent]:
+    found = [
+        row.stored for row in tables_of(session).intents.values() if row.connection == connection
+    ]
+    return sorted(found, key=lambda stored: (stored.created_at, stored.intent))
+
+
+async def insert_intent(
+    session: AsyncSession,
+    *,
+    intent: UUID,
+    connection: UUID,
+    workspace: UUID,
+    hold: UUID,
+    fencing: int,
+    tasks: Sequence[Task],
+) -> None:
+    created_at = database_of(session).now()
+    stored = StoredIntent(
+        intent, hold, "single", "open", fencing, list(tasks), None, created_at, None
+    )
+    row = IntentRow(connection=connection, workspace=workspace, stored=stored)
+    tables_of(session).intents.setdefault(intent, row)
+
+
+async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[Task]) -> None:
+    intents = tables_of(session).intents
+    if not left:
+        intents.pop(intent, None)
+    elif intent in intents:
+        _change_intent(session, intent, tasks=list(left))
+
+
+def _change_intent(session: AsyncSession, intent: UUID, **fields: object) -> None:
+    intents = tables_of(session).intents
+    stored = replace(intents[intent].stored, **fields)  # type: ignore[arg-type]  # of its fields
+    intents[intent] = change(intents[intent], stored=stored)
+
+
+async def begin_import(session: AsyncSession, *, intent: UUID) -> None:
+    row = tables_of(session).intents.get(intent)
+    if row is not None and row.stored.state == "open":
+        now = database_of(session).now()
+        _change_intent(session, intent, kind="import", state="sending", sent_at=now)
+
+
+async def move_import(
+    session: AsyncSession, *, intent: UUID, before: str, after: str, process_id: str | None
+) -> bool:
+    row = tables_of(session).intents.get(intent)
+    if row is None or row.stored.state != before:
+        return False
+    _change_intent(session, intent, state=after, process_id=process_id or row.stored.process_id)
+    return True
+
+
+# What changes
+
+
+async def apply(session: AsyncSession, connection: UUID, workspace: UUID, changes: Changes) -> None:
+    tables = tables_of(session)
+    for contact, version in changes.drops.items():
+        row = tables.parked.get(contact)
+        if row is not None and row.item.version == version:
+            del tables.parked[contact]
+    _store_links(tables, list(changes.links.values()))
+    for parked_item in changes.parks.values():
+        _park(session, connection, workspace, parked_item)
+    for hold, postings in sorted(changes.posts.items()):
+        await ledger.post(session, hold_id=hold, postings=postings)
+    for hold, units in sorted(changes.releases.items()):
+        await ledger.release(session, hold_id=hold, units=units)
+
+
+def _store_links(tables: Tables, changed: Sequence[Link]) -> None:
+    leaving = [link for link in changed if link.state is not LinkState.LINKED]
+    linked = [link for link in changed if link.state is LinkState.LINKED]
+    claimed = {(link.contact.integration, link.key): link.contact for link in linked}
+    for contact, link in list(tables.links.items()):
+        claimant = claimed.get((contact.integration, link.key))
+        if link.state is LinkState.REMOVED and claimant not in (None, contact):
+            tables.links[contact] = replace(link, identity=Identity())
+    owned = _linked(tables)
+    for link in (*leaving, *linked):
+        before = tables.links.get(link.contact)
+        if before is not None and before.state is LinkState.LINKED and before.key is not None:
+            owned.pop((link.contact.integration, before.key), None)
+        tables.links[link.contact] = link
+        if link.state is LinkState.LINKED and link.key is not None:
+            # Row by row, as the index is checked.
+            owner = owned.setdefault((link.contact.integration, link.key), link.contact.source_id)
+            if owner != link.contact.source_id:
+                raise UniqueError
+
+
+def _park(
+    session: AsyncSession, connection: UUID, workspace: UUID, parked_item: ParkedItem
+) -> None:
+    tables, now = tables_of(session), database_of(session).now()
+    wanted = parked_item.item
+    before = tables.parked.get(wanted.contact)
+    tables.parked[wanted.contact] = ParkedRow(
+        workspace=workspace,
+        connection=connection,
+        item=Wanted(
+            contact=wanted.contact,
+            wish=wanted.wish,
+            version=wanted.version,
+            part=wanted.part._replace(run_no=wanted.version.run_no),
+            mapping_version=wanted.mapping_version,
+            identity=wanted.identity,
+            attributes=wanted.attributes,
+            hash=wanted.hash,
+            merged_from=wanted.merged_from,
+            approved=parked_item.approved,
+            is_parked=True,
+            must_be_single=wanted.must_be_single,
+        ),
+        reason=parked_item.reason,
+        approved=parked_item.approved,
+        attempts=before.attempts + 1 if before is not None else 0,
+        first_at=before.first_at if before is not None else now,
+        last_at=now,
+        tried_at=before.tried_at if before is not None else None,
+    )
+
+
+async def store_outcomes(session: AsyncSession, told: Iterable[tuple[UUID, Settled]]) -> None:
+    now = database_of(session).now()
+    for record, settled in told:
+        row = Outcome(stage=settled.stage, settled=settled, stored_at=now)
+        tables_of(session).outcomes.setdefault((record, settled.stage), row)
+
+
+async def forget_outcomes(session: AsyncSession) -> None:
+    tables = tables_of(session)
+    until = database_of(session).now() - store.OUTCOMES_KEPT
+    for key in [key for key, row in tables.outcomes.items() if row.stored_at < until]:
+        del tables.outcomes[key]
+
+
+async def tell(session: AsyncSession, topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
+    for key, event in events:
+        tables_of(session).outbox[database_of(session).next_id()] = (topic, key, event)
+
+
+# Blocks and health
+
+
+async def block(session: AsyncSession, *, connection: UUID, reason: str, seconds: float) -> None:
+    destinations = tables_of(session).destinations
+    row = destinations.get(connection)
+    if row is not None:
+        destinations[connection] = change(
+            row,
+            block_reason=reason,
+            blocked_until=database_of(session).now() + timedelta(seconds=seconds),
+            block_attempts=row.block_attempts + 1,
+        )
+
+
+async def unblock(session: AsyncSession, *, connection: UUID) -> None:
+    destinations = tables_of(session).destinations
+    row = destinations.get(connection)
+    if row is not None:
+        destinations[connection] = change(
+            row, block_reason=None, blocked_until=None, block_attempts=0
+        )
+
+
+async def count_check(
+    session: AsyncSession, *, connection: UUID, has_failed: bool, reason: str
+) -> str:
+    connections = tables_of(session).connections
+    row = connections[connection]
+    failed = row.failed_checks + 1 if has_failed else 0
+    state = "needs_reauth" if failed >= 3 and row.state == "connected" else row.state
+    connections[connection] = change(row, failed_checks=failed, state=state)
+    return state
+
+
+async def report_integration(
+    session: AsyncSession, *, integration: UUID, reason: str | None
+) -> bool:
+    return report(session, integration, reason, is_poller=False)
+
+
+def report(
+    session: AsyncSession, integration: UUID, reason: str | None, *, is_poller: bool
+) -> bool:
+    """Do what `config.report_integration` does for one of its two callers."""
+    rows = tables_of(session).integrations
+    row = rows.get(integration)
+    before = IntegrationState.ACTIVE if reason is not None else IntegrationState.ERROR
+    if row is None or row.state is not before:
+        return False
+    is_source_trouble = (row.error_reason or "").startswith(SOURCE_TROUBLE)
+    if reason is None and is_source_trouble is not is_poller:
+        return False
+    after = IntegrationState.ERROR if reason is not None else IntegrationState.ACTIVE
+    rows[integration] = change(row, state=after, error_reason=reason)
+    return True
+
+
+async def integrations_of(session: AsyncSession, connection: UUID) -> list[tuple[UUID, UUID]]:
+    return [
+        (row.integration, row.workspace)
+        for row in tables_of(session).integrations.values()
+        if row.destination == connection and row.state is IntegrationState.ACTIVE
+    ]
+
+
+# Changed addresses
+
+
+async def changed_addresses(
+    session: AsyncSession, *, integration: UUID, run_no: int
+) -> list[tuple[str, str]]:
+    tables = tables_of(session)
+    found: list[tuple[str, str]] = []
+    for contact, row in tables.parked.items():
+        link = tables.links.get(contact)
+        address = identity_key(row.item.identity)
+        if (
+            contact.integration == integration
+            and row.item.version.run_no <= run_no
+            and row.item.wish is Wish.UPSERT
+            and link is not None
+            and link.key is not None
+            and address is not None
+            and address not in (link.key, link.refused, row.approved)
+        ):
+            found.append((contact.source_id, address))
+    return sorted(found)
+
+
+async def decide_email_changes(session: AsyncSession, *, run: UUID, decision: bytes) -> str:
+    rows = tables_of(session).runs
+    stored = rows[run].email_decision or decision
+    rows[run] = change(rows[run], email_decision=stored)
+    return stored.decode()
+
+
+async def approve(
+    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+) -> None:
+    rows = tables_of(session).parked
+    for source_id, address in changes:
+        contact = ContactId(integration, source_id)
+        if contact in rows:
+            item = replace(rows[contact].item, approved=address)
+            rows[contact] = change(rows[contact], item=item, approved=address)
+
+
+async def refuse(
+    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+) -> None:
+    known = tables_of(session).links
+    for source_id, address in changes:
+        contact = ContactId(integration, source_id)
+        if contact in known:
+            known[contact] = replace(known[contact], refused=address)
+
+
+# Drains
+
+
+async def busy_destinations(session: AsyncSession) -> list[Busy]:
+    tables = tables_of(session)
+    busy = {row.connection for row in tables.parked.values()}
+    busy |= {row.connection for row in tables.intents.values()}
+    busy |= {connection for connection, _ in tables.rechecks}
+    return [
+        Busy(connection, row.workspace)
+        for connection, row in sorted(tables.destinations.items())
+        if connection in busy
+    ]
+
+
+async def drop_outdated(
+    session: AsyncSession, connection: UUID, units: Collection[ContactId]
+) -> list[Wanted]:
+    tables = tables_of(session)
+    dropped = [
+        row.item
+        for contact, row in tables.parked.items()
+        if row.connection == connection
+        and row.item.wish is Wish.UPSERT
+        and contact not in units
+        and _has_newer_full_run(
+            tables, contact.integration, row.item.version.run_no, row.item.mapping_version
+        )
+    ]
+    for item in dropped:
+        del tables.parked[item.contact]
+    return dropped
+
+
+async def drainable(
+    session: AsyncSession,
+    connection: UUID,
+    *,
+    importing: Collection[ContactId],
+    is_open: bool,
+    is_blocked: bool,
+    gathers: bool,
+    limit: int,
+) -> list[Wanted]:
+    may_go = {"quota": is_open, "backlog": not gathers}
+    waiting = _waiting(session, connection, importing, may_go, is_blocked=is_blocked)
+    return [row.item for row in _in_turn(waiting)[:limit]]
+
+
+async def probe_row(
+    session: AsyncSession,
+    connection: UUID,
+    *,
+    importing: Collection[ContactId],
+    is_open: bool,
+    gathers: bool,
+) -> Wanted | None:
+    may_go = {"quota": is_open, "backlog": not gathers}
+    waiting = _in_turn(_waiting(session, connection, importing, may_go, is_blocked=False))
+    if not waiting:
+        return None
+    chosen = min(waiting, key=_tried)
+    now = database_of(session).now()
+    tables_of(session).parked[chosen.item.contact] = change(chosen, tried_at=now)
+    return chosen.item
+
+
+def _tried(row: ParkedRow) -> tuple[bool, datetime]:
+    """Return what sorts rows by when they were tried: never first."""
+    return (True, row.tried_at) if row.tried_at is not None else _NEVER
+
+
+_NEVER = (False, datetime.min.replace(tzinfo=UTC))
+
+
+def _waiting(
+    session: AsyncSession,
+    connection: UUID,
+    importing: Collection[ContactId],
+    may_go: dict[str, bool],
+    *,
+    is_blocked: bool,
+) -> list[ParkedRow]:
+    tables, now = tables_of(session), database_of(session).now()
+    linked = _linked(tables)
+
+    def may(row: ParkedRow) -> bool:
+        contact = row.item.contact
+        integration = tables.integrations.get(contact.integration)
+        if integration is None or integration.state is IntegrationState.ARCHIVED:
+            return True
+        if integration.state is not IntegrationState.ACTIVE or is_blocked:
+            return False
+        address = identity_key(row.item.identity)
+        owner = linked.get((contact.integration, address or ""))
+        last = max(row.last_at, row.tried_at or row.last_at)
+        gone = {
+            **may_go,
+            "email_change": _is_decided(row, tables.links.get(contact), address),
+            "duplicate_identity": owner in (None, contact.source_id),
+            "contact_limit": last < now - timedelta(hours=1),
+        }
+        return gone.get(row.reason, True)
+
+    return [
+        row
+        for row in tables.parked.values()
+        if row.connection == connection and row.item.contact not in importing and may(row)
+    ]
+
+
+def _is_decided(row: ParkedRow, link: Link | None, address: str | None) -> bool:
+    if link is None or link.key is None:
+        return True
+    return address is not None and address in (row.approved, link.refused, link.key)
+
+
+def _in_turn(waiting: list[ParkedRow]) -> list[ParkedRow]:
+    """Return rows oldest first, in turn by integration."""
+
+    def age(row: ParkedRow) -> tuple[UUID, datetime, str]:
+        contact = row.item.contact
+        return (contact.integration, row.first_at, contact.source_id)
+
+    placed: list[tuple[int, datetime, str, ParkedRow]] = []
+    for _, own in groupby(sorted(waiting, key=age), key=lambda row: row.item.contact.integration):
+        for place, row in enumerate(own):
+            placed.append((place, row.first_at, row.item.contact.source_id, row))
+    return [row for *_, row in sorted(placed, key=lambda each: each[:3])]
+
+
+async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted | None:
+    tables, now = tables_of(session), database_of(session).now()
+    until = now - store.MISCONFIGURED_AGAIN
+    in_error = {
+        each
+        for each, row in tables.integrations.items()
+        if row.state is IntegrationState.ERROR
+        and not any(
+            parked.tried_at is not None and parked.tried_at >= until
+            for contact, parked in tables.parked.items()
+            if contact.integration == each
+        )
+    }
+    candidates = [
+        row
+        for contact, row in tables.parked.items()
+        if contact.integration in in_error
+        and row.connection == connection
+        and row.reason == "configuration"
+        and row.first_at < until
+    ]
+    if not candidates:
+        return None
+    chosen = min(
+        candidates, key=lambda row: (*_tried(row), row.first_at, row.item.contact.source_id)
+    )
+    tables.parked[chosen.item.contact] = change(chosen, tried_at=now)
+    return chosen.item
+
+
+async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, float]:
+    last = [
+        row.last_at
+        for row in tables_of(session).parked.values()
+        if row.connection == connection and row.reason == "backlog"
+    ]
+    if not last:
+        return 0, 0.0
+    return len(last), (database_of(session).now() - max(last)).total_seconds()
+
+
+async def count_parked(session: AsyncSession) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in tables_of(session).parked.values():
+        counts[row.reason] = counts.get(row.reason, 0) + 1
+    return counts

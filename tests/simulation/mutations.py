@@ -1,0 +1,502 @@
+"""Takes sentences of PROTOCOL.md out of the code, one at a time, to see the simulation miss them.
+
+A mutation names a function, a piece of its source, and what stands there instead. It fails loudly
+if the piece is not there any more: then the code was changed, and the mutation has to follow.
+Rules that live in SQL are taken out of their form in memory.
+"""
+
+import functools
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+
+WRITER = "services.writer"
+MEMORY = "tests.simulation.memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One change of one function: `target` is its module, a colon, and its name therein."""
+
+    target: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A sentence that is taken out, the sequence that it makes safe, and a seed that needs it."""
+
+    name: str
+    sentence: str
+    cuts: tuple[Cut, ...]
+    seed: int
+
+
+def _function(target: str) -> FunctionType:
+    module, _, path = target.partition(":")
+    found = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    found = inspect.unwrap(found)  # type: ignore[arg-type]  # a function, decorated or not
+    assert isinstance(found, FunctionType)
+    return found
+
+
+@contextmanager
+def _cut(cut: Cut) -> Iterator[None]:
+    """Run a function's changed source instead of it, wherever it is known already."""
+    function = _function(cut.target)
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(cut.old) == 1, f"{cut.target} has not exactly one {cut.old!r}"
+    while source.startswith("@"):
+        source = source.partition("\n")[2]
+    changed: dict[str, FunctionType] = {}
+    exec(source.replace(cut.old, cut.new), function.__globals__, changed)
+    before = function.__code__
+    function.__code__ = changed[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+@contextmanager
+def applied(mutation: Mutation) -> Iterator[None]:
+    """Let production be without the sentence as long as the block lasts."""
+    with ExitStack() as stack:
+        for cut in mutation.cuts:
+            stack.enter_context(_cut(cut))
+        yield
+
+
+MUTATIONS = (
+    Mutation(
+        "the_token_of_the_newest_claim",
+        "A run_read, a deletion or a leave counts if its token is the one in its own run's row.",
+        (
+            Cut(
+                f"{MEMORY}.writer:runs",
+                "Run(row.fencing",
+                "Run(tables.schedules[row.integration].fencing",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "doubtful_is_not_read_back",
+        "For any other effect a doubtful contact is first read back at the unit's identity.",
+        (
+            Cut(
+                f"{WRITER}.classify:must_read_back",
+                "if contact != item.contact or not (unit.is_for(item) and _is_active(item, view)):",
+                "if contact != item.contact:",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "read_back_is_not_linked",
+        "What is found at the unit's identity is linked and posted.",
+        (
+            Cut(
+                f"{WRITER}.conclude:conclude_read_back",
+                "changes.links[task.contact] = linked_after(task, link)",
+                "assert link is link",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "parking_releases",
+        "A unit is never released because its contact parks.",
+        (
+            Cut(
+                f"{WRITER}.conclude:park",
+                "    approved = item.approved if",
+                "    unit = view.units.get(item.contact)\n"
+                "    if unit is not None and not unit.in_import:\n"
+                "        changes.release(unit)\n"
+                "    approved = item.approved if",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_unit_is_not_taken_along",
+        "A later batch, drain or import takes an existing unit along instead of another.",
+        (
+            Cut(
+                f"{WRITER}.write:Writing._hold",
+                "if task.contact in account.units]",
+                "if task.contact in ()]",
+            ),
+            Cut(
+                f"{WRITER}.write:Writing._plan",
+                "if task.contact not in account.units]",
+                "if task.contact not in ()]",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "an_unanswered_import_is_not_looked_for",
+        "An import whose answer was lost is never sent again before it is ruled out.",
+        (
+            Cut(
+                f"{WRITER}.imports:Imports.send",
+                "except UnknownOutcomeError:",
+                "except ZeroDivisionError:",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "an_import_is_sent_before_it_is_stored",
+        "After the single upserts, in the transaction of step 6: the import; then its POST.",
+        (
+            Cut(
+                f"{WRITER}.write:Writing.take",
+                "    settled = await self._settle(turn, results)\n",
+                "    if turn.import_intent is not None and turn.destination is not None:\n"
+                "        intent = turn.account.intents[turn.import_intent]\n"
+                "        await turn.destination.start_import(\n"
+                "            [task.write() for task in intent.tasks.values()], None)\n"
+                "    settled = await self._settle(turn, results)\n"
+                "    if turn.import_intent is not None:\n"
+                "        return settled\n",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_completed_import_is_believed",
+        "All rows are read back and compared by hash: a completed import is not believed.",
+        (
+            Cut(
+                f"{WRITER}.imports:Imports._judge",
+                "if has_happened(destination",
+                "if intent.has_ended or has_happened(destination",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_leave_is_superseded_by_a_mapping",
+        "Deletes and leaves do not depend on the mapping: never superseded for it.",
+        (
+            Cut(
+                f"{WRITER}.classify:_is_superseded",
+                "return item.wish is Wish.UPSERT and run",
+                "return run",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_removed_field_supersedes",
+        "Upserts settle as superseded only if a newer full run is due or running.",
+        (
+            Cut(
+                f"{MEMORY}.writer:_is_outdated",
+                "return is_due or",
+                "newest = tables.integrations[run.integration].mapping_version\n"
+                "    return newest > run.mapping_version or",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_joiner_is_forgotten_with_his_poller",
+        "Who is new is still a joiner until a run that read him has ended.",
+        (
+            Cut(
+                "services.poller.plan:has_newcomers",
+                "return assignment.last_run_no > settled",
+                "return False and settled",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_joiner_is_stored_too_late",
+        "Who is new is stored before his page is published: at once a member for leaving.",
+        (
+            Cut(
+                "services.poller.poll:Run._advance",
+                "if change.op is Operation.UPSERT]",
+                "if change.op is Operation.UPSERT and self.is_full]",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_tombstone_is_compared_by_time",
+        "Against a tombstone only run_no is compared, and on a tie the tombstone is newer.",
+        (
+            Cut(
+                f"{WRITER}.values:is_older",
+                "if is_tombstone == other_is_tombstone:",
+                "if is_tombstone in (False, True):",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "unchanged_leaves_an_older_row",
+        "Unchanged removes an older parked row and moves the link's version up.",
+        (
+            Cut(
+                f"{WRITER}.conclude:conclude",
+                "changes.links[item.contact] = link\n"
+                "            changes.drop_row(item.contact, view)",
+                "assert link is not None",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "rejected_is_not_remembered",
+        "Rejected and filtered are stored in links as versions; they remove an older parked row.",
+        (
+            Cut(
+                f"{WRITER}.conclude:conclude",
+                "if remembered is not None:\n"
+                "                changes.links[item.contact] = remembered\n"
+                "            changes.drop_row(item.contact, view)",
+                "assert remembered is remembered",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "turns_cross",
+        "Within the owner, steps 1 to 6 of a live batch and of a drain take turns.",
+        (
+            Cut(
+                f"{WRITER}.account:Accounts.turn",
+                "self._locks.setdefault(connection, asyncio.Lock())",
+                "asyncio.Lock()",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_tombstone_keeps_its_address",
+        "A tombstone keeps its address only until another claims it.",
+        (
+            Cut(
+                f"{MEMORY}.writer:_linked",
+                "if link.state is LinkState.LINKED and link.key is not None",
+                "if link.key is not None",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "who_comes_back_does_not_join",
+        "Membership is sent when a contact comes back after our own removal.",
+        (
+            Cut(
+                f"{WRITER}.classify:_joins",
+                "or link.key is None or link.removed_by_us",
+                "or link.key is None",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "an_approval_is_lost_by_waiting",
+        "The approval stays on the row while the address is the same, also if it must park again.",
+        (
+            Cut(
+                f"{WRITER}.conclude:park",
+                "approved = item.approved if keeps_approval else None",
+                "approved = None",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_replayed_run_read_decides_anew",
+        "A run_read decides once per run, and the decision is stored with the run.",
+        (
+            Cut(
+                f"{MEMORY}.writer:decide_email_changes",
+                "rows[run].email_decision or decision",
+                "decision",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "rows_of_an_abandoned_run_wait_for_it",
+        "A run_read decides over every parked row with run_no up to its own.",
+        (
+            Cut(
+                f"{MEMORY}.writer:changed_addresses",
+                "row.item.version.run_no <= run_no",
+                "row.item.version.run_no == run_no",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_refused_address_is_forgotten",
+        "The refused address is kept on the link, and the row becomes an ordinary update.",
+        (
+            Cut(
+                f"{WRITER}.classify:_changed_address",
+                "if link.refused == key:",
+                "if link.refused == key and not key:",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_bulk_change_passes",
+        "Several: refused.",
+        (
+            Cut(
+                f"{WRITER}.email_changes:decide",
+                "and len(marks) == 1)",
+                "and len(marks) >= 1)",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_429_makes_an_unknown_try_known",
+        "An unknown try stays unknown whatever a repeat is answered, except success.",
+        (
+            Cut(
+                f"{WRITER}.calls:Caller._not_sent",
+                "if task.contact in self._doubted:",
+                "if task.contact in ():",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_lapsed_lease_is_not_waited_out",
+        "Who takes over a lapsed lease waits before touching doubtful contacts.",
+        (
+            Cut(
+                f"{WRITER}.lease:Lease.until_touchable",
+                "if wait_s > 0:",
+                "if wait_s > 0 and not wait_s:",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_write_does_not_match_the_token",
+        "Every write to links, intents and parked matches the token.",
+        (
+            Cut(
+                f"{MEMORY}.writer:_held",
+                "or row.fencing != fencing",
+                "",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_late_call_leaves_no_mark",
+        "A writer that finds its token lost after a call leaves a recheck mark.",
+        (
+            Cut(
+                f"{WRITER}.write:Writing._mark",
+                "if isinstance(results.get(unit.task.contact), Done | Doubt)",
+                "if not unit",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_drain_deletes_any_version",
+        "Parked rows are deleted where the version is the one written.",
+        (
+            Cut(
+                f"{MEMORY}.writer:apply",
+                "if row is not None and row.item.version == version:",
+                "if row is not None and version:",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "addresses_are_not_claimed",
+        "Addresses are claimed: unique over links, open units and the batch itself.",
+        (
+            Cut(
+                f"{WRITER}.classify:_unless_it_must_wait",
+                "if key is not None and effect",
+                "if key is None and effect",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "the_cursor_is_stored_before_the_acknowledgement",
+        "`from` moves only after the whole sweep is published and acknowledged.",
+        (
+            Cut(
+                "services.poller.poll:_Unacknowledged.settle",
+                "            await acknowledged\n",
+                "",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "an_older_version_overwrites",
+        "Superseded: older than the link.",
+        (
+            Cut(
+                f"{WRITER}.classify:_is_superseded",
+                "if link is not None and is_older",
+                "if link is None and view is None and is_older",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_step_is_stored_twice",
+        "Each step of a destination's owner is stored once (docs/decisions/0101).",
+        (
+            Cut(
+                f"{MEMORY}.writer:begin_step",
+                "return row.last_step != step",
+                "return True",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "a_resumed_run_trusts_the_list_as_it_is_now",
+        "Who is there: pages through the list only if it moved since it was read.",
+        (
+            Cut(
+                "services.poller.poll:Run._look_for_members",
+                "Membership(None if self._is_resumed else found)",
+                "Membership(found)",
+            ),
+        ),
+        seed=-1,
+    ),
+    Mutation(
+        "rejected_beside_an_import_is_not_remembered",
+        "Rejected versions are stored in links, also beside an import.",
+        (
+            Cut(
+                f"{WRITER}.classify:_beside_import",
+                "return Remembered(_remember(item, view), item.reason)",
+                "return Remembered(None, item.reason)",
+            ),
+        ),
+        seed=-1,
+    ),
+)

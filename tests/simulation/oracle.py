@@ -1,0 +1,255 @@
+"""What must be true after every transaction, and when everything is quiet (PROTOCOL.md 1 to 8).
+
+While it goes on: posted + held within the limit; every open unit named for one contact; every
+write covered by a unit; nothing charged that was not written, and nothing twice. At quiet: the
+destination holds the newest version of each contact and nobody twice, every write is charged,
+no unit is open, every run's proof fits, and nothing waits without cause.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from libs.connectors.contract import Write
+from services.writer.calls import has_happened
+from services.writer.email_changes import Change, Decision
+from services.writer.values import ContactId, LinkState, Task, Wish
+from tests.fakes import FakeDestination
+from tests.simulation.memory.database import Database, Tables
+from tests.simulation.people import INVALID, Source
+from tests.simulation.provider import REFUSED_NAME, Account
+
+if TYPE_CHECKING:
+    from tests.simulation.history import History
+
+
+class ViolationError(AssertionError):
+    """A promise that was broken; `kind` is the same for all seeds that break it."""
+
+    def __init__(self, kind: str, detail: object = "") -> None:
+        self.kind = kind
+        super().__init__(f"{kind}: {detail}")
+
+
+def require(holds: object, kind: str, detail: object = "") -> None:
+    if not holds:
+        raise ViolationError(kind, detail)
+
+
+class Oracle:
+    """Sees every transaction and every write; what is wrong is raised where it happens."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._postings = 0
+        self._seen: object = None
+        self._tasks: dict[bytes, Task] = {}
+        self._newest: dict[ContactId, Task] = {}  # What was charged last.
+        self.account: Account | None = None
+        self.broken: ViolationError | None = None  # The first one: what follows is its consequence.
+        self._written: set[bytes] = set()
+        self._charged: set[bytes] = set()
+
+    def watch(self, tables: Tables) -> None:
+        """Look at what a transaction has left."""
+        try:
+            self._look(tables)
+        except ViolationError as error:
+            self.broken = self.broken or error
+            raise
+
+    def _look(self, tables: Tables) -> None:
+        if len(tables.postings) > self._postings:
+            self._see_charges(tables)
+        units = (tables.periods, tables.holds, tables.intents)
+        if units != self._seen:
+            self._seen = (tables.periods.copy(), tables.holds.copy(), tables.intents.copy())
+            self._look_at_units(tables)
+
+    def _look_at_units(self, tables: Tables) -> None:
+        open_units = Counter({hold: row.open for hold, row in tables.holds.items() if row.open})
+        for (workspace, month), period in tables.periods.items():
+            require(period.posted + period.held <= period.limit, "over the limit", period)
+            held = sum(
+                row.open
+                for row in tables.holds.values()
+                if (row.workspace, row.period) == (workspace, month)
+            )
+            require(held == period.held, "held units without a hold", period)
+        tasks = [
+            (row.stored.hold, task) for row in tables.intents.values() for task in row.stored.tasks
+        ]
+        require(Counter(hold for hold, _ in tasks) == open_units, "a unit is nobody's")
+        self._tasks.update((task.key, task) for _, task in tasks)
+        contacts = Counter(task.contact for _, task in tasks)
+        require(all(count == 1 for count in contacts.values()), "two units of one contact")
+
+    def _see_charges(self, tables: Tables) -> None:
+        for (_, _, key), charge in list(tables.postings.items())[self._postings :]:
+            require(key not in self._charged, "charged twice", charge)
+            is_there = key in self._written or self._stands(self._tasks[key])
+            require(is_there, "charged, not written", charge)
+            self._charged.add(key)
+            self._newest[self._tasks[key].contact] = self._tasks[key]
+        self._postings = len(tables.postings)
+
+    def _stands(self, task: Task) -> bool:
+        """Return whether the account has an effect already, whoever made it: a look cannot tell."""
+        assert self.account is not None
+        return has_happened(FakeDestination(self.account), task, self.account.remote(task.write()))
+
+    def covers(self, write: Write, *, stood_still: bool) -> bool:
+        """Return whether a unit is held for a write that takes effect now, and remember it."""
+        found = [task for task in self._open_tasks() if _is_of(task, write)]
+        self._written.update(task.key for task in found)
+        # An effect that is charged already may be written again: a mark asked for it.
+        again = any(_is_of(task, write) for task in self._newest.values())
+        if not (found or again or stood_still):
+            self.broken = self.broken or ViolationError("written without a unit", write)
+        return bool(found) or again
+
+    def _open_tasks(self) -> list[Task]:
+        rows = self._database.tables.intents.values()
+        return [task for row in rows for task in row.stored.tasks]
+
+    def judge(self, history: "History") -> None:
+        """Look at how everything ended."""
+        tables = self._database.tables
+        if self.broken is not None:
+            raise self.broken
+        require(history.clock.monotonic() < 3 * 3_600.0, "never quiet", _waiting(tables))
+        require(not tables.intents, "a unit stays open")
+        missing = self._written - self._charged
+        require(not missing, "written, not charged", len(missing))
+        for integration, source in history.sources.items():
+            _Ended(history, integration, source).judge()
+        for run, row in tables.runs.items():
+            # A page that changed between its two readings is counted as it was told first.
+            if row.state == "read" and row.is_complete and run not in history.broker.reread:
+                settled = tables.settled_runs.get(run)
+                is_proved = settled is not None and settled.state == "complete"
+                require(is_proved, "a run's proof does not fit", (row.run_no, settled))
+
+
+def _is_of(task: Task, write: Write) -> bool:
+    own = task.write()
+    return (own.op, own.identity, own.attributes, own.list_id) == (
+        write.op,
+        write.identity,
+        write.attributes,
+        write.list_id,
+    )
+
+
+def _waiting(tables: Tables) -> list[object]:
+    parked = [(*contact, row.reason) for contact, row in tables.parked.items()]
+    return [*parked, *tables.intents.values(), len(tables.outbox)]
+
+
+class _Ended:
+    """One integration at the end."""
+
+    def __init__(self, history: "History", integration: UUID, source: Source) -> None:
+        self._history = history
+        self._tables = history.database.tables
+        self._integration = integration
+        self._source = source
+        self._row = self._tables.integrations[integration]
+        self._there = history.account.contacts
+        self._decisions = [
+            msgspec.json.decode(run.email_decision, type=Decision)
+            for run in self._tables.runs.values()
+            if run.integration == integration and run.email_decision is not None
+        ]
+
+    def judge(self) -> None:
+        for source_id in sorted(self._source.present):
+            self._judge_present(source_id)
+        for contact, link in self._tables.links.items():
+            gone = contact.source_id not in self._source.present
+            if contact.integration == self._integration and gone:
+                self._judge_gone(contact)
+                assert link is not None
+        self._judge_addresses()
+        if self._row.email_change_policy == "single":
+            most = max((len(each.approved) for each in self._decisions), default=0)
+            require(most <= 1, "a bulk change of addresses was let through", most)
+
+    def _judge_present(self, source_id: str) -> None:
+        contact = ContactId(self._integration, source_id)
+        known = self._source.account.contacts[source_id]
+        email, name = known.properties["email"] or "", known.properties["firstname"]
+        link, parked = self._tables.links.get(contact), self._tables.parked.get(contact)
+        if parked is not None:
+            self._judge_waiting(contact, email)
+            return
+        require(link is not None, "lost", contact)
+        assert link is not None
+        require(link.version.ms == known.modified_ms, "stale version", (known, link))
+        if email == INVALID or name == REFUSED_NAME:
+            return
+        require(link.state is LinkState.LINKED, "not linked", (known, link))
+        if link.key != email:
+            require(link.refused == email, "at another address", (known, link))
+            require(self._was_refused(source_id, email), "refused without cause", (known, link))
+        self._judge_content(contact, link.key or "")
+
+    def _was_refused(self, source_id: str, email: str) -> bool:
+        mark = Change(source_id, email).mark
+        return email in self._history.account.taken or any(
+            each.refused.get(source_id) == mark
+            and (self._row.email_change_policy == "none" or len(each.refused) > 1)
+            for each in self._decisions
+        )
+
+    def _judge_waiting(self, contact: ContactId, email: str) -> None:
+        """Let a contact wait at the end only for an address that another one holds."""
+        reason = self._tables.parked[contact].reason
+        owners = [
+            other
+            for other, link in self._tables.links.items()
+            if other.integration == self._integration
+            and link.state is LinkState.LINKED
+            and link.key == email
+            and other != contact
+        ]
+        require(reason == "duplicate_identity" and owners, "waits without cause", (contact, reason))
+
+    def _judge_content(self, contact: ContactId, key: str) -> None:
+        there = self._there.get(key)
+        require(there is not None, "not there", (contact, key))
+        assert there is not None
+        mapping = self._tables.mappings[self._integration, self._row.mapping_version]
+        for field in msgspec.json.decode(mapping.fields):
+            if field["source"] == "email":
+                continue
+            wanted = self._source.account.contacts[contact.source_id].properties[field["source"]]
+            found = there.attributes.get(field["destination"])
+            require(found == wanted, "stale content", (contact, wanted, found))
+        require(self._row.list_id in there.list_ids, "not on the list", contact)
+
+    def _judge_gone(self, contact: ContactId) -> None:
+        link = self._tables.links[contact]
+        require(link.state is not LinkState.LINKED, "gone, but linked", link)
+        key = link.key
+        if key is None or self._row.deletion_policy == "keep" or key not in self._there:
+            return
+        if link.wish not in (Wish.LEAVE, Wish.DELETE):
+            return
+        is_on_list = self._row.list_id in self._there[key].list_ids
+        require(not is_on_list or self._is_held(key, contact), "gone, but on the list", link)
+
+    def _is_held(self, key: str, but: ContactId | None = None) -> bool:
+        return any(
+            link.key == key and contact.integration == self._integration and contact != but
+            for contact, link in self._tables.links.items()
+        )
+
+    def _judge_addresses(self) -> None:
+        """Nobody is there twice: every address that was written is some link's."""
+        for key in self._there:
+            is_ours = key.startswith(self._source.prefix)
+            if is_ours and key not in self._history.account.overdue:
+                require(self._is_held(key), "there twice", key)

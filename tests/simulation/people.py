@@ -1,0 +1,130 @@
+"""The source account and the people who work in it."""
+
+import asyncio
+import copy
+from collections.abc import Callable
+from random import Random
+
+from tests.services.poller.fakes import FakeContact, FakeSource
+from tests.simulation.processes import Process
+from tests.simulation.provider import REFUSED_NAME
+
+LIST = "8"
+CONTACTS_MAX = 7
+INVALID = "not an address"
+NAMES = ("Ada", "Eve", "Ida")
+
+
+class Source:
+    """One integration's account; addresses are never another integration's."""
+
+    def __init__(self, prefix: str, random: Random, now_ms: Callable[[], int]) -> None:
+        self.prefix = prefix
+        self.list_id = random.choice([LIST, LIST, None])
+        self.account = FakeSource(page_size=random.choice([2, 3, 50]))
+        self._random = random
+        self._now_ms = now_ms
+        self._names = 0
+        self._addresses = 0
+        self._last_ms = 0
+        self.account.join(LIST)
+
+    def seen_by(self, process: Process) -> FakeSource:
+        """Return the account as one process reads it, step by step."""
+        view = copy.copy(self.account)
+        view.calls = []
+
+        async def step(_call: int) -> None:
+            await process.step("read")
+
+        view.before = step
+        return view
+
+    @property
+    def present(self) -> dict[str, FakeContact]:
+        """Return who should be at the destination."""
+        if self.list_id is None:
+            return self.account.contacts
+        members = self.account.lists[LIST]
+        return {id_: each for id_, each in self.account.contacts.items() if id_ in members}
+
+    def act(self) -> str:
+        """Do something that people do; return what."""
+        contacts = sorted(self.account.contacts)
+        actions = ["value", "address", "delete", "new", "anew", "leave", "join", "take", "spoil"]
+        weights = [10, 4, 1, 3, 1, 2, 3, 1, 1]
+        action = self._random.choices(actions, weights)[0] if contacts else "new"
+        id_ = self._random.choice(contacts) if contacts else ""
+        match action:
+            case "value":
+                self._change(id_, firstname=self._random.choice(NAMES))
+            case "address":
+                self._change(id_, email=self._address())
+            case "delete":
+                self.account.delete(id_)
+            case "new":
+                if len(contacts) < CONTACTS_MAX:
+                    self.add(self._address())
+            case "anew":
+                email = self.account.contacts[id_].properties["email"]
+                self.account.delete(id_)
+                self.add(email or self._address())
+            case "leave" | "join":
+                self._move(id_, action)
+            case "take":
+                self._take(id_, self._random.choice(contacts))
+            case "spoil":
+                self._spoil(id_)
+        return f"{self.prefix}: {action} {id_}"
+
+    def add(self, email: str) -> None:
+        """Make a contact, mostly a member of the list."""
+        self._names += 1
+        id_ = f"c{self._names:02}"
+        properties: dict[str, str | None] = {
+            "email": email,
+            "firstname": self._random.choice(NAMES),
+            "lastname": f"L{self._names}",
+        }
+        self.account.contacts[id_] = FakeContact(properties, self._time())
+        if self._random.random() < 0.8:
+            self.account.join(LIST, id_)
+
+    def _change(self, id_: str, **properties: str) -> None:
+        contact = self.account.contacts[id_]
+        # A new object: a page that was read before keeps what it read.
+        changed = {**contact.properties, **properties}
+        self.account.contacts[id_] = FakeContact(changed, self._time(), contact.merged_from)
+
+    def _move(self, id_: str, action: str) -> None:
+        is_member = id_ in self.account.lists[LIST]
+        if action == "leave" and is_member:
+            self.account.leave(LIST, id_)
+        elif action == "join" and not is_member:
+            self.account.join(LIST, id_)
+
+    def _take(self, id_: str, other: str) -> None:
+        """Give a contact the address that another one has just let go of."""
+        email = self.account.contacts[other].properties["email"]
+        if id_ != other and email is not None and email != INVALID:
+            self._change(other, email=self._address())
+            self._change(id_, email=email)
+
+    def _spoil(self, id_: str) -> None:
+        if self._random.random() < 0.5:
+            self._change(id_, firstname=REFUSED_NAME)
+        else:
+            self._change(id_, email=INVALID)
+
+    def _address(self) -> str:
+        self._addresses += 1
+        return f"{self.prefix}{self._addresses}@example.com"
+
+    def _time(self) -> int:
+        self._last_ms = max(self._last_ms + 1, self._now_ms())
+        return self._last_ms
+
+
+async def now_and_then(random: Random, mean_s: float) -> None:
+    """Wait for as long as people do between two things."""
+    await asyncio.sleep(random.expovariate(1 / mean_s))
