@@ -14,6 +14,9 @@ DEFAULT_LIMIT = 100_000
 class LedgerError(Exception):
     """What the database raises: units that are not there."""
 
+    def __init__(self) -> None:
+        super().__init__("there are not as many open units")
+
 
 async def hold(session: AsyncSession, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
     tables, month = tables_of(session), database_of(session).months

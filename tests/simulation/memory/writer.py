@@ -48,6 +48,9 @@ from tests.simulation.memory.database import (
 class UniqueError(Exception):
     """Two rows that only one may be: the database would refuse the statement."""
 
+    def __init__(self) -> None:
+        super().__init__("links_identity is unique")
+
 
 # Leases
 

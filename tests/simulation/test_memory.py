@@ -1,0 +1,561 @@
+"""The stores in memory are held to what the statements do on PostgreSQL: one suite, run on both."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import ModuleType
+from typing import Protocol
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+import services.mapper.store
+import services.poller.store
+import services.writer.store
+from libs.common import ids, ledger
+from libs.common.clock import SystemClock
+from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.errors import LeaseLostError
+from libs.common.events import Identity, RunMode, Settled
+from libs.common.ledger import Posting
+from libs.common.reasons import Park
+from services.poller.plan import Assignment, Roll, begin, run_id
+from services.writer.conclude import Changes, Row
+from services.writer.values import (
+    ContactId,
+    IntegrationState,
+    Link,
+    LinkState,
+    PartId,
+    Version,
+    Wanted,
+    Wish,
+)
+from tests.services.writer.world import LIST, World, make_world
+from tests.simulation.memory import ledger as memory_ledger
+from tests.simulation.memory import poller as memory_poller
+from tests.simulation.memory import writer as memory_writer
+from tests.simulation.memory.database import (
+    Connection,
+    Database,
+    Integration,
+    RunRow,
+    Schedule,
+    change,
+    later,
+)
+from tests.simulation.memory.swap import STORES, statements
+
+HOUR = timedelta(hours=1)
+OWNER, OTHER = uuid4(), uuid4()
+
+
+class Calm:
+    """A caller that nothing happens to."""
+
+    async def step(self, what: str) -> None:
+        return
+
+    def loses_connection(self) -> bool:
+        return False
+
+
+class Stores(Protocol):
+    """A workspace with an integration, and the functions that ask the database about it."""
+
+    writer: ModuleType
+    poller: ModuleType
+    ledger: ModuleType
+    workspace: UUID
+    source: UUID
+    destination: UUID
+    integration: UUID
+
+    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a transaction of a service."""
+
+    async def configure(self, state: str) -> None:
+        """Change the integration's state."""
+
+    async def limit(self, units: int) -> None:
+        """Set the workspace's quota."""
+
+    async def begin_run(self, run_no: int, *, mode: str = "changes", version: int = 1) -> None:
+        """Put a run there."""
+
+    async def schedule(self) -> None:
+        """Make the integration due for the first time."""
+
+
+@dataclass
+class InMemory:
+    """The stores in memory."""
+
+    writer = memory_writer
+    poller = memory_poller
+    ledger = memory_ledger
+    database: Database = field(default_factory=lambda: Database(SystemClock()))
+    workspace: UUID = field(default_factory=uuid4)
+    source: UUID = field(default_factory=uuid4)
+    destination: UUID = field(default_factory=uuid4)
+    integration: UUID = field(default_factory=uuid4)
+
+    def __post_init__(self) -> None:
+        tables = self.database.tables
+        for connection, provider in ((self.source, "hubspot"), (self.destination, "fake")):
+            tables.connections[connection] = Connection(
+                connection=connection, workspace=self.workspace, provider=provider
+            )
+        tables.integrations[self.integration] = Integration(
+            integration=self.integration,
+            workspace=self.workspace,
+            source=self.source,
+            destination=self.destination,
+            source_list_id=None,
+            list_id=LIST,
+        )
+
+    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
+        return self.database.sessions(Calm()).begin()
+
+    async def configure(self, state: str) -> None:
+        rows = self.database.tables.integrations
+        rows[self.integration] = change(rows[self.integration], state=IntegrationState(state))
+
+    async def limit(self, units: int) -> None:
+        async with self.begin() as session:
+            await memory_ledger.set_limit(session, workspace=self.workspace, limit=units)
+
+    async def begin_run(self, run_no: int, *, mode: str = "changes", version: int = 1) -> None:
+        self.database.tables.runs[ids.run_id(self.integration, run_no)] = RunRow(
+            integration=self.integration,
+            workspace=self.workspace,
+            run_no=run_no,
+            mode=RunMode(mode),
+            mapping_version=version,
+            fencing=1,
+        )
+
+    async def schedule(self) -> None:
+        tables = self.database.tables
+        tables.mappings[self.integration, 1] = services.mapper.store.StoredMapping("[]", None)
+        tables.schedules[self.integration] = Schedule(
+            workspace=self.workspace, provider="hubspot", next_due_at=later(self.database.now(), -1)
+        )
+
+
+class OnPostgres:
+    """The stores of production; everything else is the writer's world."""
+
+    writer = services.writer.store
+    poller = services.poller.store
+    ledger = ledger
+
+    def __init__(self, world: World, sessions: dict[str, SessionMaker]) -> None:
+        self.world = world
+        self._sessions = sessions
+        self.workspace = self.world.workspace
+        self.source = self.world.source
+        self.destination = self.world.destination
+        self.integration = self.world.integration
+
+    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
+        return self._sessions[role].begin()
+
+    async def configure(self, state: str) -> None:
+        await self.world.configure(state=state)
+
+    async def limit(self, units: int) -> None:
+        await self.world.limit(units)
+
+    async def begin_run(self, run_no: int, *, mode: str = "changes", version: int = 1) -> None:
+        await self.world.begin_run(run_no, mode=mode, mapping_version=version)
+
+    async def schedule(self) -> None:
+        await self.world.execute(
+            "insert into config.field_mappings (integration_id, version, workspace_id, fields,"
+            " created_by) values (:i, 1, :w, '[]', 'test')",
+            i=self.integration,
+            w=self.workspace,
+        )
+        await self.world.execute("update config.integrations set source_object = 'contacts'")
+        await self.world.execute(
+            "insert into sync.schedules (integration_id, workspace_id, provider, interval_minutes,"
+            " next_due_at) values (:i, :w, 'hubspot', 30, now() - interval '1 s')",
+            i=self.integration,
+            w=self.workspace,
+        )
+
+
+@pytest.fixture
+async def on_postgresql(
+    sessions: SessionMaker, role_url: Callable[[str], str]
+) -> AsyncIterator[Stores]:
+    world = await make_world(sessions, role_url("writer"))
+    poller = create_engine(role_url("poller"), pool_size_max=2, application_name="poller")
+    yield OnPostgres(world, {"writer": world.sessions, "poller": session_maker(poller)})
+    await world.engine.dispose()
+    await poller.dispose()
+
+
+@pytest.fixture(params=["in_memory", "on_postgresql"])
+def stores(request: pytest.FixtureRequest) -> Stores:
+    """Return a workspace on each of the two."""
+    found: Stores = (
+        InMemory() if request.param == "in_memory" else request.getfixturevalue("on_postgresql")
+    )
+    return found
+
+
+@pytest.mark.parametrize(("module", "memory"), STORES, ids=lambda each: each.__name__)
+def test_every_function_that_asks_the_database_has_its_like_in_memory(
+    module: ModuleType, memory: ModuleType
+) -> None:
+    for name in statements(module):
+        assert str(inspect.signature(getattr(module, name))) == str(
+            inspect.signature(getattr(memory, name))
+        ), name
+
+
+def wanted(stores: Stores, source_id: str, email: str | None = None, *, ms: int = 1) -> Wanted:
+    run = ids.run_id(stores.integration, 1)
+    return Wanted(
+        contact=ContactId(stores.integration, source_id),
+        wish=Wish.UPSERT,
+        version=Version(ms, 1),
+        part=PartId(stores.integration, run, 1, 1, 1),
+        mapping_version=1,
+        identity=Identity(email=email or f"{source_id}@example.com"),
+        hash=b"h",
+    )
+
+
+def linked(item: Wanted, state: LinkState = LinkState.LINKED) -> Link:
+    return Link(item.contact, state, item.version, item.wish, identity=item.identity, hash=b"h")
+
+
+async def own(stores: Stores) -> int:
+    """Take the destination's lease, which makes its row."""
+    async with stores.begin() as session:
+        granted = await stores.writer.acquire_lease(
+            session,
+            connection=stores.destination,
+            workspace=stores.workspace,
+            owner=OWNER,
+            ttl=HOUR,
+        )
+    assert granted is not None
+    return int(granted.fencing)
+
+
+async def apply(stores: Stores, changes: Changes) -> None:
+    async with stores.begin() as session:
+        await stores.writer.apply(session, stores.destination, stores.workspace, changes)
+
+
+async def park(stores: Stores, *rows: tuple[Wanted, str, str | None]) -> None:
+    parks = {item.contact: Row(item, reason, approved) for item, reason, approved in rows}
+    await apply(stores, Changes(parks=parks))
+
+
+async def drained(stores: Stores, **given: object) -> list[str]:
+    """Return whose parked rows may go."""
+    standing = {
+        "importing": (),
+        "is_open": True,
+        "is_blocked": False,
+        "gathers": False,
+        "limit": 10,
+        **given,
+    }
+    async with stores.begin() as session:
+        found = await stores.writer.drainable(session, stores.destination, **standing)
+    return [item.contact.source_id for item in found]
+
+
+async def test_a_lease_is_had_by_one_and_its_token_counts_up(stores: Stores) -> None:
+    first = await own(stores)
+    async with stores.begin() as session:
+        lease = {"connection": stores.destination, "workspace": stores.workspace}
+        other = await stores.writer.acquire_lease(session, **lease, owner=OTHER, ttl=HOUR)
+        again = await stores.writer.acquire_lease(session, **lease, owner=OWNER, ttl=-HOUR)
+    async with stores.begin() as session:
+        taken = await stores.writer.acquire_lease(session, **lease, owner=OTHER, ttl=HOUR)
+        with pytest.raises(LeaseLostError):
+            await stores.writer.keep_lease(
+                session, connection=stores.destination, fencing=again.fencing
+            )
+
+    assert (first, other, again.fencing, taken.fencing) == (1, None, 2, 3)
+    assert taken.lapsed_s == pytest.approx(3600, abs=30)
+
+
+async def test_a_step_is_new_once_and_only_with_the_token(stores: Stores) -> None:
+    fencing, step = await own(stores), uuid4()
+    lease = {"connection": stores.destination, "fencing": fencing}
+    seen = []
+    for _ in range(2):
+        async with stores.begin() as session:
+            seen.append(await stores.writer.begin_step(session, **lease, step=step))
+
+    with pytest.raises(LeaseLostError):
+        async with stores.begin() as session:
+            await stores.writer.begin_step(
+                session, connection=stores.destination, fencing=fencing + 1, step=uuid4()
+            )
+
+    assert seen == [True, False]
+
+
+async def test_a_row_is_dropped_in_its_own_version_only(stores: Stores) -> None:
+    old, new = wanted(stores, "a", ms=1), wanted(stores, "a", ms=2)
+    await park(stores, (new, Park.QUOTA, None))
+    await apply(stores, Changes(drops={old.contact: old.version}))
+    kept = await drained(stores)
+    await apply(stores, Changes(drops={new.contact: new.version}))
+
+    assert (kept, await drained(stores)) == (["a"], [])
+
+
+async def test_what_may_go_is_decided_by_its_reason(stores: Stores) -> None:
+    a, b, c = (wanted(stores, each) for each in "abc")
+    moved = wanted(stores, "d", "new@example.com")
+    taken = wanted(stores, "e", "d@example.com")
+    await apply(stores, Changes(links={moved.contact: linked(wanted(stores, "d"))}))
+    await park(
+        stores,
+        (a, Park.QUOTA, None),
+        (b, Park.BACKLOG, None),
+        (c, Park.DESTINATION_DOWN, None),
+        (moved, Park.EMAIL_CHANGE, None),
+        (taken, Park.DUPLICATE_IDENTITY, None),
+    )
+
+    assert await drained(stores) == ["a", "b", "c"]
+    assert await drained(stores, is_open=False, gathers=True) == ["c"]
+    assert await drained(stores, importing=[c.contact], limit=1) == ["a"]
+    assert await drained(stores, is_blocked=True) == []
+    async with stores.begin() as session:
+        changes = await stores.writer.changed_addresses(
+            session, integration=stores.integration, run_no=1
+        )
+        await stores.writer.approve(session, stores.integration, changes)
+    assert changes == [("d", "new@example.com")]
+    assert await drained(stores) == ["a", "b", "c", "d"]
+    await stores.configure("paused")
+    assert await drained(stores) == []
+
+
+async def test_a_refused_address_is_no_change_any_more(stores: Stores) -> None:
+    moved = wanted(stores, "a", "new@example.com")
+    await apply(stores, Changes(links={moved.contact: linked(wanted(stores, "a"))}))
+    await park(stores, (moved, Park.EMAIL_CHANGE, None))
+    async with stores.begin() as session:
+        await stores.writer.refuse(session, stores.integration, [("a", "new@example.com")])
+        changes = await stores.writer.changed_addresses(
+            session, integration=stores.integration, run_no=1
+        )
+
+    assert changes == []
+    assert await drained(stores) == ["a"]
+
+
+async def test_another_contact_is_tried_each_time(stores: Stores) -> None:
+    await park(
+        stores, *[(wanted(stores, each), Park.DESTINATION_DOWN, None) for each in ("a", "b")]
+    )
+    tried = []
+    for _ in range(3):
+        async with stores.begin() as session:
+            row = await stores.writer.probe_row(
+                session, stores.destination, importing=(), is_open=True, gathers=False
+            )
+            tried.append(row.contact.source_id)
+
+    assert tried == ["a", "b", "a"]
+
+
+async def test_an_address_is_one_linked_contacts_and_a_tombstone_lets_it_go(
+    stores: Stores,
+) -> None:
+    old, new = wanted(stores, "a"), wanted(stores, "b", "a@example.com")
+    await apply(stores, Changes(links={old.contact: linked(old, LinkState.REMOVED)}))
+    await apply(stores, Changes(links={new.contact: linked(new)}))
+    address = (stores.integration, "a@example.com")
+    async with stores.begin() as session:
+        owners = await stores.writer.owners(session, [address])
+        links = await stores.writer.links(session, [old.contact, new.contact])
+
+    assert owners == {address: "b"}
+    assert links[old.contact] == replace(linked(old, LinkState.REMOVED), identity=Identity())
+    assert links[new.contact] == linked(new)
+    third = wanted(stores, "c", "a@example.com")
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await apply(stores, Changes(links={third.contact: linked(third)}))
+
+
+async def test_marks_make_links_doubtful_once(stores: Stores) -> None:
+    await own(stores)
+    item = wanted(stores, "a")
+    await apply(stores, Changes(links={item.contact: linked(item)}))
+    async with stores.begin() as session:
+        marks = {"connection": stores.destination, "contacts": [item.contact]}
+        await stores.writer.mark_rechecks(session, **marks)
+        busy = await stores.writer.busy_destinations(session)
+        first = await stores.writer.take_rechecks(session, connection=stores.destination)
+        again = await stores.writer.take_rechecks(session, connection=stores.destination)
+        links = await stores.writer.links(session, [item.contact])
+
+    assert (first, again) == ([item.contact], [])
+    assert [each.connection for each in busy] == [stores.destination]
+    assert links[item.contact].needs_recheck
+
+
+async def test_a_run_is_outdated_by_a_newer_full_run_of_a_newer_mapping(stores: Stores) -> None:
+    await stores.begin_run(1)
+    await stores.begin_run(2, mode="full", version=1)
+    await park(stores, (wanted(stores, "a"), Park.QUOTA, None))
+    run = ids.run_id(stores.integration, 1)
+
+    async def look() -> tuple[bool, list[str]]:
+        async with stores.begin() as session:
+            known = (await stores.writer.runs(session, {run}))[run]
+            dropped = await stores.writer.drop_outdated(session, stores.destination, [])
+            return known.is_outdated, [item.contact.source_id for item in dropped]
+
+    before = await look()
+    await stores.begin_run(3, mode="full", version=2)
+
+    assert (before, await look()) == ((False, []), (True, ["a"]))
+
+
+async def test_a_decision_is_stored_once(stores: Stores) -> None:
+    await stores.begin_run(1)
+    decided = []
+    for word in (b'{"approved": {"a": "1"}}', b"{}"):
+        async with stores.begin() as session:
+            decided.append(
+                await stores.writer.decide_email_changes(
+                    session, run=ids.run_id(stores.integration, 1), decision=word
+                )
+            )
+
+    assert decided[0] == decided[1]
+
+
+async def test_an_outcome_is_told_again_as_it_was(stores: Stores) -> None:
+    record, run = uuid4(), uuid4()
+    settled = Settled(
+        id=uuid4(),
+        workspace=stores.workspace,
+        integration=stores.integration,
+        run=run,
+        run_no=1,
+        page=1,
+        part=1,
+        created=["a"],
+    )
+    other = Settled(**{**{f: getattr(settled, f) for f in settled.__struct_fields__}, "page": 2})
+    for each in (settled, other):
+        async with stores.begin() as session:
+            await stores.writer.store_outcomes(session, [(record, each)])
+    async with stores.begin() as session:
+        assert await stores.writer.outcomes(session, [record]) == {record: settled}
+        assert await stores.writer.told(session, [settled.id, uuid4()]) == {settled.id}
+
+
+async def test_units_are_held_within_the_limit_posted_once_and_given_back(stores: Stores) -> None:
+    await stores.limit(3)
+    first, second = uuid4(), uuid4()
+    posting = Posting(b"k" * 16, stores.integration, "a", uuid4(), "upsert")
+
+    async def hold(hold_id: UUID, units: int) -> int:
+        async with stores.begin() as session:
+            granted: int = await stores.ledger.hold(
+                session, workspace=stores.workspace, hold_id=hold_id, wanted=units
+            )
+            return granted
+
+    assert [await hold(first, 2), await hold(first, 9), await hold(second, 2)] == [2, 2, 1]
+    for hold_id, new in ((first, 1), (first, 0), (second, 0), (second, 0)):
+        async with stores.begin() as session:
+            assert await stores.ledger.post(session, hold_id=hold_id, postings=[posting]) == new
+    async with stores.begin() as session:
+        assert await stores.ledger.is_open(session, workspace=stores.workspace)
+        await stores.ledger.release(session, hold_id=first, units=1)
+    with pytest.raises(Exception, match=r"open units"):
+        async with stores.begin() as session:
+            await stores.ledger.release(session, hold_id=first, units=1)
+    assert await hold(uuid4(), 9) == 2
+    async with stores.begin() as session:
+        assert not await stores.ledger.is_open(session, workspace=stores.workspace)
+
+
+async def claim(stores: Stores, owner: UUID = OWNER) -> Assignment | None:
+    async with stores.begin("poller") as session:
+        claimed = await stores.poller.claim_due(
+            session, provider="hubspot", owner=owner, limit=5, lease_s=3600
+        )
+    return claimed[0] if claimed else None
+
+
+async def test_a_run_from_its_claim_to_its_end(stores: Stores) -> None:
+    await stores.schedule()
+    assignment = await claim(stores)
+    assert assignment is not None
+    lease = services.poller.store.Lease(stores.integration, assignment.fencing)
+    given = {"integration": stores.integration}
+    async with stores.begin("poller") as session:
+        standing = await stores.poller.hold_lease(session, lease)
+        sweeping = await stores.poller.begin_run(session, assignment, begin(assignment))
+        await stores.poller.add_members(
+            session, **given, run_no=1, ids=["a", "b"], marks_known=True
+        )
+        members = {"integration": stores.integration}
+        newcomers = await stores.poller.newcomers(session, **members, settled_run_no=0)
+        unmet = await stores.poller.unmet(session, **members, run_no=2)
+        await stores.poller.remove_members(session, **members, ids=["b"])
+        known = await stores.poller.all_members(session, **members)
+    assert await claim(stores, OTHER) is None
+    async with stores.begin("poller") as session:
+        run = run_id(assignment, sweeping)
+        progress = await stores.poller.store_progress(session, **given, run=run, sweeping=sweeping)
+        resumed = await stores.poller.resume_run(session, run=run, fencing=assignment.fencing)
+        await stores.poller.end_run(
+            session,
+            assignment,
+            sweeping,
+            roll=Roll(settled_run_no=1),
+            total_after=None,
+            complete=True,
+            satisfies_wish=True,
+        )
+        over = await stores.poller.resume_run(session, run=run, fencing=assignment.fencing)
+    with pytest.raises(LeaseLostError):
+        async with stores.begin("poller") as session:
+            await stores.poller.hold_lease(session, lease)
+
+    assert (standing.is_active, standing.is_open, sweeping.members_before) == (True, True, 0)
+    assert (newcomers, unmet, known) == ({"a", "b"}, {"a", "b"}, {"a"})
+    assert (progress, resumed, over) == (True, True, False)
+    assert await claim(stores) is None  # It is due in half an hour.
+
+
+async def test_what_was_put_off_is_claimed_when_its_time_has_come(stores: Stores) -> None:
+    await stores.schedule()
+    first = await claim(stores)
+    assert first is not None
+    lease = services.poller.store.Lease(stores.integration, first.fencing)
+    async with stores.begin("poller") as session:
+        await stores.poller.put_off(session, lease=lease, delay_s=3600.0, counts=True)
+    waiting = await claim(stores)
+    async with stores.begin("poller") as session:
+        await stores.poller.put_off(session, lease=lease, delay_s=0.0, counts=False)
+    second = await claim(stores)
+
+    assert waiting is None
+    assert second is not None
+    assert (second.fencing, second.failures) == (2, 1)
