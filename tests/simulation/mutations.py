@@ -162,8 +162,9 @@ MUTATIONS = (
                 "    settled = await self._settle(turn, results)\n",
                 "    if turn.import_intent is not None and turn.destination is not None:\n"
                 "        intent = turn.account.intents[turn.import_intent]\n"
-                "        await turn.destination.start_import(\n"
-                "            [task.write() for task in intent.tasks.values()], None)\n"
+                "        await self._imports.send(turn.account, turn.destination, intent)\n"
+                "        if intent.intent not in turn.account.intents:\n"
+                "            turn.import_intent = None\n"
                 "    settled = await self._settle(turn, results)\n"
                 "    if turn.import_intent is not None:\n"
                 "        return settled\n",
@@ -445,8 +446,8 @@ MUTATIONS = (
         (
             Cut(
                 "services.poller.poll:_Unacknowledged.settle",
-                "            await acknowledged\n",
-                "",
+                "await acknowledged",
+                "assert acknowledged",
             ),
         ),
         seed=-1,

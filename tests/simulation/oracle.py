@@ -21,6 +21,9 @@ from tests.simulation.memory.database import Database, Tables
 from tests.simulation.people import INVALID, Source
 from tests.simulation.provider import REFUSED_NAME, Account
 
+# A block lasts a quarter of an hour at most, and what waits for it goes on by then.
+QUIET_WITHIN_S = 5_400.0
+
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
@@ -103,7 +106,9 @@ class Oracle:
     def covers(self, write: Write, *, stood_still: bool) -> bool:
         """Return whether a unit is held for a write that takes effect now, and remember it."""
         found = [task for task in self._open_tasks() if _is_of(task, write)]
-        self._written.update(task.key for task in found)
+        if not stood_still:
+            # What comes too late may be another owner's effect as well: his answer decides.
+            self._written.update(task.key for task in found)
         # An effect that is charged already may be written again: a mark asked for it.
         again = any(_is_of(task, write) for task in self._newest.values())
         if not (found or again or stood_still):
@@ -119,10 +124,11 @@ class Oracle:
         tables = self._database.tables
         if self.broken is not None:
             raise self.broken
-        require(history.clock.monotonic() < 3 * 3_600.0, "never quiet", _waiting(tables))
+        is_quiet = history.clock.monotonic() < QUIET_WITHIN_S
+        require(is_quiet, "never quiet", _waiting(tables))
         require(not tables.intents, "a unit stays open")
         missing = self._written - self._charged
-        require(not missing, "written, not charged", len(missing))
+        require(not missing, "written, not charged", [self._tasks[key] for key in missing])
         for integration, source in history.sources.items():
             _Ended(history, integration, source).judge()
         for run, row in tables.runs.items():

@@ -12,6 +12,18 @@ from tests.simulation.provider import REFUSED_NAME
 LIST = "8"
 CONTACTS_MAX = 7
 INVALID = "not an address"
+ACTIONS = {
+    "value": 10,
+    "address": 4,
+    "delete": 1,
+    "new": 2,
+    "crowd": 1,
+    "anew": 1,
+    "leave": 2,
+    "join": 3,
+    "take": 1,
+    "spoil": 1,
+}
 NAMES = ("Ada", "Eve", "Ida")
 
 
@@ -51,9 +63,8 @@ class Source:
     def act(self) -> str:
         """Do something that people do; return what."""
         contacts = sorted(self.account.contacts)
-        actions = ["value", "address", "delete", "new", "anew", "leave", "join", "take", "spoil"]
-        weights = [10, 4, 1, 3, 1, 2, 3, 1, 1]
-        action = self._random.choices(actions, weights)[0] if contacts else "new"
+        weights = list(ACTIONS.values())
+        action = self._random.choices(list(ACTIONS), weights)[0] if contacts else "new"
         id_ = self._random.choice(contacts) if contacts else ""
         match action:
             case "value":
@@ -62,8 +73,8 @@ class Source:
                 self._change(id_, email=self._address())
             case "delete":
                 self.account.delete(id_)
-            case "new":
-                if len(contacts) < CONTACTS_MAX:
+            case "new" | "crowd":
+                for _ in range({"new": 1, "crowd": 3}[action] * (len(contacts) < CONTACTS_MAX)):
                     self.add(self._address())
             case "anew":
                 email = self.account.contacts[id_].properties["email"]

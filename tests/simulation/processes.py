@@ -27,7 +27,7 @@ class Weather:
         self.lose_connection = random.choice([0.0, 0.0, 0.002, 0.006])
         self.linger = random.choice([0.0, 0.01, 0.04])
         self.fault = random.choice([0.0, 0.05, 0.15])
-        self.stand_still = random.choice([0.0, 0.0, 0.0, 0.02])
+        self.stand_still = random.choice([0.0, 0.0, 0.01, 0.03])
 
     def clear(self) -> None:
         """End all disturbances."""
@@ -105,7 +105,6 @@ async def keep_alive(
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            tells(f"{name}: ends")
             process.is_dead = True
             for task in tasks:
                 task.cancel()

@@ -30,6 +30,7 @@ from tests.simulation.processes import Process, Weather
 TIME_OUT_S = 5.0
 DOWN = "HTTP 503"
 BUCKET = "contacts"
+IMPORTS_ARE_ROUGHER = 4.0  # There are few of them.
 REFUSED_NAME = "Refused"  # A value that the destination does not take.
 
 
@@ -61,7 +62,8 @@ class Account(FakeAccount):
 
     def _note(self, write: Write) -> None:
         self._tells("written", write)
-        if self._covers(write, stood_still=self._stood_still):
+        is_covered = self._covers(write, stood_still=self._stood_still)
+        if is_covered and not self._stood_still:
             return
         self.overdue.add(identity_key(write.identity))
         if write.known_as is not None:
@@ -152,8 +154,8 @@ class Destination(FakeDestination):
         await self._process.step("time-out")
         raise UnknownOutcomeError(HOST, "time-out")
 
-    def _fate(self) -> str:
-        if not self._weather.draw(self._weather.fault):
+    def _fate(self, rougher: float = 1.0) -> str:
+        if not self._weather.draw(self._weather.fault * rougher):
             return "answered"
         return self._weather.random.choice(["lost", "unanswered", "unanswered"])
 
@@ -173,7 +175,7 @@ class Destination(FakeDestination):
         await self._process.step("import")
         self._meet()
         loop, random = asyncio.get_running_loop(), self._weather.random
-        fate = self._fate()
+        fate = self._fate(IMPORTS_ARE_ROUGHER)
         answer: asyncio.Future[str] = loop.create_future()
 
         def arrive() -> None:

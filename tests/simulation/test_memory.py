@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import ModuleType
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID, uuid4
 
 import pytest
@@ -66,9 +66,9 @@ class Calm:
 class Stores(Protocol):
     """A workspace with an integration, and the functions that ask the database about it."""
 
-    writer: ModuleType
-    poller: ModuleType
-    ledger: ModuleType
+    writer: ClassVar[ModuleType]
+    poller: ClassVar[ModuleType]
+    ledger: ClassVar[ModuleType]
     workspace: UUID
     source: UUID
     destination: UUID
@@ -94,9 +94,9 @@ class Stores(Protocol):
 class InMemory:
     """The stores in memory."""
 
-    writer = memory_writer
-    poller = memory_poller
-    ledger = memory_ledger
+    writer: ClassVar[ModuleType] = memory_writer
+    poller: ClassVar[ModuleType] = memory_poller
+    ledger: ClassVar[ModuleType] = memory_ledger
     database: Database = field(default_factory=lambda: Database(SystemClock()))
     workspace: UUID = field(default_factory=uuid4)
     source: UUID = field(default_factory=uuid4)
@@ -150,9 +150,9 @@ class InMemory:
 class OnPostgres:
     """The stores of production; everything else is the writer's world."""
 
-    writer = services.writer.store
-    poller = services.poller.store
-    ledger = ledger
+    writer: ClassVar[ModuleType] = services.writer.store
+    poller: ClassVar[ModuleType] = services.poller.store
+    ledger: ClassVar[ModuleType] = ledger
 
     def __init__(self, world: World, sessions: dict[str, SessionMaker]) -> None:
         self.world = world
