@@ -150,11 +150,11 @@ class Caller:
 
     async def _by_reading(self, task: Task, outcome: Outcome, answers: Answers) -> Result:
         try:
-            (remote,) = await self._destination.read_back([task.identity])
+            (happened,) = await look_at(self._destination, [task])
         except SyncError as error:
             answers.stop = stop_of(error)
             return Doubt()
-        if has_happened(self._destination, task, remote):
+        if happened:
             return Done()
         return _result_of(task, outcome)
 
@@ -241,6 +241,27 @@ def _result_of(task: Task, outcome: Outcome) -> Result:
         case _:
             # Missing although it was to be created: the provider contradicts itself.
             return NotSent(Park.DESTINATION_DOWN)
+
+
+async def look_at(destination: Destination, tasks: Sequence[Task]) -> list[bool]:
+    """Return for each effect whether the destination holds it now, in order.
+
+    A move has happened only if nobody is at the old address any more: at the new one there may
+    have been somebody else all the time, who looks the same.
+    """
+    moves = [(task, task.known_as) for task in tasks if task.kind is Kind.MOVE]
+    old = [(task.contact, known) for task, known in moves if known is not None]
+    identities = [*(task.identity for task in tasks), *(known for _, known in old)]
+    remotes = await destination.read_back(identities)
+    unmoved = {
+        contact
+        for (contact, _), remote in zip(old, remotes[len(tasks) :], strict=True)
+        if remote is not None
+    }
+    return [
+        task.contact not in unmoved and has_happened(destination, task, remote)
+        for task, remote in zip(tasks, remotes, strict=False)
+    ]
 
 
 def has_happened(destination: Destination, task: Task, remote: RemoteContact | None) -> bool:

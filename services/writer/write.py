@@ -24,7 +24,7 @@ from libs.common.reasons import Park
 from libs.connectors.contract import Destination, Written
 from services.writer import store
 from services.writer.account import Account, Intent, OpenDestination
-from services.writer.calls import Answers, Caller, Stop, has_happened, stop_of
+from services.writer.calls import Answers, Caller, Stop, look_at, stop_of
 from services.writer.classify import (
     Effect,
     Parking,
@@ -222,9 +222,8 @@ class Writing:
 
         Returns why it could not be read; then nothing has changed.
         """
-        identities = [unit.task.identity for unit in units]
         try:
-            remotes = await destination.read_back(identities)
+            happened = await look_at(destination, [unit.task for unit in units])
         except LeaseLostError:
             raise
         except SyncError as error:
@@ -239,9 +238,8 @@ class Writing:
             links = await store.links(session, [unit.task.contact for unit in units])
             view = View(links=links)
             changes = Changes()
-            for unit, remote in zip(units, remotes, strict=True):
-                happened = has_happened(destination, unit.task, remote)
-                conclude_read_back(unit, happened=happened, view=view, changes=changes)
+            for unit, has_happened in zip(units, happened, strict=True):
+                conclude_read_back(unit, happened=has_happened, view=view, changes=changes)
             if is_new:
                 await store_changes(session, account, changes)
                 await tell_late(session, account, changes, f"drain:{step}")

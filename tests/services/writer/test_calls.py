@@ -260,3 +260,18 @@ def test_an_error_that_nobody_expected_is_raised() -> None:
     assert stop_of(RequestRefusedError("h", 400, "bad")) == Stop("configuration", code="bad")
     assert stop_of(MisconfiguredError("h", "list_missing")).reason == "configuration"
     assert stop_of(MisconfiguredError("h", "contact_limit")).reason == "contact_limit"
+
+
+async def test_somebody_else_who_looks_the_same_is_no_move() -> None:
+    """A lost move to an address that is taken has not happened, whatever stands there (S5)."""
+    account = FakeAccount()
+    for email in ("a@example.com", "b@example.com"):
+        await write(account, unit("x", email=email))
+    account.fail(Fault.LOST)
+
+    answers = await write(
+        account, unit("a", kind=Kind.MOVE, email="b@example.com", known="a@example.com")
+    )
+
+    assert answers.results == {contact("a"): AddressTaken()}
+    assert account.keys() == {"a@example.com", "b@example.com"}
