@@ -3,12 +3,13 @@
 `test_memory.py` holds each of them to what the statement does on PostgreSQL.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from uuid import UUID
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.errors import LeaseLostError
@@ -211,7 +212,7 @@ def _has_newer_full_run(tables: Tables, integration: UUID, run_no: int, version:
     )
 
 
-async def links(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Link]:
+async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Link]:
     known = tables_of(session).links
     return {contact: known[contact] for contact in contacts if contact in known}
 
@@ -231,7 +232,7 @@ def _linked(tables: Tables) -> dict[tuple[UUID, str], str]:
     }
 
 
-async def parked(session: AsyncSession, contacts: Collection[ContactId]) -> dict[ContactId, Parked]:
+async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
     rows = tables_of(session).parked
     return {
         contact: Parked(
@@ -298,7 +299,7 @@ async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[T
 
 def _change_intent(session: AsyncSession, intent: UUID, **fields: object) -> None:
     intents = tables_of(session).intents
-    stored = replace(intents[intent].stored, **fields)  # type: ignore[arg-type]  # of its fields
+    stored = dataclasses.replace(intents[intent].stored, **fields)  # type: ignore[arg-type]  # of its fields
     intents[intent] = change(intents[intent], stored=stored)
 
 
@@ -697,6 +698,10 @@ async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, floa
     if not last:
         return 0, 0.0
     return len(last), (database_of(session).now() - max(last)).total_seconds()
+
+
+async def has_parked(session: AsyncSession, connection: UUID) -> bool:
+    return any(row.connection == connection for row in tables_of(session).parked.values())
 
 
 async def count_parked(session: AsyncSession) -> dict[str, int]:
