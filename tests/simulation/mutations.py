@@ -83,7 +83,7 @@ MUTATIONS = (
                 "Run(tables.schedules[row.integration].fencing",
             ),
         ),
-        seed=23,
+        seed=13,
     ),
     Mutation(
         "doubtful_is_not_read_back",
@@ -95,7 +95,7 @@ MUTATIONS = (
                 "if contact != item.contact:",
             ),
         ),
-        seed=47,
+        seed=4,
     ),
     Mutation(
         "read_back_is_not_linked",
@@ -130,16 +130,16 @@ MUTATIONS = (
         (
             Cut(
                 f"{WRITER}.write:Writing._hold",
-                "if task.contact in account.units]",
-                "if task.contact in ()]",
+                "if item.contact in account.units]",
+                "if item.contact in ()]",
             ),
             Cut(
                 f"{WRITER}.write:Writing._plan",
-                "if task.contact not in account.units]",
-                "if task.contact not in ()]",
+                "if item.contact not in account.units]",
+                "if item.contact not in ()]",
             ),
         ),
-        seed=1,
+        seed=3,
     ),
     Mutation(
         "an_unanswered_import_is_not_looked_for",
@@ -170,7 +170,7 @@ MUTATIONS = (
                 "        return settled\n",
             ),
         ),
-        seed=18,
+        seed=14,
     ),
     Mutation(
         "a_completed_import_is_believed",
@@ -194,7 +194,7 @@ MUTATIONS = (
                 "return run",
             ),
         ),
-        seed=41,
+        seed=30,
     ),
     Mutation(
         "a_removed_field_supersedes",
@@ -207,7 +207,7 @@ MUTATIONS = (
                 "    return newest > run.mapping_version or",
             ),
         ),
-        seed=91,
+        seed=6,
     ),
     Mutation(
         "a_joiner_is_forgotten_with_his_poller",
@@ -219,7 +219,7 @@ MUTATIONS = (
                 "return False and settled",
             ),
         ),
-        seed=202,
+        seed=88,
     ),
     Mutation(
         "a_joiner_is_stored_too_late",
@@ -231,7 +231,7 @@ MUTATIONS = (
                 "if change.op is Operation.UPSERT and self.is_full]",
             ),
         ),
-        seed=6,
+        seed=0,
     ),
     Mutation(
         "a_tombstone_is_compared_by_time",
@@ -243,7 +243,7 @@ MUTATIONS = (
                 "if is_tombstone in (False, True):",
             ),
         ),
-        seed=57,
+        seed=29,
     ),
     Mutation(
         "unchanged_leaves_an_older_row",
@@ -256,7 +256,7 @@ MUTATIONS = (
                 "assert link is not None",
             ),
         ),
-        seed=2,
+        seed=0,
     ),
     Mutation(
         "rejected_is_not_remembered",
@@ -270,7 +270,7 @@ MUTATIONS = (
                 "assert remembered is remembered",
             ),
         ),
-        seed=0,
+        seed=1,
     ),
     Mutation(
         "turns_cross",
@@ -294,7 +294,7 @@ MUTATIONS = (
                 "if link.key is not None",
             ),
         ),
-        seed=6,
+        seed=1,
     ),
     Mutation(
         "who_comes_back_does_not_join",
@@ -306,7 +306,7 @@ MUTATIONS = (
                 "or link.key is None",
             ),
         ),
-        seed=15,
+        seed=13,
     ),
     Mutation(
         "a_replayed_run_read_decides_anew",
@@ -318,7 +318,7 @@ MUTATIONS = (
                 "decision",
             ),
         ),
-        seed=54,
+        seed=41,
     ),
     Mutation(
         "rows_of_an_abandoned_run_wait_for_it",
@@ -330,7 +330,7 @@ MUTATIONS = (
                 "row.item.version.run_no == run_no",
             ),
         ),
-        seed=47,
+        seed=35,
     ),
     Mutation(
         "a_refused_address_is_forgotten",
@@ -366,7 +366,7 @@ MUTATIONS = (
                 "if task.contact in ():",
             ),
         ),
-        seed=26,
+        seed=4,
     ),
     Mutation(
         "addresses_are_not_claimed",
@@ -391,17 +391,5 @@ MUTATIONS = (
             ),
         ),
         seed=88,
-    ),
-    Mutation(
-        "a_move_is_taken_for_done_by_its_new_address",
-        "Never leaves two: a move has happened only if the old address is gone (S5).",
-        (
-            Cut(
-                f"{WRITER}.calls:look_at",
-                "if task.kind is Kind.MOVE]",
-                "if task.kind is not task.kind]",
-            ),
-        ),
-        seed=942,
     ),
 )
