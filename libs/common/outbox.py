@@ -26,6 +26,7 @@ from libs.common.database import SessionMaker, transact
 from libs.common.deadletters import REASON
 from libs.common.errors import MalformedEventError, UnavailableError
 from libs.common.events import Topic, decode
+from libs.common.failpoints import Reached, nothing
 from libs.common.publisher import SEND_S, Publisher
 
 ROWS_MAX = 200
@@ -64,6 +65,7 @@ class OutboxRelay:
         *,
         poll_s: float = POLL_S,
         claim_s: float = CLAIM_S,
+        reached: Reached = nothing,
     ) -> None:
         assert table.replace(".", "").replace("_", "").isalnum(), "a qualified table name"
         self._sessions = sessions
@@ -71,6 +73,7 @@ class OutboxRelay:
         self._publisher = publisher
         self._poll_s = poll_s
         self._claim_s = claim_s
+        self._reached = reached
         self._woken = asyncio.Event()
         self._backoff = Backoff(first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
 
@@ -105,7 +108,9 @@ class OutboxRelay:
         rows = await transact(self._sessions, self._claim)
         if not rows:
             return 0
+        self._reached("outbox_claimed")
         done, error = await self._publish(rows)
+        self._reached("outbox_published")
         missing = [row for row in rows if row.id not in done]
         await transact(self._sessions, lambda session: self._settle(session, sorted(done), missing))
         metrics.OUTBOX_PUBLISHED.labels(self._table).inc(len(done))

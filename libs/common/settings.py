@@ -9,6 +9,7 @@ A name ends in its unit, then in `_min` or `_max`: `poll_interval_s`, `pool_size
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Self, TypeVar
 
 from pydantic import (
@@ -70,6 +71,19 @@ class ServiceSettings(BaseSettings):
 
     # SIGTERM drains within this; Kubernetes must wait longer before it kills (RELIABILITY 7).
     drain_s: float = 25.0
+
+    # Where tests say at which step the process is to die (`libs.common.failpoints`).
+    failpoints: Path | None = None
+
+    @model_validator(mode="after")
+    def _only_tests_have_failpoints(self) -> Self:
+        if self.environment is not Environment.TEST and self.failpoints is not None:
+            message = (
+                "FAILPOINTS lets tests kill a process at a chosen step: "
+                "unset it, or set ENVIRONMENT=test"
+            )
+            raise ValueError(message)
+        return self
 
 
 class KafkaSettings(BaseSettings):

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.consumer import Bounds, Consumer
 from libs.common.database import create_engine, session_maker, transact
 from libs.common.events import Changed, Event, Topic
+from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
 from libs.common.settings import read
@@ -49,7 +50,9 @@ async def main(process: Process, settings: Settings) -> None:
                 settings.kafka_bootstrap,
                 group=GROUP,
                 topics=[Topic.CONTACTS_CHANGED],
-                handler=RecordMapper(load, publish).handle,
+                handler=RecordMapper(
+                    load, publish, reached=reached_by(process.service, settings)
+                ).handle,
                 publisher=publisher,
                 weigh=weigh,
                 bounds=Bounds.of(settings),

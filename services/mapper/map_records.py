@@ -16,6 +16,7 @@ from libs.common import logs, metrics
 from libs.common.consumer import Batch
 from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Changed, Effect, Event, Mapped, Operation, RunRead, Topic
+from libs.common.failpoints import Reached, nothing
 from libs.common.reasons import Reject
 from services.mapper.map_contact import MapContact
 from services.mapper.map_page import map_page, reject_page
@@ -44,9 +45,12 @@ class Publish(Protocol):
 class RecordMapper:
     """The consumer's handler: one integration's records, in order."""
 
-    def __init__(self, load: LoadIntegration, publish: Publish) -> None:
+    def __init__(
+        self, load: LoadIntegration, publish: Publish, *, reached: Reached = nothing
+    ) -> None:
         self._load = load
         self._publish = publish
+        self._reached = reached
         self._mappings = Mappings()
 
     async def handle(self, batch: Batch) -> None:
@@ -54,7 +58,9 @@ class RecordMapper:
         events = [_expected(record.event) for record in batch.records]
         integration = await self._load_integration(events)
         mapped = [self._map(event, integration) for event in events]
+        self._reached("mapped")
         await self._publish(Topic.CONTACTS_MAPPED, mapped)
+        self._reached("published")
 
     async def _load_integration(self, events: Sequence[Changed | RunRead]) -> Integration | None:
         # One lane is one integration: its id is the key of its records.

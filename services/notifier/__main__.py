@@ -8,6 +8,7 @@ import aiosmtplib
 from libs.common import database
 from libs.common.consumer import Bounds, Consumer
 from libs.common.events import Topic
+from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
 from libs.common.settings import read
@@ -38,13 +39,14 @@ async def main(process: Process, settings: Settings) -> None:
     )
     sessions = database.session_maker(engine)
     wake = asyncio.Event()
+    reached = reached_by(process.service, settings)
     try:
         async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
             consumer = Consumer(
                 settings.kafka_bootstrap,
                 group=process.service,
                 topics=[Topic.QUOTA_CHANGED, Topic.INTEGRATIONS_CHANGED],
-                handler=Recorder(sessions, wake),
+                handler=Recorder(sessions, wake, reached=reached),
                 publisher=publisher,
                 bounds=Bounds.of(settings),
             )
@@ -56,6 +58,7 @@ async def main(process: Process, settings: Settings) -> None:
                 url=settings.console_url,
                 claim_s=settings.claim_s,
                 sweep_s=settings.sweep_s,
+                reached=reached,
             )
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
             _ = process.start(sender.run(process.stop))

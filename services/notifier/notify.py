@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import logs, metrics
 from libs.common.consumer import Batch
 from libs.common.database import SessionMaker, transact
+from libs.common.failpoints import Reached, nothing
 from services.notifier import store
 from services.notifier.decide import ATTEMPTS_MAX, Mail, mail_for, notice_id, wait_s
 from services.notifier.render import render
@@ -35,9 +36,12 @@ Send = Callable[[EmailMessage], Awaitable[object]]
 class Recorder:
     """The consumer's handler: stores what each event asks to be told."""
 
-    def __init__(self, sessions: SessionMaker, wake: asyncio.Event) -> None:
+    def __init__(
+        self, sessions: SessionMaker, wake: asyncio.Event, *, reached: Reached = nothing
+    ) -> None:
         self._sessions = sessions
         self._wake = wake
+        self._reached = reached
 
     async def __call__(self, batch: Batch) -> None:
         """Store the notices of a batch's events in one transaction."""
@@ -50,6 +54,7 @@ class Recorder:
                 await _add_notices(session, mail)
 
         await transact(self._sessions, work)
+        self._reached("noted")
         self._wake.set()
 
 
@@ -87,6 +92,7 @@ class Sender:
         url: str | None,
         claim_s: float,
         sweep_s: float,
+        reached: Reached = nothing,
     ) -> None:
         self._sessions = sessions
         self._send = send
@@ -95,6 +101,7 @@ class Sender:
         self._url = url
         self._claim_s = claim_s
         self._sweep_s = sweep_s
+        self._reached = reached
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until told to stop; the mail that is on its way is finished first."""
@@ -157,6 +164,7 @@ class Sender:
         if await self._is_pointless(notice):
             await self._finish(notice, token, "suppressed", "100 % was decided before it left")
             return
+        self._reached("unsent")
         try:
             # Half a claim: the other half is for marking what became of it.
             async with asyncio.timeout(self._claim_s / 2):
@@ -168,6 +176,7 @@ class Sender:
         except (SMTPException, OSError) as error:
             await self._try_later(notice, token, type(error).__name__)
         else:
+            self._reached("sent")
             await self._finish(notice, token, "sent", None)
 
     async def _is_pointless(self, notice: Notice) -> bool:

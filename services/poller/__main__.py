@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from libs.common import ids
 from libs.common.database import create_engine, session_maker
+from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
 from libs.common.publisher import Publisher
@@ -58,6 +59,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
         base_urls=settings.provider_base_urls,
         paced=settings.rate_limits,
     )
+    reached = reached_by(process.service, settings)
     try:
         async with Publisher(settings.kafka_bootstrap, source=SERVICE) as publisher:
             attendant = Attendant(
@@ -72,9 +74,10 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
                     claim_every_s=settings.claim_every_s,
                     lease_s=settings.lease_s,
                 ),
+                reached=reached,
             )
             process.watch("attendant", live=attendant.is_alive, ready=attendant.is_ready)
-            relay = OutboxRelay(sessions, "sync.outbox", publisher)
+            relay = OutboxRelay(sessions, "sync.outbox", publisher, reached=reached)
             relaying = process.start(relay.run(process.stop))
             await attendant.run(process.stop)
             # The broker's connection must outlive whoever publishes.

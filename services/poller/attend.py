@@ -19,6 +19,7 @@ from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import ConfigurationError, LeaseLostError, TransientError
 from libs.common.events import IntegrationKind
+from libs.common.failpoints import Reached, nothing
 from libs.connectors.contract import Source
 from services.poller import setbacks, store
 from services.poller.plan import Assignment, run_id
@@ -69,6 +70,7 @@ class Attendant:
         clock: Clock,
         bounds: Bounds | None = None,
         uniform: Uniform = SYSTEM_UNIFORM,
+        reached: Reached = nothing,
     ) -> None:
         self._provider = provider
         self._owner = owner
@@ -78,6 +80,7 @@ class Attendant:
         self._clock = clock
         self._bounds = bounds or Bounds()
         self._uniform = uniform
+        self._reached = reached
         self._store = DatabaseRunStore(sessions)
         self._running: dict[Lease, asyncio.Task[None]] = {}
         self._is_stopping = False
@@ -145,6 +148,7 @@ class Attendant:
                 self._publish,
                 self._clock,
                 is_stopping=lambda: self._is_stopping,
+                reached=self._reached,
             )
             await run.poll()
         except RunStoppedError as stopped:

@@ -26,6 +26,7 @@ import msgspec
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
 from libs.common.events import Change, Changed, Event, Operation, RunMode, RunRead, Topic
+from libs.common.failpoints import Reached, nothing
 from libs.connectors.contract import ContactList, Cursor, Page, Source, Sweep
 from services.poller import leavers, plan
 from services.poller.leavers import Leavers
@@ -176,6 +177,7 @@ class Run:
         clock: Clock,
         *,
         is_stopping: Callable[[], bool] = lambda: False,
+        reached: Reached = nothing,
     ) -> None:
         self._assignment = assignment
         self._source = source
@@ -183,6 +185,7 @@ class Run:
         self._publish = publish
         self._clock = clock
         self._is_stopping = is_stopping
+        self._reached = reached
         self._unacknowledged = _Unacknowledged()
         self._merged: set[str] = set()
         self._is_resumed = False
@@ -292,6 +295,7 @@ class Run:
         chosen = await self._choose([change for page in pages for change in page.changes])
         if not chosen and pages[-1].cursor is None:
             return  # An idle poll has nothing to keep before its end.
+        self._reached("read")
         await self._advance(chosen)
         sends = [
             send
@@ -300,6 +304,7 @@ class Run:
         ]
         self._sweeping = msgspec.structs.replace(self._sweeping, cursor=pages[-1].cursor)
         self._unacknowledged.add(sends, self._sweeping)
+        self._reached("sent")
 
     async def _choose(self, changes: Sequence[Change]) -> dict[str, Change]:
         """Return the changes that concern this integration, by id."""
@@ -345,6 +350,7 @@ class Run:
     async def _settle(self) -> None:
         """Wait until everything is acknowledged, and store it."""
         await self._note_acknowledged(waiting_max=0)
+        self._reached("acknowledged")
         self._acknowledged = self._sweeping
         await self._advance({})
 
@@ -408,6 +414,7 @@ class Run:
             str(self._assignment.integration),
             self._run_read(total_after, complete=complete),
         )
+        self._reached("told")
         log.info(
             "run_read",
             integration=str(self._assignment.integration),

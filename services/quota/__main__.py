@@ -1,6 +1,7 @@
 """`python -m services.quota`: the accountant, and the relay of the ledger's decisions."""
 
 from libs.common import database
+from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
 from libs.common.publisher import Publisher
@@ -19,7 +20,12 @@ async def main(process: Process, settings: Settings) -> None:
     sessions = database.session_maker(engine)
     try:
         async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
-            relay = OutboxRelay(sessions, "ledger.outbox", publisher)
+            relay = OutboxRelay(
+                sessions,
+                "ledger.outbox",
+                publisher,
+                reached=reached_by(process.service, settings),
+            )
             _ = process.start(
                 keep_partitions(sessions, process.stop, every_s=settings.partitions_every_s)
             )

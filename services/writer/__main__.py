@@ -8,6 +8,7 @@ from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
 from libs.common.database import SessionMaker, create_engine, session_maker
 from libs.common.events import Event, Mapped, Topic
+from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
 from libs.common.publisher import Publisher
@@ -81,15 +82,24 @@ async def serve(
         base_urls=settings.provider_base_urls,
         paced=settings.rate_limits,
     )
+    reached = reached_by(process.service, settings)
     imports = Imports(
-        sessions, process.clock, poll_s=settings.import_poll_s, late_call_s=settings.late_call_s
+        sessions,
+        process.clock,
+        poll_s=settings.import_poll_s,
+        late_call_s=settings.late_call_s,
+        reached=reached,
     )
     blocks = Blocks(sessions, process.clock)
-    writing = Writing(sessions, process.clock, Destinations(opener), imports, blocks)
+    writing = Writing(
+        sessions, process.clock, Destinations(opener), imports, blocks, reached=reached
+    )
     drain = Drain(
         sessions, process.clock, accounts, writing, imports, every_s=settings.drain_every_s
     )
-    live = Live(sessions, accounts, writing, publisher.publish_all, wake=drain.wake)
+    live = Live(
+        sessions, accounts, writing, publisher.publish_all, wake=drain.wake, reached=reached
+    )
     consumer = Consumer(
         settings.kafka_bootstrap,
         group=GROUP,
@@ -101,7 +111,7 @@ async def serve(
         bounds=replace(Bounds.of(settings), collect_s=settings.collect_s),
     )
     process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
-    relay = OutboxRelay(sessions, "delivery.outbox", publisher)
+    relay = OutboxRelay(sessions, "delivery.outbox", publisher, reached=reached)
     beside = [process.start(each.run(process.stop)) for each in (leases, relay, drain)]
     await consumer.run(process.stop)
     await asyncio.gather(*beside)

@@ -27,6 +27,7 @@ from libs.common.errors import (
     TransientError,
     UnknownOutcomeError,
 )
+from libs.common.failpoints import Reached, nothing
 from libs.common.reasons import Park
 from libs.connectors import contract
 from libs.connectors.contract import Cursor, Destination, ImportState, RemoteContact
@@ -75,12 +76,14 @@ class Imports:
         poll_s: float = 60.0,
         check_first_s: float = CHECK_FIRST_S,
         late_call_s: float = LATE_CALL_S,
+        reached: Reached = nothing,
     ) -> None:
         self._sessions = sessions
         self._clock = clock
         self._poll_s = poll_s
         self._check_first_s = check_first_s
         self._late_call_s = late_call_s
+        self._reached = reached
 
     async def send(self, account: Account, destination: Destination, intent: Intent) -> None:
         """Send an import that was just written down; what is surely not sent is parked."""
@@ -105,6 +108,7 @@ class Imports:
                 must_be_single=not isinstance(error, TransientError),
             )
             return
+        self._reached("import_sent")
         await self._run(account, intent, process_id)
 
     async def _run(self, account: Account, intent: Intent, process_id: str) -> None:
@@ -270,6 +274,7 @@ class Imports:
             results[task.contact] = (
                 Refusal(code) if code is not None else NotSent(Park.DESTINATION_DOWN)
             )
+        self._reached("import_judged")
         log.info("import_ended", rows=len(intent.tasks), failures=len(away))
         await self._finish(account, intent, results)
 
@@ -326,6 +331,7 @@ class Imports:
             return changes
 
         changes = await transact(self._sessions, work)
+        self._reached("import_ended")
         account.end(changes.ended)
         IMPORTS.labels("ended").inc()
 

@@ -17,6 +17,7 @@ from libs.common.consumer import Batch
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.common.events import DIRECT, Event, Mapped, Operation, RunRead, Settled, Topic
+from libs.common.failpoints import Reached, nothing
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import settled_id
@@ -59,12 +60,14 @@ class Live:
         publish: Publish,
         *,
         wake: Wake = lambda: None,
+        reached: Reached = nothing,
     ) -> None:
         self._sessions = sessions
         self._accounts = accounts
         self._writing = writing
         self._publish = publish
         self._wake = wake
+        self._reached = reached
 
     async def __call__(self, batch: Batch) -> None:
         """Settle a lane's batch; a lost lease is met by trying the batch again."""
@@ -91,11 +94,13 @@ class Live:
                 told = await self._write(account, mapped, singles_max)
                 for event in run_reads:
                     await self._decide(account, event)
+            self._reached("untold")
             tellings: list[Event] = [*told, *run_reads]
             await self._publish(
                 Topic.CONTACTS_SETTLED,
                 [(str(_integration(event)), event) for event in tellings],
             )
+            self._reached("told")
             self._wake()
 
     async def _write(

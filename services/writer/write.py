@@ -8,7 +8,7 @@ Nothing is sent inside a transaction, and every transaction holds the lease's to
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, SyncError
 from libs.common.events import DIRECT, Settled
+from libs.common.failpoints import Reached, nothing
 from libs.common.reasons import Park
 from libs.connectors.contract import Destination, Written
 from services.writer import store
@@ -76,12 +77,6 @@ CONTACTS_PARKED = metrics.counter("contacts_parked_total", "Contacts that must w
 UNITS_READ_BACK = metrics.counter(
     "units_read_back_total", "Doubtful units settled by a look.", ["outcome"]
 )
-
-Reached = Callable[[str], None]
-
-
-def nothing(_step: str) -> None:
-    """Do nothing at a step; tests hand in what crashes there."""
 
 
 @dataclass(slots=True)
@@ -144,6 +139,7 @@ class Writing:
         await self._look_up(turn)
         await self._read_back(turn)
         effects = self._classify(turn)
+        self._reached("classified")
         units, rows = await self._hold(turn, effects)
         self._reached("held")
         results = await self._call(turn, units)

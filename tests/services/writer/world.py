@@ -29,6 +29,7 @@ from libs.common.events import (
     Topic,
     decode,
 )
+from libs.common.failpoints import nothing
 from libs.connectors.contract import Destination, OpenGate
 from services.writer import store
 from services.writer.account import Accounts
@@ -38,7 +39,7 @@ from services.writer.imports import Imports
 from services.writer.lease import Lease, LeasedGate, Leases
 from services.writer.live import Live
 from services.writer.values import digest
-from services.writer.write import Writing, nothing
+from services.writer.write import Writing
 from tests.fakes import CrashError, FakeAccount, FakeDestination
 
 LIST = "7"
