@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -66,6 +66,18 @@ SERVICES = (
 )
 
 
+class Link(Protocol):
+    """Puts something between the services and a server; the stack itself talks to it directly."""
+
+    async def __call__(self, name: str, port: int, /) -> int:
+        """Return the port by which services reach the server of a name, which has this one."""
+
+
+async def direct(_name: str, port: int, /) -> int:
+    """Put nothing between."""
+    return port
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a stack differs from the usual one."""
@@ -73,6 +85,8 @@ class Options:
     folder: Path
     seed: int = 1
     durable: bool = True  # False: commits do not wait for the disk (`local.postgres`).
+    brokers: int = 1  # More than one are called kafka-1, kafka-2, …, and are one cluster.
+    link: Link = direct
     services: Sequence[Service] = SERVICES
     # How many processes of a service, by name; more than one are called writer-1, writer-2, ….
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -90,7 +104,7 @@ class Stack:
     supervisor: Supervisor
     api: str  # URL.
     mailbox: str  # URL.
-    kafka: str  # host:port.
+    kafka: str  # host:port, of every broker.
     database: str  # URL, as the owner.
     providers: Mapping[str, str]  # URL by provider.
     operator_key: str  # Of the config API.
@@ -151,43 +165,73 @@ class _Starting:
 
     async def everything(self) -> Stack:
         self.report("starting Apache Kafka, PostgreSQL, the sandbox and the mailbox")
-        kafka_server, postgres_server, providers, (smtp, mailbox) = await _side_by_side(
+        brokers, postgres_server, providers, (smtp, mailbox) = await _side_by_side(
             self._kafka(), self._postgres(), self._sandbox(), self._mailbox()
         )
+        bootstrap = ",".join(broker.bootstrap for broker in brokers)
         self.report("migrating the database and making topics")
         await _side_by_side(
             asyncio.to_thread(migrations.upgrade, postgres_server.url),
-            create_topics(kafka_server.bootstrap, partitions=PARTITIONS, replication=1),
+            create_topics(
+                bootstrap,
+                partitions=PARTITIONS,
+                replication=min(kafka.REPLICAS_MAX, len(brokers)),
+            ),
         )
         api_port = processes.free_port()
         environment = {
             **os.environ,
             "ENVIRONMENT": "development",
-            "KAFKA_BOOTSTRAP": kafka_server.bootstrap,
+            "KAFKA_BOOTSTRAP": ",".join(broker.services_bootstrap for broker in brokers),
             "KEYS": f"local:{b64encode(secrets.token_bytes(32)).decode()}",
-            "PROVIDER_BASE_URLS": json.dumps(providers),
+            "PROVIDER_BASE_URLS": json.dumps(
+                {name: await self._linked(name, url) for name, url in providers.items()}
+            ),
             "PUBLIC_URL": f"http://127.0.0.1:{api_port}",
             "API_HOST": "127.0.0.1",
             "API_PORT": str(api_port),
-            "SMTP_HOST": smtp.partition(":")[0],
-            "SMTP_PORT": smtp.partition(":")[2],
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(await self.options.link("smtp", smtp)),
             "MAIL_FROM": MAIL_FROM,
             **HUBSPOT_CLIENT,
             **self.options.environment,
         }
-        operator_key = await self._services(environment, postgres_server.url)
+        database = await self._linked("postgres", postgres_server.url)
+        operator_key = await self._services(environment, database)
         return Stack(
             supervisor=self.supervisor,
             api=f"http://127.0.0.1:{api_port}",
             mailbox=mailbox,
-            kafka=kafka_server.bootstrap,
+            kafka=bootstrap,
             database=postgres_server.url,
             providers=providers,
             operator_key=operator_key,
         )
 
-    async def _kafka(self) -> kafka.Kafka:
-        server = await asyncio.to_thread(kafka.prepare, self.folder / "kafka")
+    async def _linked(self, name: str, url: str) -> str:
+        """Return a server's address for the services."""
+        parts = urlsplit(url)
+        assert parts.port is not None
+        host, _, _ = parts.netloc.rpartition(":")
+        port = await self.options.link(name, parts.port)
+        return parts._replace(netloc=f"{host}:{port}").geturl()
+
+    async def _kafka(self) -> list[kafka.Kafka]:
+        own = list(names("kafka", self.options.brokers))
+        nodes = []
+        for number, name in enumerate(own, 1):
+            port = processes.free_port()
+            address = await self.options.link(name, port)
+            nodes.append(kafka.Node.numbered(number, services_port=port, services_address=address))
+        return list(
+            await _side_by_side(
+                *(self._broker(name, node, nodes) for name, node in zip(own, nodes, strict=True))
+            )
+        )
+
+    async def _broker(self, name: str, node: kafka.Node, nodes: list[kafka.Node]) -> kafka.Kafka:
+        folder = self.folder / "kafka" / str(node.number)
+        server = await asyncio.to_thread(kafka.prepare, folder, node, cluster=nodes, name=name)
         await self.supervisor.start(
             server.program, partial(_accepts, server.program.port), is_server=True
         )
@@ -209,13 +253,13 @@ class _Starting:
         await self.supervisor.start(self._program("sandbox", command), is_ready, is_server=True)
         return urls
 
-    async def _mailbox(self) -> tuple[str, str]:
+    async def _mailbox(self) -> tuple[int, str]:
         smtp, http = processes.free_port(), processes.free_port()
         command = [*_python("sandbox.mailbox"), f"--smtp-port={smtp}", f"--http-port={http}"]
         url = f"http://127.0.0.1:{http}"
         is_ready = partial(self._all_ok, [f"{url}/api/messages"])
         await self.supervisor.start(self._program("mailbox", command), is_ready, is_server=True)
-        return f"127.0.0.1:{smtp}", url
+        return smtp, url
 
     async def _services(self, environment: Mapping[str, str], database: str) -> str:
         """Make the operator's key and start every service; return the key."""
@@ -228,7 +272,7 @@ class _Starting:
             *(
                 self._service(service, name, environment, database)
                 for service in self.options.services
-                for name in names(service, self.options.counts.get(service.name, 1))
+                for name in names(service.name, self.options.counts.get(service.name, 1))
             ),
         )
         return str(operator_key)
@@ -261,12 +305,12 @@ class _Starting:
         return all(answer.is_success for answer in answers)
 
 
-def names(service: Service, count: int) -> Iterator[str]:
-    """Yield the names of so many processes of a service."""
+def names(name: str, count: int) -> Iterator[str]:
+    """Yield the names of so many processes of a service, or of a server."""
     if count == 1:
-        yield service.name
+        yield name
     else:
-        yield from (f"{service.name}-{number}" for number in range(1, count + 1))
+        yield from (f"{name}-{number}" for number in range(1, count + 1))
 
 
 def as_role(database: str, role: str) -> str:

@@ -15,7 +15,7 @@ from tests.integration.scene import QUICK, QUICK_BY_SERVICE, Deaths, Scene, set_
 
 CONTACTS, WAYS = 900, 2
 COUNTS = {"mapper": 2, "writer": 2}
-NAMES = [name for each in SERVICES for name in stack.names(each, COUNTS.get(each.name, 1))]
+NAMES = [name for each in SERVICES for name in stack.names(each.name, COUNTS.get(each.name, 1))]
 
 END_WITHIN_S = 25.0  # `ServiceSettings.drain_s`.
 LOAD_WITHIN_S, QUIET_WITHIN_S = 60.0, 120.0

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from libs.common.events import Topic
 from local import stack
 from local.processes import wait_until
-from local.stack import SERVICES, Options, Service, Stack
+from local.stack import SERVICES, Options, Stack
 
 ROOT = Path(__file__).parents[2]
 READY_S, GONE_S = 90.0, 15.0
@@ -134,10 +134,8 @@ async def test_nothing_tells_of_a_stack_that_was_killed(
 
 
 def test_one_process_has_its_services_name_and_several_are_numbered() -> None:
-    writer = Service("writer", "writer", "writer")
-
-    assert list(stack.names(writer, 1)) == ["writer"]
-    assert list(stack.names(writer, 3)) == ["writer-1", "writer-2", "writer-3"]
+    assert list(stack.names("writer", 1)) == ["writer"]
+    assert list(stack.names("writer", 3)) == ["writer-1", "writer-2", "writer-3"]
 
 
 def test_every_service_logs_in_as_itself() -> None:
