@@ -16,7 +16,9 @@ from libs.common.events import QuotaChanged, decode
 from libs.common.outbox import ROWS_MAX, OutboxRelay
 from libs.common.publisher import Header, Publisher
 from libs.common.topics import TopicNames
-from tests.common.plumbing import TOPIC, eventually, numbered, read_all
+from tests.common.plumbing import EVENTUALLY_S, LOOK_S, TOPIC, eventually, numbered, read_all
+from tests.fakes import CrashError
+from tests.services.writer.world import crash_at
 
 TABLE = "ledger.outbox"
 
@@ -138,6 +140,38 @@ async def test_the_claim_of_a_relay_that_died_lapses(
     assert await relay.publish_waiting() == 1
 
     assert await published(kafka, topics, 1) == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("step", "copies"),
+    [
+        pytest.param("outbox_claimed", 1, id="unsent"),
+        pytest.param("outbox_published", 2, id="sent"),
+    ],
+)
+async def test_a_relay_that_dies_loses_nothing(
+    kafka: str,
+    topics: TopicNames,
+    publisher: Publisher,
+    sessions: SessionMaker,
+    quota: SessionMaker,
+    step: str,
+    copies: int,
+) -> None:
+    """Row 14: killed with a row claimed, or acknowledged and not deleted: a second copy at most."""
+    await put(sessions, ("a", body(1)))
+    dying = OutboxRelay(quota, TABLE, publisher, claim_s=0.2, reached=crash_at(step))
+    with pytest.raises(CrashError):
+        await dying.publish_waiting()
+    assert await left(sessions) == 1
+
+    relay = OutboxRelay(quota, TABLE, publisher)
+    async with asyncio.timeout(EVENTUALLY_S):
+        while not await relay.publish_waiting():  # noqa: ASYNC110  # a claim lapses in silence
+            await asyncio.sleep(LOOK_S)
+
+    assert await published(kafka, topics, copies) == {"a": [1] * copies}
+    assert await left(sessions) == 0
 
 
 async def test_a_key_waits_for_its_earlier_rows_in_another_relay(

@@ -1,6 +1,7 @@
 """Mails against a real database and a real SMTP server (Q2, Q3)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from email.message import EmailMessage
 from typing import Any
@@ -16,6 +17,8 @@ from libs.common.database import SessionMaker
 from libs.common.events import Event, QuotaChanged, QuotaKind, Topic
 from sandbox.mailbox.smtp import Mailbox, listen
 from services.notifier.notify import Recorder, Sender
+from tests.fakes import CrashError
+from tests.services.writer.world import crash_at
 
 WORKSPACE = UUID(int=1)
 PERIOD = "2026-11-01"
@@ -222,6 +225,46 @@ async def test_a_cut_after_the_data_leads_to_a_second_copy_with_the_same_message
     copies = [mail.message_id for mail in mailbox[0].mails]
     assert len(copies) == 3
     assert len(set(copies)) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "copies_of_the_first"),
+    [pytest.param("unsent", 1, id="before_it_is_sent"), pytest.param("sent", 2, id="after_it")],
+)
+async def test_a_notifier_that_dies_sends_each_mail_again_as_the_same_mail(
+    office: Office,
+    mailbox: tuple[Mailbox, str],
+    sessions: SessionMaker,
+    step: str,
+    copies_of_the_first: int,
+) -> None:
+    """Row 13 (X2): killed before the send, or after it and before the mark. None is lost."""
+    await office.recorder(batch(threshold(100)))
+    office.sender._reached = crash_at(step)
+    with pytest.raises(CrashError):
+        await office.sender.send_due()
+    assert await office.sender.send_due() == 0, "its claim must lapse first"
+    async with sessions.begin() as session:
+        await session.execute(text("update notices.notices set lease_until = clock_timestamp()"))
+
+    await office.sender.send_due()
+
+    copies = Counter(mail.message_id for mail in mailbox[0].mails)
+    assert sorted(copies.values()) == sorted((1, copies_of_the_first))
+    assert {row["state"] for row in await notices(sessions)} == {"sent"}
+
+
+async def test_a_recorder_that_dies_stores_each_notice_once(
+    office: Office, sessions: SessionMaker
+) -> None:
+    """Row 13: killed with the notices stored and the event's offset not committed."""
+    office.recorder._reached = crash_at("noted")
+    with pytest.raises(CrashError):
+        await office.recorder(batch(threshold(100)))
+
+    await office.recorder(batch(threshold(100)))
+
+    assert len(await notices(sessions)) == 2
 
 
 async def test_a_notice_is_given_up_after_many_tries(
