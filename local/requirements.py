@@ -99,20 +99,20 @@ def document() -> str:
 def find_proofs() -> Mapping[str, list[str]]:
     """Return for each rule the tests whose docstrings name it, as `path::test`."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        name = path.relative_to(ROOT)
-        for test in _tests(ast.parse(path.read_text())):
-            for rule in sorted(set(RULE.findall(ast.get_docstring(test) or ""))):
-                found[rule].append(f"`{name}::{test.name}`")
+    for name, words in tests_in(ROOT / "tests"):
+        for rule in sorted(set(RULE.findall(words))):
+            found[rule].append(f"`{name}`")
     return found
 
 
-def _tests(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
-            "test_"
-        ):
-            yield node
+def tests_in(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield every test as `path::test`, and its docstring."""
+    for path in sorted(folder.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+                "test_"
+            ):
+                yield f"{path.relative_to(ROOT)}::{node.name}", ast.get_docstring(node) or ""
 
 
 if __name__ == "__main__":

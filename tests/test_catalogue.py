@@ -104,7 +104,7 @@ async def test_no_service_can_pass_by_row_level_security(sessions: SessionMaker)
 
 
 async def test_the_ledgers_clock_is_the_databases_own(sessions: SessionMaker) -> None:
-    """Outside the tests of month boundaries nothing shifts it (PROTOCOL 11)."""
+    """Fault 47. Outside the tests of month boundaries nothing shifts it (PROTOCOL 11)."""
     [body] = await _names(
         sessions, "select prosrc from pg_proc where oid = 'ledger.now()'::regprocedure"
     )

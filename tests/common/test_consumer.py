@@ -461,7 +461,7 @@ async def test_records_lost_by_a_failing_read_are_read_again(bench: Bench) -> No
 async def test_without_going_back_a_failing_read_loses_records(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control of the test above (R12)."""
+    """Fault 29. The negative control of the test above (R12)."""
 
     async def stay(consumer: Consumer) -> bool:
         consumer._must_rewind = False
@@ -789,6 +789,7 @@ def test_a_consumer_that_never_joins_is_not_alive_for_ever(bench: Bench) -> None
 
 
 async def test_a_batch_without_a_sign_of_life_is_wedged(bench: Bench) -> None:
+    """Fault 28."""
     clock = ChosenClock()
     recorder = Recorder()
     recorder.close("a")
@@ -987,7 +988,7 @@ async def _do_slowly(done: set[int], bodies: list[bytes]) -> None:
 async def test_a_crash_loses_nothing_that_the_naive_consumer_loses(
     bench: Bench, kind: Any, *, loses: bool
 ) -> None:
-    """Proves I1, I7 and R12: the same crash, and the same check, of both consumers."""
+    """Negative control, I1, I7 and R12: the same crash, and the same check, of both consumers."""
     done: set[int] = set()
     await bench.fill(*[(f"k{number}", number) for number in range(100)])
 

@@ -22,6 +22,7 @@ async def api(role_url: Callable[[str], str]) -> AsyncIterator[SessionMaker]:
 
 
 async def test_a_killed_backend_costs_a_second_try_of_the_whole(sessions: SessionMaker) -> None:
+    """Fault 33."""
     tries = 0
 
     async def work(session: AsyncSession) -> int:
@@ -40,6 +41,7 @@ async def test_a_killed_backend_costs_a_second_try_of_the_whole(sessions: Sessio
 async def test_a_backend_killed_under_the_driver_costs_a_second_try(
     sessions: SessionMaker,
 ) -> None:
+    """Fault 33."""
     tries = 0
 
     async def work(session: AsyncSession) -> int:
@@ -57,6 +59,7 @@ async def test_a_backend_killed_under_the_driver_costs_a_second_try(
 
 
 async def test_a_deadlock_is_run_again(sessions: SessionMaker) -> None:
+    """Fault 36."""
     async with sessions.begin() as session:
         await session.execute(text("create table public.rows (id int primary key, n int)"))
         await session.execute(text("insert into public.rows values (1, 0), (2, 0)"))

@@ -191,7 +191,7 @@ async def test_a_raised_limit_is_in_force_with_the_next_hold(workspace: Workspac
 
 
 async def test_a_limit_lowered_below_use_is_decided_at_that_moment(workspace: Workspace) -> None:
-    """Proves Q3."""
+    """Fault 51. Proves Q3."""
     hold_id, _ = await workspace.hold(5)
     await workspace.post(hold_id, *"abcde")
 
@@ -214,7 +214,7 @@ async def test_a_limit_of_nothing_is_used_up_at_once(workspace: Workspace) -> No
 
 
 async def test_eight_writers_at_the_limit_post_exactly_the_limit(workspace: Workspace) -> None:
-    """Proves Q1, Q2 and Q3: exactly the limit, one decision a threshold."""
+    """Fault 50. Proves Q1, Q2 and Q3: exactly the limit, one decision a threshold."""
     await workspace.set_limit(100)
 
     async def write(writer: int) -> None:
@@ -233,7 +233,7 @@ async def test_eight_writers_at_the_limit_post_exactly_the_limit(workspace: Work
 async def test_without_the_months_partition_nothing_is_granted(
     workspace: Workspace, sessions: SessionMaker
 ) -> None:
-    """Fail closed: a hold whose posting could not be stored is no hold."""
+    """Fault 39. Fail closed: a hold whose posting could not be stored is no hold."""
     async with sessions.begin() as session:
         [partition] = (
             await session.scalars(
@@ -249,6 +249,7 @@ async def test_without_the_months_partition_nothing_is_granted(
 async def test_a_month_boundary_charges_the_month_of_the_hold(
     workspace: Workspace, sessions: SessionMaker
 ) -> None:
+    """Fault 48."""
     hold_id, _ = await workspace.hold(1)
     async with sessions.begin() as session:
         await session.execute(

@@ -158,7 +158,7 @@ async def test_a_relay_that_dies_loses_nothing(
     step: str,
     copies: int,
 ) -> None:
-    """Row 14: killed with a row claimed, or acknowledged and not deleted: a second copy at most."""
+    """Fault 14: killed with a row claimed, or acknowledged and not deleted: two copies at most."""
     await put(sessions, ("a", body(1)))
     dying = OutboxRelay(quota, TABLE, publisher, claim_s=0.2, reached=crash_at(step))
     with pytest.raises(CrashError):

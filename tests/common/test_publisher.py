@@ -192,7 +192,7 @@ async def test_a_sequence_gap_replaces_the_producer_and_the_repetition_arrives(
 async def test_without_replacement_a_sequence_gap_stays_for_ever(
     kafka: str, topics: TopicNames, faults: Faults
 ) -> None:
-    """The negative control of the test above (R12): a bare producer never recovers."""
+    """Fault 25. The negative control of the test above (R12): a bare producer never recovers."""
     async with faults.connect() as producer:
         await producer.send_and_wait(topics.of(TOPIC), b"{}", b"a")
         _leave_a_gap(producer, topics)

@@ -157,7 +157,7 @@ async def test_after_a_rest_an_hourly_limit_lets_some_calls_through_at_once(
 
 
 async def test_a_provider_that_says_stop_stops_every_process(poller: SessionMaker) -> None:
-    """Proves S10."""
+    """Fault 40. Proves S10."""
     limit = Limit("contacts", calls=100, window_s=1.0)
     first, second = gate(poller, limit), gate(poller, limit, patience_s=0.5)
 

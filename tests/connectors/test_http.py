@@ -108,6 +108,7 @@ async def test_a_connection_that_never_stood_left_nothing_behind() -> None:
 
 
 async def test_silence_leaves_a_write_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 41."""
     monkeypatch.setattr(border, "_TIMEOUT", {"connect": 5.0, "read": 0.1, "pool": 5.0})
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,6 +118,7 @@ async def test_silence_leaves_a_write_unknown(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_call_that_drips_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 41."""
     monkeypatch.setattr(border, "CALL_S", 0.2)
 
     async def drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,6 +156,7 @@ async def test_nothing_is_sent_twice(method: str) -> None:
 async def test_a_slow_provider_takes_no_connections_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Fault 41."""
     monkeypatch.setattr(border, "CONNECTIONS_MAX", 1)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -214,6 +217,7 @@ async def test_a_redirect_is_not_followed() -> None:
 async def test_an_answer_that_is_not_the_providers_own_is_no_answer(
     answer: bytes, read: type[SyncError], write: type[SyncError]
 ) -> None:
+    """Fault 44."""
     assert type(await failure(answering(answer)[1], writes=False)) is read
     assert type(await failure(answering(answer)[1], writes=True)) is write
 
@@ -314,11 +318,13 @@ def test_a_limit_without_a_time_has_a_usual_one() -> None:
 def test_a_time_to_wait_is_read_as_seconds_or_a_date(
     headers: dict[str, str], seconds: float | None
 ) -> None:
+    """Fault 40."""
     assert retry_after_s(answer_of(429, headers)) == seconds
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_body_that_cannot_be_decoded_is_no_answer(body: bytes) -> None:
+    """Fault 44."""
     decoder = msgspec.json.Decoder(dict[str, list[object]])
 
     with pytest.raises(UnknownOutcomeError):

@@ -314,7 +314,7 @@ async def test_a_token_that_the_provider_refuses_is_not_given_out_again(
 
 
 async def test_many_processes_refresh_once(provider: Served) -> None:
-    """Two refreshes at once could revoke each other where refresh tokens rotate."""
+    """Fault 45. Two refreshes at once could revoke each other where refresh tokens rotate."""
     store = MemoryStore(ending_in(0, await granted(provider)))
     await provider.post("calls:reset", {})
     await provider.fault({"kind": "latency", "seconds": 0.3})

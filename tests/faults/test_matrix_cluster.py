@@ -52,7 +52,7 @@ async def insist(publisher: Publisher, number: int) -> None:
 async def test_the_leader_is_killed_and_nothing_that_was_acknowledged_is_lost(
     cluster: Stack,
 ) -> None:
-    """Row 22: three brokers, kill -9 the leader; another one leads, and both ends go on."""
+    """Fault 22: three brokers, kill -9 the leader; another one leads, and both ends go on."""
     handler = Recorder()
     async with Publisher(cluster.kafka, source="test", send_s=10.0) as publisher:
         consumer = Consumer(

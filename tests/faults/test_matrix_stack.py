@@ -50,32 +50,32 @@ async def die(tried: Trial, *steps: str) -> None:
 
 
 async def test_each_service_dies_before_its_effect(tried: Trial) -> None:
-    """Rows 1, 5 and 7: a page is read, consumed, classified, and nothing of it is done yet."""
+    """Faults 1, 5 and 7: a page is read, consumed, classified, and nothing of it is done yet."""
     await die(tried, "poller.read", "mapper.mapped", "writer.classified")
 
 
 async def test_each_service_dies_after_its_effect(tried: Trial) -> None:
-    """Rows 3, 6 and 8: published, not stored; mapped and published, not committed; held."""
+    """Faults 3, 6 and 8: published, not stored; mapped and published, not committed; held."""
     await die(tried, "poller.acknowledged", "mapper.published", "writer.held")
 
 
 async def test_the_end_of_a_run_is_told_again(tried: Trial) -> None:
-    """Rows 3 and 10: the end is told, not stored; the destination answered, nothing is posted."""
+    """Faults 3 and 10: the end is told, not stored; the destination answered, nothing is posted."""
     await die(tried, "poller.told", "writer.called")
 
 
 async def test_what_is_posted_is_told_once(tried: Trial) -> None:
-    """Row 11: posted and stored, not published."""
+    """Fault 11: posted and stored, not published."""
     await die(tried, "writer.settled")
 
 
 async def test_what_is_published_comes_again(tried: Trial) -> None:
-    """Row 11: published, its offset not committed."""
+    """Fault 11: published, its offset not committed."""
     await die(tried, "writer.told")
 
 
 async def test_a_poller_dies_between_two_pages(tried: Trial) -> None:
-    """Row 2: some pages are published, the position is not stored."""
+    """Fault 2: some pages are published, the position is not stored."""
     before = await tried.tasks()
     await tried.scene.source.plan_faults(SLOW_PAGES)
     struck = tried.arm("poller.sent", "kill@2")
@@ -88,7 +88,7 @@ async def test_a_poller_dies_between_two_pages(tried: Trial) -> None:
 
 
 async def test_a_writer_dies_between_two_turns(tried: Trial) -> None:
-    """Row 12: the first of several batches is written and told, the next is held."""
+    """Fault 12: the first of several batches is written and told, the next is held."""
     before = await tried.tasks()
     struck = tried.arm("writer.held", "kill@2")
     await tried.edit(MANY)
@@ -99,7 +99,7 @@ async def test_a_writer_dies_between_two_turns(tried: Trial) -> None:
 
 
 async def test_a_writer_dies_with_its_request_under_way(tried: Trial) -> None:
-    """Row 9: the destination has applied what nobody was answered."""
+    """Fault 9: the destination has applied what nobody was answered."""
     link, before = tried.links["brevo"], await tried.tasks()
     seen = (await tried.way.destination.calls())["total"]
     link.suffer(Fault(withholds_answers=True))
@@ -121,7 +121,7 @@ async def _called(tried: Trial, *, more_than: int) -> None:
 
 @pytest.mark.parametrize("step", ["import_sent", "import_judged", "import_ended"])
 async def test_a_writer_dies_while_an_import_is_under_way(tried: Trial, step: str) -> None:
-    """Row 43: an import was accepted, has ended, is told of; its units stay until its end."""
+    """Fault 43: an import was accepted, has ended, is told of; its units stay until its end."""
     before = await tried.tasks()
     struck = tried.arm(f"writer.{step}")
     await tried.fill(IMPORTED)
@@ -141,7 +141,7 @@ async def test_a_writer_dies_while_an_import_is_under_way(tried: Trial, step: st
 async def test_an_evicted_writer_that_wakes_up_changes_nothing(
     tried: Trial, step: str, wish: str
 ) -> None:
-    """Rows 27 and 60: a writer that stands still loses its lease and its partitions.
+    """Faults 27 and 60: a writer that stands still loses its lease and its partitions.
 
     Another one goes on, with newer versions too; who wakes up finds its token gone.
     """
@@ -177,7 +177,7 @@ async def under_way(tried: Trial, count: int = EDITED) -> int:
 
 
 async def test_the_broker_is_killed_and_comes_back(tried: Trial) -> None:
-    """Row 22: kill -9 the broker with work under way; it comes back with its data."""
+    """Fault 22: kill -9 the broker with work under way; it comes back with its data."""
     await under_way(tried)
     killed = tried.stack.supervisor.kill("kafka")
     await tried.edit(EDITED)
@@ -188,7 +188,7 @@ async def test_the_broker_is_killed_and_comes_back(tried: Trial) -> None:
 
 
 async def test_the_broker_is_cut_off_and_refuses(tried: Trial) -> None:
-    """Row 22: every connection is reset, and new ones are refused for a while."""
+    """Fault 22: every connection is reset, and new ones are refused for a while."""
     await under_way(tried)
     link = tried.links["kafka"]
     link.suffer(Fault(refuses=True))
@@ -201,7 +201,7 @@ async def test_the_broker_is_cut_off_and_refuses(tried: Trial) -> None:
 
 
 async def test_the_broker_is_a_black_hole(tried: Trial) -> None:
-    """Row 23: half-open connections for longer than a session; members are evicted and rejoin."""
+    """Fault 23: half-open connections for longer than a session; members are evicted and rejoin."""
     link = tried.links["kafka"]
     link.suffer(Fault(is_black_hole=True))
     await tried.edit(EDITED)
@@ -213,7 +213,7 @@ async def test_the_broker_is_a_black_hole(tried: Trial) -> None:
 
 
 async def test_every_link_is_slow_and_tears_frames(tried: Trial) -> None:
-    """Row 24: 250 ms each way with jitter, little bandwidth, and connections cut inside a frame."""
+    """Fault 24: 250 ms each way with jitter, little bandwidth, connections cut inside a frame."""
     before = await tried.tasks()
     for name in tried.links.names():
         tried.links[name].suffer(Fault(latency_s=0.1, jitter_s=0.15, bytes_per_s=500_000))
@@ -230,7 +230,7 @@ async def test_every_link_is_slow_and_tears_frames(tried: Trial) -> None:
 
 
 async def test_backends_are_ended_again_and_again(tried: Trial) -> None:
-    """Row 33: pg_terminate_backend on every connection of ours, at any statement."""
+    """Fault 33: pg_terminate_backend on every connection of ours, at any statement."""
     await tried.edit(EDITED)
     ended = 0
     async with oracle.database(tried.stack) as connection:
@@ -245,7 +245,7 @@ async def test_backends_are_ended_again_and_again(tried: Trial) -> None:
 
 
 async def test_postgresql_crashes_and_recovers(tried: Trial) -> None:
-    """Row 34: kill -9 with transactions open; it recovers from its log and nothing is lost."""
+    """Fault 34: kill -9 with transactions open; it recovers from its log and nothing is lost."""
     await under_way(tried)
     killed = tried.stack.supervisor.kill("postgres")
     await tried.stack.supervisor.wait_ready("postgres", other_than=killed)
@@ -256,7 +256,7 @@ async def test_postgresql_crashes_and_recovers(tried: Trial) -> None:
 
 
 async def test_the_database_takes_reads_only_for_a_while(tried: Trial) -> None:
-    """Row 34: a fail-over to a primary that is read-only yet; services come back by themselves."""
+    """Fault 34: a fail-over to a primary that is read-only yet; services come back."""
     async with oracle.database(tried.stack) as connection:
         await connection.execute("alter system set default_transaction_read_only = on")
         await connection.execute("select pg_reload_conf()")
@@ -272,7 +272,7 @@ async def test_the_database_takes_reads_only_for_a_while(tried: Trial) -> None:
 
 
 async def test_answers_of_commits_are_lost(tried: Trial) -> None:
-    """Row 35: what was sent is carried out, the answer never comes, the connection is cut."""
+    """Fault 35: what was sent is carried out, the answer never comes, the connection is cut."""
     link = tried.links["postgres"]
     for _ in range(CUTS):
         await tried.edit_only(EDITED)
@@ -286,7 +286,7 @@ async def test_answers_of_commits_are_lost(tried: Trial) -> None:
 
 
 async def test_the_destination_is_cut_off_in_the_middle_of_its_answers(tried: Trial) -> None:
-    """Rows 9 and 41: answers are lost again and again; what was applied is charged once."""
+    """Faults 9 and 41: answers are lost again and again; what was applied is charged once."""
     link = tried.links["brevo"]
     for _ in range(CUTS):
         await tried.edit(EDITED)
@@ -299,7 +299,7 @@ async def test_the_destination_is_cut_off_in_the_middle_of_its_answers(tried: Tr
 
 
 async def test_the_source_is_cut_off_in_the_middle_of_a_page(tried: Trial) -> None:
-    """Rows 1 and 41: a page that was read in part is read again."""
+    """Faults 1 and 41: a page that was read in part is read again."""
     link = tried.links["hubspot"]
     link.suffer(Fault(tears_after=3_000))
     await tried.edit(EDITED)

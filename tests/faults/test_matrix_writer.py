@@ -29,7 +29,7 @@ def edited(page: int) -> list[Effect]:
 
 
 async def test_a_topic_read_again_from_its_start_changes_nothing(world: World) -> None:
-    """Row 15: everything comes 4 times, one record 100 times: charged once, and nothing moves."""
+    """Fault 15: everything comes 4 times, one record 100 times: charged once, and nothing moves."""
     await world.begin_run(1)
     log: list[Event] = [
         world.record(
@@ -56,7 +56,7 @@ async def test_a_topic_read_again_from_its_start_changes_nothing(world: World) -
 
 
 async def test_versions_in_any_order_end_with_the_newest(world: World) -> None:
-    """Row 16: four versions of a contact in every order, one contact for each order."""
+    """Fault 16: four versions of a contact in every order, one contact for each order."""
     orders = list(itertools.permutations(range(1, VERSIONS + 1)))
     await world.begin_run(1)
     writer = world.writer()
@@ -94,7 +94,7 @@ class Wrong(Clock):
 async def test_a_machine_whose_clock_is_off_takes_no_lease_and_keeps_its_own(
     world: World, hours: int
 ) -> None:
-    """Row 47: leases are the database's clock and intervals the monotonic one, never the time."""
+    """Fault 47: leases are the database's clock and intervals the monotonic one, never the time."""
     off = timedelta(hours=hours)
     mine = Leases(world.sessions, Clock(), uuid4())
     wrong = Leases(world.sessions, Wrong(off), uuid4())

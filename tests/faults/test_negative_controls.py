@@ -13,7 +13,6 @@ from libs.common.errors import UnavailableError
 from services.poller.poll import Run
 from services.writer import conclude
 from services.writer.account import Account
-from tests.fakes import crash_at
 from tests.services.poller.fakes import FakeSource
 from tests.services.poller.world import World as PollerWorld
 from tests.services.writer.world import World, crash_at, make_world, upsert
@@ -44,7 +43,7 @@ async def poller(
 async def test_a_cursor_stored_before_the_acknowledgement_loses_pages(
     poller: PollerWorld, monkeypatch: pytest.MonkeyPatch, *, is_broken: bool
 ) -> None:
-    """Row 4 (negative control): what was handed to the broker counts as being there."""
+    """Fault 4 (negative control): what was handed to the broker counts as being there."""
     if is_broken:
 
         async def hasty(self: Run, *, waiting_max: int) -> None:

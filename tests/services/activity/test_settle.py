@@ -91,7 +91,7 @@ EVENTS = (
 async def test_counts_are_the_same_however_the_records_are_cut_and_repeated(
     activity: SessionMaker, cuts: list[int]
 ) -> None:
-    """Proves X2 for the read model: a part counts once."""
+    """Fault 15. Proves X2 for the read model: a part counts once."""
     projection = Projection(activity)
     for _ in range(2):
         start = 0

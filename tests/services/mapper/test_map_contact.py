@@ -165,6 +165,7 @@ def test_where_only_sms_is_mapped_a_valid_number_is_needed() -> None:
     ids=["surrogate", "not UTF-8", "deep", "cut", "array", "text"],
 )
 def test_hostile_properties_are_one_malformed_contact(raw: bytes) -> None:
+    """Fault 55."""
     assert reason(raw) == "malformed"
 
 
@@ -237,6 +238,7 @@ scalars = st.one_of(
 def test_every_contact_comes_out_as_something(
     properties: Mapping[str, Any], destination_type: FieldType
 ) -> None:
+    """Fault 55."""
     field = FieldMapping("firstname", "ATTRIBUTE", destination_type)
     try:
         outcome = effect(properties, EMAIL, SMS, field, country="DE")

@@ -184,6 +184,7 @@ async def test_no_eighty_percent_mail_once_a_hundred_is_decided(
 async def test_a_mailbox_that_is_busy_is_tried_again_later(
     office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
 ) -> None:
+    """Fault 64."""
     mailbox[0].faults.script("451", 2)
     await office.recorder(batch(threshold(100)))
     await office.sender.send_due()
@@ -202,6 +203,7 @@ async def test_a_mailbox_that_is_busy_is_tried_again_later(
 async def test_a_mail_that_is_refused_for_good_is_shown_as_failed(
     office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
 ) -> None:
+    """Fault 64."""
     mailbox[0].faults.script("550", 2)
     await office.recorder(batch(threshold(100)))
     await office.sender.send_due()
@@ -214,7 +216,7 @@ async def test_a_mail_that_is_refused_for_good_is_shown_as_failed(
 async def test_a_cut_after_the_data_leads_to_a_second_copy_with_the_same_message_id(
     office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
 ) -> None:
-    """RFC 1047: this gap cannot be closed, only made recognisable."""
+    """Fault 64. RFC 1047: this gap cannot be closed, only made recognisable."""
     mailbox[0].faults.script("cut_after_data", 1)
     await office.recorder(batch(threshold(100)))
     await office.sender.send_due()
@@ -238,7 +240,7 @@ async def test_a_notifier_that_dies_sends_each_mail_again_as_the_same_mail(
     step: str,
     copies_of_the_first: int,
 ) -> None:
-    """Row 13 (X2): killed before the send, or after it and before the mark. None is lost."""
+    """Fault 13 (X2): killed before the send, or after it and before the mark. None is lost."""
     await office.recorder(batch(threshold(100)))
     office.sender._reached = crash_at(step)
     with pytest.raises(CrashError):
@@ -257,7 +259,7 @@ async def test_a_notifier_that_dies_sends_each_mail_again_as_the_same_mail(
 async def test_a_recorder_that_dies_stores_each_notice_once(
     office: Office, sessions: SessionMaker
 ) -> None:
-    """Row 13: killed with the notices stored and the event's offset not committed."""
+    """Fault 13: killed with the notices stored and the event's offset not committed."""
     office.recorder._reached = crash_at("noted")
     with pytest.raises(CrashError):
         await office.recorder(batch(threshold(100)))

@@ -40,6 +40,7 @@ def notice(kind: str, language: str) -> Notice:
 def test_a_mail_renders_the_same_each_time_and_escapes_what_people_typed(
     kind: str, language: str
 ) -> None:
+    """Fault 55."""
     once, twice = (
         render(notice(kind, language), sender="c@example.org", url="https://c.example.org")
         for _ in range(2)

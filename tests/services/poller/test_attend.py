@@ -304,6 +304,7 @@ class TestSetbacks:
         assert (await world.schedule(integration)).failures == 0
 
     async def test_the_third_refused_credential_says_so(self, world: World) -> None:
+        """Fault 45."""
         integration = await world.integrate()
 
         for _ in range(3):

@@ -205,7 +205,7 @@ def _now_ms() -> int:
 async def test_whatever_happens_the_destination_ends_as_the_source(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int, lists: bool
 ) -> None:
-    """Proves X2 and S1: no joiner, leaver or change is lost with a poller that dies."""
+    """Faults 20 and 21, X2 and S1: no joiner, leaver or change is lost with a poller that dies."""
     monkeypatch.setattr(plan, "OVERLAP_MS", 0)
     draw = random.Random(seed)
     integration = await world.integrate(list_id=LIST if lists else None)

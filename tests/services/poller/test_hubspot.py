@@ -104,7 +104,7 @@ async def test_a_list_is_read_and_then_only_what_changed(
 async def test_more_than_10000_contacts_on_one_millisecond_are_all_read(
     world: World, hubspot: Served, source: Source
 ) -> None:
-    """Proves S1: PROTOCOL 12, a bulk change of the whole account."""
+    """Fault 18. Proves S1: PROTOCOL 12, a bulk change of the whole account."""
     integration = await world.integrate()
     await world.poll(integration, source)
     ids = await fill(hubspot, 10_050, same_timestamp=True)
@@ -121,7 +121,7 @@ async def test_more_than_10000_contacts_on_one_millisecond_are_all_read(
 async def test_a_late_index_loses_nobody(
     world: World, hubspot: Served, source: Source, lateness: list[float]
 ) -> None:
-    """Proves S1 where HubSpot's search does not show an edit at once."""
+    """Fault 19. Proves S1 where HubSpot's search does not show an edit at once."""
     integration = await world.integrate()
     await world.poll(integration, source)
     await hubspot.put("settings", {"index_delay_s": 600})
@@ -178,7 +178,7 @@ async def test_a_killed_import_is_gone_on_with(
 async def test_a_list_that_was_deleted_is_reported(
     world: World, hubspot: Served, source: Source
 ) -> None:
-    """Proves X1."""
+    """Fault 46. Proves X1."""
     told = await hubspot.post("contacts:fill", {"count": 5, "list": LIST})
     integration = await world.integrate(list_id=str(told["list_id"]))
     await world.poll(integration, source)

@@ -306,7 +306,7 @@ class TestLists:
     async def test_a_joiner_whose_poller_dies_and_who_leaves_is_told_of(
         self, world: World, source: FakeSource
     ) -> None:
-        """Proves X2: PROTOCOL 12, a joiner whose poller dies, then leaves."""
+        """Fault 1. Proves X2: PROTOCOL 12, a joiner whose poller dies, then leaves."""
         source.add("1", "2")
         source.join("8", "1")
         integration = await world.integrate(list_id="8")
@@ -552,7 +552,7 @@ class TestGoingOn:
     async def test_a_run_whose_poller_died_is_gone_on_with(
         self, world: World, source: FakeSource
     ) -> None:
-        """Proves X2."""
+        """Fault 2. Proves X2."""
         source.add(*(f"c{number:03}" for number in range(100)))
         integration = await world.integrate()
         dying = await world.claim_one(integration)
@@ -600,7 +600,7 @@ class TestGoingOn:
     async def test_a_position_is_stored_only_after_the_acknowledgement(
         self, world: World, source: FakeSource
     ) -> None:
-        """Proves X2."""
+        """Fault 3. Proves X2."""
         source.add(*(f"c{number:03}" for number in range(100)))
         integration = await world.integrate()
         assignment = await world.claim_one(integration)
@@ -631,7 +631,7 @@ class TestGoingOn:
         assert world.journal.ids(run_no=2) == ["1", "2", "3", "4", "5"]
 
     async def test_a_stale_poller_changesnothing(self, world: World, source: FakeSource) -> None:
-        """Proves X2: a stale poller's page comes after another has the lease."""
+        """Fault 16. Proves X2: a stale poller's page comes after another has the lease."""
         source.add(*(f"c{number:03}" for number in range(100)))
         integration = await world.integrate()
         stale = await world.claim_one(integration)

@@ -30,6 +30,7 @@ def test_a_limit_is_no_failure_and_says_when() -> None:
 
 
 def test_an_absurd_wait_is_a_day_at_most() -> None:
+    """Fault 40."""
     assert judged(RateLimitedError("api", 1e9)).retry_after_s == DAY_S
     assert judged(UnavailableError("host", "HTTP 503", 1e9)).retry_after_s == DAY_S
 

@@ -34,6 +34,7 @@ async def test_three_months_ahead_are_there_from_the_start(quota: SessionMaker) 
 async def test_a_new_month_gets_its_partition_until_told_to_stop(
     quota: SessionMaker, sessions: SessionMaker
 ) -> None:
+    """Fault 39."""
     async with sessions.begin() as session:
         await session.execute(
             text(

@@ -74,6 +74,7 @@ async def test_everything_that_is_taken_is_done() -> None:
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.LOST_APPLIED])
 async def test_a_lost_answer_is_tried_again_and_holds_nobody_up(fault: Fault) -> None:
+    """Fault 42."""
     account = FakeAccount()
     account.fail(fault)
 
@@ -197,6 +198,7 @@ async def test_who_is_gone_has_left() -> None:
 
 
 async def test_a_refused_call_is_cut_down_to_the_contact() -> None:
+    """Fault 42."""
     account = FakeAccount()
     account.refused_calls = {"c@example.com", "f@example.com"}
 

@@ -155,6 +155,7 @@ def test_an_edited_contact_is_updated_and_membership_left_alone() -> None:
 
 @pytest.mark.parametrize("older", [{"ms": 9}, {"ms": 9, "run_no": 5}])
 def test_what_is_older_than_its_link_is_superseded(older: dict[str, int]) -> None:
+    """Fault 16."""
     item = wanted(**older)  # type: ignore[arg-type]  # two integers
 
     assert classify(item, view(link())) == Superseded()

@@ -41,6 +41,7 @@ async def test_a_full_quota_stops_before_anything_is_held(world: World) -> None:
 
 
 async def test_a_destination_that_is_down_is_probed_with_one_contact(world: World) -> None:
+    """Fault 41."""
     await world.begin_run(1)
     writer = world.writer()
     world.account.fail(Fault.DOWN)
@@ -174,6 +175,7 @@ async def test_an_archived_integration_rejects_what_waits(world: World) -> None:
 
 
 async def test_credentials_refused_three_times_need_a_person(world: World) -> None:
+    """Fault 45."""
     await world.begin_run(1)
     writer = world.writer()
     reasons = []
@@ -218,6 +220,7 @@ async def test_a_reconnected_destination_drains(world: World) -> None:
 
 
 async def test_a_missing_list_puts_the_integration_into_error_once(world: World) -> None:
+    """Fault 46."""
     await world.begin_run(1)
     writer = world.writer()
     world.account.fail(Fault.MISCONFIGURED)
@@ -347,7 +350,7 @@ async def test_another_writers_destination_is_left_to_it(world: World) -> None:
 
 
 async def test_units_that_nobody_came_for_are_settled_after_an_hour(world: World) -> None:
-    """A crash whose record never comes again: its unit is posted by what stands there."""
+    """Fault 52. A crash whose record never comes again: its unit is posted by what stands there."""
     await world.begin_run(1)
     effects = [upsert("a"), upsert("b")]
     world.account.crash_after = None

@@ -80,7 +80,7 @@ async def test_rows_that_are_not_there_yet_are_waited_for(world: World) -> None:
 
 
 async def test_silent_failures_are_written_singly(world: World) -> None:
-    """An import that completes with silent failures is not believed."""
+    """Fault 43. An import that completes with silent failures is not believed."""
     await world.begin_run(1)
     writer = world.writer()
     await world.write(writer, world.record(*many()))
@@ -112,6 +112,7 @@ async def test_rows_that_the_provider_refuses_are_rejected(world: World) -> None
 
 
 async def test_an_import_that_fails_is_written_singly(world: World) -> None:
+    """Fault 43."""
     await world.begin_run(1)
     writer = world.writer()
     await world.write(writer, world.record(*many()))
@@ -128,6 +129,7 @@ async def test_an_import_that_fails_is_written_singly(world: World) -> None:
 
 
 async def test_an_accepted_import_whose_answer_was_lost_is_not_sent_again(world: World) -> None:
+    """Fault 43."""
     await world.begin_run(1)
     writer = world.writer()
     world.account.lose_import_answer = True

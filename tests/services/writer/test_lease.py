@@ -103,6 +103,7 @@ async def test_a_transaction_without_the_token_is_refused(world: World) -> None:
 
 
 async def test_a_step_is_stored_once(world: World) -> None:
+    """Fault 35."""
     held = await leases(world).acquire(world.destination, world.workspace)
     assert held is not None
 
@@ -238,7 +239,7 @@ async def test_a_writer_that_finds_its_token_lost_after_a_call_leaves_a_mark(
 async def test_a_call_that_lands_after_its_lease_is_undone_by_the_next_owner(
     world: World,
 ) -> None:
-    """The named residue: a process stood still between its check and its call."""
+    """Fault 27. The named residue: a process stood still between its check and its call."""
     await world.begin_run(1)
     late = world.record(upsert("a", VORNAME="Late"))
     newer = world.record(upsert("a", ms=2000, VORNAME="Newer"), page=2)

@@ -170,7 +170,7 @@ async def settle(world: World, history: History, writer: Writer) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_histories_end_as_the_source_says(world: World, seed: int) -> None:
-    """Proves X2 for the writer: killed anywhere, nothing is lost and nothing charged twice."""
+    """Fault 21, X2 for the writer: killed anywhere, nothing is lost and nothing charged twice."""
     world.rows_min = 3
     await world.configure(deletion_policy="remove_from_list")
     history = History(world, seed)

@@ -148,7 +148,7 @@ async def test_pages_of_an_old_mapping_are_superseded_by_a_newer_full_run(world:
 
 
 async def test_a_stale_pollers_page_does_not_bring_back_who_left(world: World) -> None:
-    """A stale poller's page after the tombstone: newer by the clock, but not by its run."""
+    """Fault 17: a stale poller's page after the tombstone: newer by the clock, not by its run."""
     await linked(world, "a")
     await world.begin_run(2)
     writer = world.writer()

@@ -1,0 +1,20 @@
+"""docs/faults.md names, for each fault, tests that exist and say they prove it."""
+
+from pathlib import Path
+
+from local.faults import FAULTS, document, find_controls, find_proofs
+
+FILE = Path(__file__).parent.parent / "docs" / "faults.md"
+
+
+def test_the_page_is_what_the_tests_say() -> None:
+    """After a change of tests: `python -m local.faults > docs/faults.md`."""
+    assert FILE.read_text() == document()
+
+
+def test_every_fault_is_proved_and_none_is_unknown() -> None:
+    assert set(find_proofs()) == set(FAULTS)
+
+
+def test_the_suite_was_seen_to_fail() -> None:
+    assert len(find_controls()) >= 4
