@@ -31,8 +31,7 @@ from libs.common.publisher import SEND_S, Publisher
 
 ROWS_MAX = 200
 POLL_S = 0.5
-# Longer than any publication, so that a living relay's rows are not claimed by another.
-CLAIM_S = 2 * SEND_S
+CLAIM_S = 2 * SEND_S  # As the settings' `outbox_claim_s`.
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 15.0
 

@@ -98,6 +98,10 @@ class KafkaSettings(BaseSettings):
     kafka_heartbeat_s: PositiveFloat = 3.0
     kafka_rebalance_s: PositiveFloat = 60.0
 
+    # How long the rows that a dead relay was publishing are left alone (`libs.common.outbox`).
+    # Longer than any publication: what a living one has must not be claimed by another.
+    outbox_claim_s: PositiveFloat = 60.0
+
 
 class DatabaseSettings(BaseSettings):
     """Where PostgreSQL is, as the service's own role (PROTOCOL.md 3)."""

@@ -77,7 +77,13 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
                 reached=reached,
             )
             process.watch("attendant", live=attendant.is_alive, ready=attendant.is_ready)
-            relay = OutboxRelay(sessions, "sync.outbox", publisher, reached=reached)
+            relay = OutboxRelay(
+                sessions,
+                "sync.outbox",
+                publisher,
+                claim_s=settings.outbox_claim_s,
+                reached=reached,
+            )
             relaying = process.start(relay.run(process.stop))
             await attendant.run(process.stop)
             # The broker's connection must outlive whoever publishes.

@@ -24,6 +24,7 @@ async def main(process: Process, settings: Settings) -> None:
                 sessions,
                 "ledger.outbox",
                 publisher,
+                claim_s=settings.outbox_claim_s,
                 reached=reached_by(process.service, settings),
             )
             _ = process.start(

@@ -111,7 +111,13 @@ async def serve(
         bounds=replace(Bounds.of(settings), collect_s=settings.collect_s),
     )
     process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
-    relay = OutboxRelay(sessions, "delivery.outbox", publisher, reached=reached)
+    relay = OutboxRelay(
+        sessions,
+        "delivery.outbox",
+        publisher,
+        claim_s=settings.outbox_claim_s,
+        reached=reached,
+    )
     beside = [process.start(each.run(process.stop)) for each in (leases, relay, drain)]
     await consumer.run(process.stop)
     await asyncio.gather(*beside)

@@ -124,7 +124,7 @@ async def test_a_writer_dies_while_an_import_is_under_way(tried: Trial, step: st
     """Fault 43: an import was accepted, has ended, is told of; its units stay until its end."""
     before = await tried.tasks()
     struck = tried.arm(f"writer.{step}")
-    await tried.fill(IMPORTED)
+    await tried.invite(IMPORTED)
     await struck()
 
     assert await tried.judge() == []

@@ -34,6 +34,7 @@ QUICK = {
     "KAFKA_SESSION_S": "4",
     "KAFKA_HEARTBEAT_S": "0.5",
     "KAFKA_REBALANCE_S": "8",
+    "OUTBOX_CLAIM_S": "10",
     "RATE_LIMITS": "false",
     "PACED": "false",
 }
@@ -72,10 +73,11 @@ class Trial:
         await self.edit_only(count)
         await self.scene.ask_for_runs()
 
-    async def fill(self, count: int) -> None:
+    async def invite(self, count: int) -> None:
         """Put so many new contacts on the list and let them be read."""
-        seed = self.draw.randrange(10**6)
-        await self.scene.source.fill(count, seed=seed, name=self.way.source_list, invalid_share=0.0)
+        crowd = self.draw.randrange(10**9)
+        emails = [f"new-{crowd}-{number}@example.com" for number in range(count)]
+        await self.scene.source.invite(emails, name=self.way.source_list)
         await self.scene.ask_for_runs()
 
     def arm(self, step: str, wish: str = "kill") -> Callable[[], Awaitable[None]]:

@@ -27,7 +27,12 @@ UNSETTLED = frozenset({"reading", "settling"})
 
 # A killed process costs the others these times instead of minutes. Kafka's broker takes no session
 # below 6 s; a lease must survive that its owner waits for one of two cores.
-QUICK = {"KAFKA_SESSION_S": "6", "KAFKA_HEARTBEAT_S": "1.5", "KAFKA_REBALANCE_S": "12"}
+QUICK = {
+    "KAFKA_SESSION_S": "6",
+    "KAFKA_HEARTBEAT_S": "1.5",
+    "KAFKA_REBALANCE_S": "12",
+    "OUTBOX_CLAIM_S": "10",
+}
 QUICK_BY_SERVICE = {
     "poller-hubspot": {"LEASE_S": "8"},
     "writer": {
@@ -36,6 +41,7 @@ QUICK_BY_SERVICE = {
         "LATE_CALL_S": "3",
         "DRAIN_EVERY_S": "1",
     },
+    "notifier": {"CLAIM_S": "10"},
 }
 
 
@@ -49,6 +55,11 @@ class Sandbox(Provider):
     async def move(self, source_id: str) -> None:
         """Give a contact another address."""
         await self._changed({"ids": [source_id], "kind": "email"})
+
+    async def invite(self, emails: Iterable[str], *, name: str) -> None:
+        """Put new contacts on a list, who have nothing but an address and a name."""
+        contacts = [{"properties": {"email": each, "firstname": "New"}} for each in emails]
+        await self._call("POST", "contacts:upsert", {"contacts": contacts, "list": name})
 
     async def open_account(self, name: str) -> Json:
         """Make another account; return its id and its credentials."""
