@@ -114,6 +114,23 @@ def must_read_back(wanted: Iterable[Wanted], view: View) -> list[Unit]:
     return list(found.values())
 
 
+def must_look_again(wanted: Iterable[Wanted], view: View) -> list[Task]:
+    """Return what is wanted as it was written last, where a late call may have come in between.
+
+    Where it still stands so, the contact is unchanged: whoever calls reads it and mends the view.
+    """
+    found = []
+    for item in wanted:
+        link = view.links.get(item.contact)
+        if link is None or not link.needs_recheck or item.wish is not Wish.UPSERT:
+            continue
+        integration = view.integrations.get(item.contact.integration)
+        is_same = _is_same(item, replace(link, needs_recheck=False))
+        if is_same and integration is not None and item.contact not in view.units:
+            found.append(_task(item, integration, Kind.UPSERT, item.identity, link))
+    return found
+
+
 def _is_active(item: Wanted, view: View) -> bool:
     integration = view.integrations.get(item.contact.integration)
     return integration is not None and integration.state is IntegrationState.ACTIVE

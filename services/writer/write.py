@@ -30,6 +30,7 @@ from services.writer.classify import (
     Effect,
     Parking,
     classify,
+    must_look_again,
     must_read_back,
     newest,
     take_over,
@@ -138,6 +139,7 @@ class Writing:
         """Do steps 1 to 6; return what is to be told of each record, stored already."""
         await self._look_up(turn)
         await self._read_back(turn)
+        await self._look_again(turn)
         effects = self._classify(turn)
         self._reached("classified")
         units, rows = await self._hold(turn, effects)
@@ -210,6 +212,25 @@ class Writing:
                 return
             await self._look_up(turn)
             turn.chosen = newest(turn.items)
+
+    async def _look_again(self, turn: Turn) -> None:
+        """End the suspicion of contacts that stand as they were written last: it costs nothing."""
+        view, destination = turn.known.view, turn.destination
+        tasks = must_look_again(newest(turn.items).values(), view)
+        if not tasks or destination is None:
+            return
+        try:
+            stands = await look_at(destination, tasks)
+        except LeaseLostError:
+            raise
+        except SyncError as error:
+            # Then they are written again, as if they had been overwritten.
+            log.info("suspects_not_read", contacts=len(tasks), error=type(error).__name__)
+            return
+        for task, is_there in zip(tasks, stands, strict=True):
+            if is_there:
+                link = view.links[task.contact]
+                view.links[task.contact] = msgspec.structs.replace(link, needs_recheck=False)
 
     async def settle_units(
         self, account: Account, destination: Destination, units: Sequence[Unit]

@@ -291,9 +291,11 @@ async def test_a_lease_lost_between_two_calls_leaves_marks_for_those_before(worl
     await world.check_ledger()
 
 
-async def test_a_mark_for_a_contact_nobody_has_written_since_is_not_forgotten(
-    world: World,
+@pytest.mark.parametrize("is_overwritten", [False, True])
+async def test_a_mark_for_a_contact_nobody_has_written_since_is_looked_at(
+    world: World, *, is_overwritten: bool
 ) -> None:
+    """Proves Q6 for fault 27: who stands there as he should costs nothing."""
     await world.begin_run(1)
     await world.begin_run(2)
     writer = world.writer()
@@ -304,11 +306,30 @@ async def test_a_mark_for_a_contact_nobody_has_written_since_is_not_forgotten(
         c=world.destination,
         i=world.integration,
     )
+    if is_overwritten:
+        world.account.contacts["a@example.com"].attributes["VORNAME"] = "Late"
 
     await world.drain(writer)
     marked = (await world.links())["a"].needs_recheck
     (settled,) = await world.write(writer, world.record(upsert("a", ms=2000), run_no=2))
 
     assert marked
+    assert settled.updated == (["a"] if is_overwritten else [])
+    assert settled.unchanged == (0 if is_overwritten else 1)
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Name of a"}
+    assert not (await world.links())["a"].needs_recheck
+    assert await world.posted() == (2 if is_overwritten else 1)
+
+
+async def test_a_suspect_that_cannot_be_read_is_written_again(world: World) -> None:
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+    await world.execute("update delivery.links set needs_recheck = true")
+    world.account.read_faults.append(UnavailableError("fake.example", "HTTP 503"))
+
+    (settled,) = await world.write(writer, world.record(upsert("a", ms=2000), run_no=2))
+
     assert settled.updated == ["a"]
     assert not (await world.links())["a"].needs_recheck
