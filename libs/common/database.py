@@ -28,8 +28,9 @@ SessionMaker = async_sessionmaker[AsyncSession]
 T = TypeVar("T")
 
 # 40001 serialization failure, 40P01 deadlock, 55P03 lock not available in time; 08… the connection
-# failed, 57P… the server ends it or is starting (https://www.postgresql.org/docs/18/errcodes-appendix.html).
-RETRIED_STATES = ("40001", "40P01", "55P03", "08", "57P01", "57P02", "57P03", "57P05")
+# failed, 57P… the server ends it or is starting, 25006 it takes no writes yet, as after a fail-over
+# (https://www.postgresql.org/docs/18/errcodes-appendix.html).
+RETRIED_STATES = ("40001", "40P01", "55P03", "08", "57P01", "57P02", "57P03", "57P05", "25006")
 
 # What asyncpg raises when its connection is gone; the last is its own confusion on killed
 # backends (asyncpg#1069).

@@ -85,6 +85,26 @@ async def test_a_deadlock_is_run_again(sessions: SessionMaker) -> None:
     assert tries == 3
 
 
+async def test_a_server_that_takes_no_writes_yet_is_waited_for(sessions: SessionMaker) -> None:
+    """Fault 34: a fail-over, until the server that was promoted takes writes."""
+    tries = 0
+    async with sessions.begin() as session:
+        await session.execute(text("create table public.rows (id int)"))
+
+    async def work(session: AsyncSession) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            await session.execute(text("set transaction read only"))
+        await session.execute(text("insert into public.rows values (1)"))
+
+    await transact(sessions, work)
+
+    async with sessions.begin() as session:
+        assert await session.scalar(text("select count(*) from public.rows")) == 1
+    assert tries == 3
+
+
 async def test_a_broken_rule_is_not_tried_again(sessions: SessionMaker) -> None:
     tries = 0
 
