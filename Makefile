@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 VENV := .venv
+SEEDS ?= 10
 # Every dependency stands in the files: none has to be looked for, which older pips do wrongly.
 PIP_INSTALL := $(VENV)/bin/pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r
 TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev bench up down test integration check format
+.PHONY: help setup demo dev bench up down test chaos integration check format
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -32,6 +33,9 @@ down: ## end the containers and forget their data
 
 test: $(VENV)/.dev ## every test, on real servers out of packages
 	$(VENV)/bin/pytest --cov --cov-fail-under=95
+
+chaos: $(VENV)/.dev ## long: everything dies again and again (SEEDS=10, or CHAOS_SEED=…)
+	CHAOS=full CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/pytest tests/integration/test_chaos.py
 
 integration: $(VENV)/.dev ## the tests that need servers, on containers (needs Docker)
 	CONTACTSYNC_STACK=containers $(VENV)/bin/pytest -m integration

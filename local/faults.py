@@ -70,6 +70,7 @@ FAULTS: Mapping[int, str] = {
     52: "a hold whose contact nobody comes for",
     55: "hostile input",
     60: "an event loop that is blocked for long",
+    63: "one account that is slow or dead beside others",
     64: "SMTP refuses for now, for good, or is cut after the data",
 }
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local import stack
-from local.stack import Options, Stack
+from local.stack import SERVICES, Options, Stack
 from tests.faults.proxy import Links, links
 from tests.faults.steps import arm
 from tests.integration import oracle
@@ -35,12 +35,17 @@ QUICK = {
     "KAFKA_HEARTBEAT_S": "0.5",
     "KAFKA_REBALANCE_S": "8",
     "OUTBOX_CLAIM_S": "10",
-    "RATE_LIMITS": "false",
-    "PACED": "false",
 }
 QUICK_BY_SERVICE = {
-    "poller-hubspot": {"LEASE_S": "4"},
-    "writer": {"LEASE_S": "6", "LEASE_RENEW_S": "1", "LATE_CALL_S": "1", "DRAIN_EVERY_S": "0.5"},
+    "poller-hubspot": {"LEASE_S": "4", "RATE_LIMITS": "false"},
+    "writer": {
+        "LEASE_S": "6",
+        "LEASE_RENEW_S": "1",
+        "LATE_CALL_S": "1",
+        "DRAIN_EVERY_S": "0.5",
+        "PACED": "false",
+    },
+    "notifier": {"CLAIM_S": "10"},
 }
 
 
@@ -89,16 +94,42 @@ class Trial:
 
         return struck
 
+    def services(self) -> list[str]:
+        """Return the names of our processes."""
+        return [
+            name for each in SERVICES for name in stack.names(each.name, COUNTS.get(each.name, 1))
+        ]
+
+    async def replace(self, name: str) -> float:
+        """Tell a process to end, and wait for the next one; return how long its end took."""
+        supervisor = self.stack.supervisor
+        pid, now = supervisor.pids()[name], asyncio.get_running_loop().time
+        began, deaths = now(), self.deaths.counts[name]
+        os.kill(pid, signal.SIGTERM)
+        await eventually(lambda: self.deaths.counts[name] > deaths, f"{name} did not end")
+        took_s = now() - began
+        await supervisor.wait_ready(name, other_than=pid)
+        return took_s
+
     def wake(self, names: Iterable[str]) -> None:
-        """Let processes go on that have been stopped."""
+        """Let processes go on that have been stopped; those that are dead need no help."""
         pids = self.stack.supervisor.pids()
         for name in names:
-            os.kill(pids[name], signal.SIGCONT)
+            if name in pids:
+                os.kill(pids[name], signal.SIGCONT)
 
     def logs(self, names: Iterable[str]) -> str:
         """Return what processes have logged."""
         folder = self.stack.supervisor.folder / "logs"
         return "".join((folder / f"{name}.log").read_text() for name in names)
+
+    async def mend(self) -> None:
+        """End every fault, and let every process go on."""
+        self.links.heal()
+        await self.scene.source.plan_faults([])
+        for armed in self.failpoints.glob("*.*"):
+            armed.unlink()
+        self.wake(WRITERS)
 
     async def tasks(self) -> int:
         """Return how many tasks were charged."""

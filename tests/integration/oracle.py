@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -40,16 +40,25 @@ class Watched:
 async def watching_the_ledger(stack: Stack) -> AsyncIterator[Watched]:
     """Sample posted + held against the limit for as long as the block lasts."""
     watched = Watched()
-    connection = await asyncpg.connect(stack.database)
-    task = asyncio.create_task(_watch(connection, watched))
+    task = asyncio.create_task(_watch_through_crashes(stack.database, watched))
     try:
         yield watched
     finally:
         task.cancel()
         await asyncio.wait({task})
-        connection.terminate()
     if not task.cancelled():
         task.result()
+
+
+async def _watch_through_crashes(database: str, watched: Watched) -> None:
+    while True:
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection = await asyncpg.connect(database)
+            try:
+                await _watch(connection, watched)
+            finally:
+                connection.terminate()
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _watch(connection: asyncpg.Connection, watched: Watched) -> None:
@@ -143,13 +152,14 @@ async def _lagging(stack: Stack) -> list[str]:
         Topic.CONTACTS_SETTLED: "activity",
     }
     return [
-        f"{group} has {lag} records of {topic} to do"
+        f"{group} has {behind} records of {topic} to do"
         for topic, group in groups.items()
-        if (lag := await _lag(stack.kafka, topic, group))
+        if (behind := await lag(stack.kafka, topic, group))
     ]
 
 
-async def _lag(bootstrap: str, topic: str, group: str) -> int:
+async def lag(bootstrap: str, topic: str, group: str) -> int:
+    """Return how many records of a topic a group has not committed."""
     async with _reading(bootstrap, group) as consumer:
         places = await _places(consumer, topic)
         ends = await consumer.end_offsets(places)

@@ -216,6 +216,15 @@ class Deaths:
         self.lines.append(line)
 
     @property
+    def others(self) -> list[str]:
+        """Return the deaths that nobody caused: neither killed nor told to end."""
+        return [
+            line
+            for line in self.lines
+            if "died (exit status" in line and "exit status 0" not in line
+        ]
+
+    @property
     def counts(self) -> Counter[str]:
         """Return how often each process died, for whatever reason."""
         found = (re.match(r"(\S+) died \(", line) for line in self.lines)
