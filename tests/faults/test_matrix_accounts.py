@@ -182,7 +182,7 @@ async def writing(
         environment=Environment.TEST,
         provider_base_urls={"brevo": brevo.url},
         drain_every_s=0.5,
-        paced=False,
+        rate_limits=False,
     )
     stop = asyncio.Event()
     engine = create_engine(database, pool_size_max=8, application_name="writer")

@@ -43,7 +43,7 @@ QUICK_BY_SERVICE = {
         "LEASE_RENEW_S": "1",
         "LATE_CALL_S": "1",
         "DRAIN_EVERY_S": "0.5",
-        "PACED": "false",
+        "RATE_LIMITS": "false",
     },
     "notifier": {"CLAIM_S": "10"},
 }
