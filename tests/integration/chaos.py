@@ -33,6 +33,7 @@ PAUSES_S = (0.2, 2.0)  # Between kills at least; and between edits.
 IDLE_S = 5.0  # A kill does not wait longer for something to be written since the last one.
 READY_WITHIN_S, LOOK_S = 60.0, 0.2
 ANSWER_WITHIN_S = 90.0  # The API may be dead, or without its database, for a while.
+STEP_S = 2.5  # How long a step is armed: the rarer ones are seldom passed.
 STEP_SHARE = 0.4  # So many of the kills strike at a named step instead of at a random moment.
 
 # The quota is used up again and again while processes die: that is where holds are tight.
@@ -260,7 +261,7 @@ async def _killed_at_a_step(storm: _Storm, name: str, draw: random.Random) -> bo
         return False
     armed = arm(storm.failpoints, draw.choice(own), f"kill@{draw.randint(1, 4)}")
     with suppress(TimeoutError):
-        async with asyncio.timeout(IDLE_S):
+        async with asyncio.timeout(STEP_S):
             while armed.exists():  # noqa: ASYNC110  # a file tells nobody that it is gone
                 await asyncio.sleep(LOOK_S / 4)
     try:
