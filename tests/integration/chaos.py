@@ -98,6 +98,7 @@ class Outcome:
     kills: Counter[str]
     watched: Watched
     deaths: Deaths
+    bugs: list[str]  # What processes said that ended by themselves, outages left aside.
 
 
 @dataclass(slots=True)
@@ -154,7 +155,21 @@ async def undergo(ordeal: Ordeal, folder: Path, seed: int) -> Outcome:
         await _calm(storm)
         left = await oracle.wait_until_quiet(scene, within_s=ordeal.quiet_within_s)
         problems = await oracle.problems(scene)
-    return Outcome(left, problems, storm.kills, watched, deaths)
+    bugs = await asyncio.to_thread(_bugs, folder / "stack" / "logs")
+    return Outcome(left, problems, storm.kills, watched, deaths, bugs)
+
+
+def _bugs(logs: Path) -> list[str]:
+    """Return the last words of processes that ended for another reason than an outage.
+
+    A process that finds no broker at its start ends, and is started again.
+    """
+    return [
+        line
+        for log in sorted(logs.glob("*.log"))
+        for line in log.read_text().splitlines()
+        if '"process_failed"' in line and "UnavailableError" not in line
+    ]
 
 
 async def _slow(scene: Scene) -> None:

@@ -40,5 +40,7 @@ async def test_killed_processes_lose_nothing_and_charge_nothing_twice(
     assert outcome.watched.reached_limit
     assert outcome.watched.excess == 0, f"seed {seed}: {outcome.watched.excess} over the limit"
     assert outcome.kills.total() >= KILLS_MIN
-    assert outcome.deaths.others == [], f"seed {seed}: these died by themselves"
-    assert outcome.deaths.counts.total() == outcome.kills.total(), outcome.deaths.lines
+    assert outcome.bugs == [], f"seed {seed}: these died by themselves"
+    if not ORDEAL.has_bad_links:
+        assert outcome.deaths.others == [], f"seed {seed}: {outcome.deaths.lines}"
+        assert outcome.deaths.counts.total() == outcome.kills.total(), outcome.deaths.lines
