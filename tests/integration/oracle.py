@@ -182,8 +182,10 @@ async def _reading(bootstrap: str, group: str | None) -> AsyncIterator[AIOKafkaC
 
 
 async def _places(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    await consumer.topics()
-    partitions = consumer.partitions_for_topic(topic) or set()
+    # Not `topics()`, whose answer the consumer does not keep: a topic would seem to be empty.
+    await consumer._client._wait_on_metadata(topic)
+    partitions = consumer.partitions_for_topic(topic)
+    assert partitions, f"nothing is known of {topic}"
     return [TopicPartition(topic, number) for number in sorted(partitions)]
 
 
