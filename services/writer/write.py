@@ -216,7 +216,7 @@ class Writing:
     async def _look_again(self, turn: Turn) -> None:
         """End the suspicion of contacts that stand as they were written last: it costs nothing."""
         view, destination = turn.known.view, turn.destination
-        tasks = must_look_again(newest(turn.items).values(), view)
+        tasks = must_look_again(turn.chosen.values(), view)
         if not tasks or destination is None:
             return
         try:
