@@ -274,6 +274,9 @@ def _upsert(item: Wanted, view: View, integration: Integration) -> Decision:
     if link is not None and link.key is not None and link.key != key:
         if link.state is LinkState.LINKED or view.owner(item.contact, link.key) is None:
             return _changed_address(item, view, integration, link, key)
+        if view.is_claimed(item.contact, link.key):
+            # Whoever claims a tombstone's address may be refused it: then this one still moves.
+            return Parking(Park.DUPLICATE_IDENTITY)
         link = replace(link, identity=Identity())
     if link is not None and _is_same(item, link) and item.contact not in view.units:
         # Back at its address: another change of it is a new one, also to one that was refused.

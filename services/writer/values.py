@@ -367,3 +367,8 @@ class View:
             if holder is not None and holder != contact.source_id:
                 return holder
         return None
+
+    def is_claimed(self, contact: ContactId, key: str) -> bool:
+        """Return whether another contact is being written to an address without a linked one."""
+        place = (contact.integration, key)
+        return place not in self.owners and self.owner(contact, key) is not None

@@ -45,6 +45,7 @@ from services.writer.values import (
 ID = UUID(int=1)
 RUN = UUID(int=2)
 A = ContactId(ID, "a")
+B = ContactId(ID, "b")
 ATTRIBUTES = b'{"VORNAME":"Ada"}'
 MAIL = Identity(email="ada@example.com")
 OTHER = Identity(email="other@example.com")
@@ -308,6 +309,18 @@ def test_a_tombstone_lets_its_address_go_to_who_claims_it() -> None:
 
     assert task_of(back).known_as is None
     assert task_of(back).join_list
+
+
+def test_a_tombstone_waits_while_it_is_open_who_gets_its_address() -> None:
+    """Who claims it may be refused: a contact made anew would leave the old one behind (S5)."""
+    stone = link(state=LinkState.REMOVED, wish=Wish.LEAVE)
+    back = wanted("a", ms=20, run_no=3, identity=OTHER)
+    called_for = view(stone, units={B: unit(wanted("b"))})
+    in_one_batch = view(stone)
+    classify(wanted("b", run_no=3), in_one_batch)
+
+    assert classify(back, called_for) == Parking("duplicate_identity")
+    assert classify(back, in_one_batch) == Parking("duplicate_identity")
 
 
 def test_back_with_another_address_is_a_change_of_address() -> None:

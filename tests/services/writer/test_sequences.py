@@ -233,6 +233,34 @@ async def test_deleted_and_created_anew_with_the_same_address(world: World, poli
     assert (await world.links())["a"].identity is None
 
 
+async def test_a_claim_in_vain_leaves_a_tombstone_its_address(world: World) -> None:
+    """Proves S5 and S3: who left is moved, with its block, though another wanted its address."""
+    await linked(world, "a", "b")
+    world.account.contacts["a@example.com"].is_blocked = True
+    await world.limit(3)
+    await world.configure(deletion_policy="remove_from_list")
+    for run_no in (2, 3, 4):
+        await world.begin_run(run_no)
+    writer = world.writer()
+    await world.write(writer, world.record(leave("a"), run_no=2))
+    take = upsert("b", "a@example.com", ms=2000)
+    await world.write(writer, world.record(take, run_no=3), world.run_read(3))
+    back = upsert("a", NEW, ms=3000)
+    await world.write(writer, world.record(back, run_no=4), world.run_read(4))
+    waiting = await world.parked()
+    await world.limit(100)
+
+    await world.drain(writer)
+
+    assert waiting == {"a": "email_change", "b": "email_change"}
+    assert world.account.keys() == {NEW, "b@example.com"}
+    assert world.account.contacts[NEW].is_blocked
+    assert world.account.contacts[NEW].list_ids == {LIST}
+    assert (await world.links())["b"].refused_identity == "a@example.com"
+    assert await world.parked() == {}
+    await world.check_ledger()
+
+
 async def test_rejoined_after_our_own_removal_is_on_the_list_again(world: World) -> None:
     """Proves S3's exception: membership is sent again only because we took it away."""
     await linked(world, "a")
