@@ -23,7 +23,7 @@ from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import Destination
 from services.writer import store
 from services.writer.lease import Lease, Leases
-from services.writer.values import ContactId, Task, Unit, claim_of, shared
+from services.writer.values import ContactId, Task, Unit, claims_of, shared
 
 log = logs.get(__name__)
 
@@ -122,8 +122,7 @@ class Account:
             self.units[contact] = Unit(
                 task, intent.intent, intent.hold, intent.is_import, is_doubtful
             )
-            if (claim := claim_of(task)) is not None:
-                self.claims[claim[0]] = claim[1]
+            self.claims.update(claims_of(task))
 
     def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
         """Make an intent's units rows of an import."""
@@ -140,9 +139,9 @@ class Account:
             unit = self.units.pop(contact, None)
             if unit is None:
                 continue
-            claim = claim_of(unit.task)
-            if claim is not None and self.claims.get(claim[0]) == contact.source_id:
-                del self.claims[claim[0]]
+            for place, holder in claims_of(unit.task):
+                if self.claims.get(place) == holder:
+                    del self.claims[place]
             intent = self.intents[unit.intent]
             del intent.tasks[contact]
             if not intent.tasks:

@@ -29,6 +29,7 @@ from services.writer.values import (
     View,
     Wanted,
     Wish,
+    claims_of,
     digest,
     effect_key,
     identity_key,
@@ -354,9 +355,7 @@ def _unless_it_must_wait(
     reason = _why_wait(item, view, integration, parked)
     if reason is not None:
         return Parking(reason)
-    key = identity_key(effect.task.identity)
-    if key is not None and effect.task.kind is not Kind.LEAVE:
-        view.claims[item.contact.integration, key] = item.contact.source_id
+    view.claims.update(claims_of(effect.task))
     return effect
 
 

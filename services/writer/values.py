@@ -6,7 +6,7 @@ destination can repeat it, read it back, or park it (PROTOCOL.md 5).
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -278,12 +278,21 @@ class Unit(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def claim_of(task: Task) -> tuple[tuple[UUID, str], str] | None:
-    """Return which address an open unit takes, and for whom; None if it takes none."""
+def claims_of(task: Task) -> Iterator[tuple[tuple[UUID, str], str]]:
+    """Yield which addresses an open unit takes, and for whom.
+
+    A move takes the one that it comes from as well: who was written there meanwhile, because a
+    tombstone lets go of it, would be moved in its place.
+    """
+    if task.kind is Kind.LEAVE:
+        return
     key = task.email.lower() if task.email else task.sms
-    if not key or task.kind is Kind.LEAVE:
-        return None
-    return (task.integration, key), task.source_id
+    if key:
+        yield (task.integration, key), task.source_id
+    if task.kind is Kind.MOVE:
+        old = task.known_email.lower() if task.known_email else task.known_sms
+        if old:
+            yield (task.integration, old), task.source_id
 
 
 class EffectSeed(NamedTuple):
@@ -356,7 +365,7 @@ class View:
         """Find out who holds an address by an open unit, unless the caller keeps account of it."""
         if self.units and not self.held:
             self.held = dict(
-                claim for unit in self.units.values() if (claim := claim_of(unit.task)) is not None
+                claim for unit in self.units.values() for claim in claims_of(unit.task)
             )
 
     def owner(self, contact: ContactId, key: str) -> str | None:

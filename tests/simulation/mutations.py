@@ -374,8 +374,8 @@ MUTATIONS = (
         (
             Cut(
                 f"{WRITER}.classify:_unless_it_must_wait",
-                "if key is not None and effect",
-                "if key is None and effect",
+                "view.claims.update(claims_of(effect.task))",
+                "assert effect.task is not None",
             ),
         ),
         seed=65,

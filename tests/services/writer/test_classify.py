@@ -323,6 +323,20 @@ def test_a_tombstone_waits_while_it_is_open_who_gets_its_address() -> None:
     assert classify(back, in_one_batch) == Parking("duplicate_identity")
 
 
+def test_a_tombstone_that_moves_keeps_its_old_address_until_then() -> None:
+    """Who is written there meanwhile would be moved in its place, should the call come late."""
+    stone = link(state=LinkState.REMOVED, wish=Wish.LEAVE)
+    moving = wanted("a", ms=20, run_no=3, identity=OTHER, approved="other@example.com")
+    in_one_batch = view(stone)
+    move = task_of(classify(moving, in_one_batch))
+    called_for = view(stone, units={A: Unit(move, UUID(int=8), UUID(int=9))})
+    newcomer = wanted("b", run_no=3)
+
+    assert move.kind is Kind.MOVE
+    assert classify(newcomer, in_one_batch) == Parking("duplicate_identity")
+    assert classify(newcomer, called_for) == Parking("duplicate_identity")
+
+
 def test_back_with_another_address_is_a_change_of_address() -> None:
     stone = link(state=LinkState.REMOVED, wish=Wish.LEAVE)
 

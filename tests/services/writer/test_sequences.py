@@ -261,6 +261,31 @@ async def test_a_claim_in_vain_leaves_a_tombstone_its_address(world: World) -> N
     await world.check_ledger()
 
 
+async def test_who_comes_to_the_old_address_of_a_move_waits_for_it(world: World) -> None:
+    """Proves S5: a move whose answer is lost takes nobody along who was written meanwhile."""
+    await linked(world, "a")
+    await world.limit(2)
+    await world.configure(deletion_policy="remove_from_list")
+    for run_no in (2, 3, 4):
+        await world.begin_run(run_no)
+    writer = world.writer()
+    await world.write(writer, world.record(leave("a"), run_no=2))
+    back = upsert("a", NEW, ms=2000)
+    await world.write(writer, world.record(back, run_no=3), world.run_read(3))
+    await world.write(writer, world.record(upsert("b", "a@example.com"), run_no=4))
+    waiting = await world.parked()
+    await world.limit(100)
+    world.account.fail(Fault.LOST)
+
+    await world.drain(writer)
+
+    assert waiting == {"a": "email_change", "b": "quota"}
+    assert world.account.contacts[NEW].attributes == {"VORNAME": "Name of a"}
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "Name of b"}
+    assert await world.parked() == {}
+    await world.check_ledger()
+
+
 async def test_rejoined_after_our_own_removal_is_on_the_list_again(world: World) -> None:
     """Proves S3's exception: membership is sent again only because we took it away."""
     await linked(world, "a")
