@@ -297,6 +297,18 @@ MUTATIONS = (
         seed=1,
     ),
     Mutation(
+        "a_claim_in_vain_takes_an_address",
+        "While another's claim of a tombstone's address is open, its contact waits (ADR 0105).",
+        (
+            Cut(
+                f"{WRITER}.classify:_upsert",
+                "if view.is_claimed(item.contact, link.key):",
+                "if view.is_claimed(item.contact, link.key) and not key:",
+            ),
+        ),
+        seed=449,
+    ),
+    Mutation(
         "who_comes_back_does_not_join",
         "Membership is sent when a contact comes back after our own removal.",
         (
