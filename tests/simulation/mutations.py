@@ -14,8 +14,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FunctionType
 
+from tests.simulation.loop import StandstillError
+from tests.simulation.memory.ledger import LedgerError
+from tests.simulation.memory.writer import UniqueError
+from tests.simulation.oracle import ViolationError
+
 WRITER = "services.writer"
 MEMORY = "tests.simulation.memory"
+# What the oracle says, and what PostgreSQL would refuse.
+MISSED = (ViolationError, LedgerError, UniqueError, StandstillError)
 
 
 @dataclass(frozen=True, slots=True)
