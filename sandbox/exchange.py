@@ -33,6 +33,7 @@ class Request:
     base_url: str = "http://127.0.0.1"
     arguments: Mapping[str, str] = field(default_factory=dict)  # What the path's template names.
     endpoint: str = ""  # Method and template of the route that answers it.
+    arrived_s: float | None = None  # By the sandbox's clock; None is now.
 
     @cached_property
     def query(self) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ and only then is it counted. A window slides: it looks at the calls that arrived
 ours. A day ends at midnight of the account's time zone.
 """
 
+from bisect import insort
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class SlidingWindow:
         return len(self._arrivals) < self.limit
 
     def take(self, now_s: float) -> None:
-        self._arrivals.append(now_s)
+        insort(self._arrivals, now_s)  # Who came first may be counted last.
 
     def read(self, now_s: float) -> Reading:
         self._forget(now_s)
@@ -119,11 +120,14 @@ class Limits:
         """Give a bucket other windows; what it has counted is forgotten."""
         self._buckets[bucket] = list(windows)
 
-    def take(self, bucket: str) -> Overrun | None:
-        """Count one call; or, if it is over a limit, return which, and count nothing."""
+    def take(self, bucket: str, arrived_s: float | None = None) -> Overrun | None:
+        """Count one call; or, if it is over a limit, return which, and count nothing.
+
+        `arrived_s` is when it came, by the clock of these limits; None is now.
+        """
         if not self.enabled:
             return None
-        now_s = self._clock.now_s()
+        now_s = self._clock.now_s() if arrived_s is None else arrived_s
         windows = self._buckets[bucket]
         for index, window in enumerate(windows):
             if not window.has_room(now_s):

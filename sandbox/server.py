@@ -102,7 +102,13 @@ class ProviderApp(Generic[A]):
         found = provider.routes.find(request.method, request.path)
         route, arguments = found or (None, {})
         endpoint = route.name if route else f"{request.method} (no such path)"
-        request = Request(**{**_fields(request), "arguments": arguments, "endpoint": endpoint})
+        own = {
+            "arguments": arguments,
+            "endpoint": endpoint,
+            # Limits count a call as it arrives, however long its answer takes.
+            "arrived_s": provider.clock.now_s(),
+        }
+        request = Request(**{**_fields(request), **own})
         account = provider.account_of(request)
         counted = account or provider.default
         counted.calls.count(endpoint)

@@ -161,7 +161,7 @@ class State(Provider[Portal]):
         now_ms = self.clock.now_ms()
         if access.expires_ms is not None and now_ms >= access.expires_ms:
             raise errors.expired(now_ms, access.expires_ms)
-        self._take(account, access, route)
+        self._take(account, access, route, request)
         any_of = route.tags.get("any_scope", ())
         missing = [each for each in route.tags.get("scopes", ()) if each not in access.scopes]
         if missing or (any_of and not set(any_of) & set(access.scopes)):
@@ -221,14 +221,16 @@ class State(Provider[Portal]):
             headers |= _limit_headers(account, access)
         return replace(answer, headers=headers)
 
-    def _take(self, account: Portal, access: AccessToken, route: Route[Portal]) -> None:
+    def _take(
+        self, account: Portal, access: AccessToken, route: Route[Portal], request: Request
+    ) -> None:
         """Count a call in every bucket it belongs to; raise HubSpot's 429 if one is full."""
         main = "private_ten_secondly" if access.is_private else "ten_secondly"
         buckets = ["search" if route.tags.get("search") else main]
         if access.is_private:
             buckets.append("daily")
         for bucket in buckets:
-            if account.limits.take(bucket):
+            if account.limits.take(bucket, request.arrived_s):
                 account.calls.violate(bucket, route.name)
                 raise RefusedError(errors.rate_limited(bucket, account.id))
 

@@ -40,6 +40,18 @@ def test_a_window_slides_by_the_arrival_of_each_call() -> None:
     assert calling.call(2) == [True, False]
 
 
+def test_a_call_counts_when_it_arrived_however_long_it_took() -> None:
+    calling = Calling(SlidingWindow(2, 10))
+    first_s = calling.clock.now_s()
+    calling.clock.move(8)
+    calling.call()
+    assert calling.limits.take("calls", first_s) is None  # It was answered only now.
+
+    calling.clock.move(3)
+
+    assert calling.call(2) == [True, False]
+
+
 @pytest.mark.parametrize(("seconds", "room"), [(9.94, False), (9.96, True)])
 def test_a_call_may_come_fifty_milliseconds_early(seconds: float, room: bool) -> None:
     calling = Calling(SlidingWindow(1, 10))
