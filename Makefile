@@ -9,7 +9,7 @@ TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev bench up down test chaos integration check format
+.PHONY: help setup demo dev bench up down test faults chaos integration check format
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -34,11 +34,14 @@ down: ## end the containers and forget their data
 test: $(VENV)/.dev ## every test, on real servers out of packages
 	$(VENV)/bin/pytest --cov --cov-fail-under=95
 
+faults: $(VENV)/.dev ## some minutes: real processes killed at each step, links cut, servers killed
+	$(VENV)/bin/pytest tests/faults -m long
+
 chaos: $(VENV)/.dev ## long: everything dies again and again (SEEDS=10, or CHAOS_SEED=…)
 	CHAOS=full CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/pytest tests/integration/test_chaos.py
 
 integration: $(VENV)/.dev ## the tests that need servers, on containers (needs Docker)
-	CONTACTSYNC_STACK=containers $(VENV)/bin/pytest -m integration
+	CONTACTSYNC_STACK=containers $(VENV)/bin/pytest -m "integration and not long"
 
 check: $(VENV)/.dev ## what is held without running anything; changes no file
 	$(VENV)/bin/ruff format --check

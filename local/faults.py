@@ -80,7 +80,8 @@ INTRODUCTION = """\
 What may go wrong around the pipeline HubSpot → Brevo, and the tests that show what holds: nothing
 lost, nothing stale, nothing charged twice, never over the quota or a provider's limit. Made by
 `python -m local.faults`; numbers that are missing belong to parts that later versions bring.
-`make chaos` lets many of them happen at once, again and again.
+`make test` runs most of them, `make faults` those that need whole stacks for minutes; `make chaos`
+lets many of them happen at once, again and again.
 
 | | fault | proved by |
 |---|---|---|

@@ -49,6 +49,7 @@ async def insist(publisher: Publisher, number: int) -> None:
             return
 
 
+@pytest.mark.long
 async def test_the_leader_is_killed_and_nothing_that_was_acknowledged_is_lost(
     cluster: Stack,
 ) -> None:

@@ -16,7 +16,11 @@ from tests.faults.proxy import Fault
 from tests.faults.trial import LOOK_S, WITHIN_S, WRITERS, Trial, trial
 from tests.integration import oracle
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(240),
+    pytest.mark.long,
+]
 
 EDITED = 20
 MANY = 230  # More than a page of changes, and than a turn writes singly.

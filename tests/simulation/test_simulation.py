@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.history import play
 
 BLOCKS = 10
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
 
 
 @pytest.mark.timeout(600)
