@@ -160,16 +160,7 @@ class TestRunsAskedFor:
         self, world: World, long: FakeSource
     ) -> None:
         """Proves Q5."""
-        integration = await world.integrate()
-
-        async def use_up(call: int) -> None:
-            if call == 15:
-                await world.execute("select ledger.set_limit(:workspace, 0)")
-
-        long.before = use_up
-        await attend(world.attendant(long))
-        long.before = nothing
-        await world.execute("select ledger.set_limit(:workspace, 100)")
+        integration = await begin_and_use_up_the_quota(world, long)
         await ask(world, integration)
 
         await attend(world.attendant(long))
@@ -201,16 +192,7 @@ class TestRunsAskedFor:
         self, world: World, long: FakeSource
     ) -> None:
         """Proves S1: the next run begins an interval after this one began, not twice in a row."""
-        integration = await world.integrate()
-
-        async def use_up(call: int) -> None:
-            if call == 15:
-                await world.execute("select ledger.set_limit(:workspace, 0)")
-
-        long.before = use_up
-        await attend(world.attendant(long))
-        long.before = nothing
-        await world.execute("select ledger.set_limit(:workspace, 100)")
+        integration = await begin_and_use_up_the_quota(world, long)
 
         await attend(world.attendant(long))
 
@@ -254,6 +236,21 @@ class TestRunsAskedFor:
         runs = await world.rows("select run_no, mode, state from sync.runs order by run_no")
         assert [tuple(run) for run in runs] == [(1, "full", "read"), (2, "full", "read")]
         assert (await world.schedule(integration)).wanted_mode == "changes"
+
+
+async def begin_and_use_up_the_quota(world: World, source: FakeSource) -> UUID:
+    """Return an integration whose first run stopped for want of quota; there is some again."""
+    integration = await world.integrate()
+
+    async def use_up(call: int) -> None:
+        if call == 15:
+            await world.execute("select ledger.set_limit(:workspace, 0)")
+
+    source.before = use_up
+    await attend(world.attendant(source))
+    source.before = nothing
+    await world.execute("select ledger.set_limit(:workspace, 100)")
+    return integration
 
 
 async def ask(world: World, integration: UUID) -> None:

@@ -630,7 +630,7 @@ class TestGoingOn:
         assert [tuple(run) for run in runs] == [(1, "abandoned"), (2, "read")]
         assert world.journal.ids(run_no=2) == ["1", "2", "3", "4", "5"]
 
-    async def test_a_stale_poller_changesnothing(self, world: World, source: FakeSource) -> None:
+    async def test_a_stale_poller_changes_nothing(self, world: World, source: FakeSource) -> None:
         """Fault 16. Proves X2: a stale poller's page comes after another has the lease."""
         source.add(*(f"c{number:03}" for number in range(100)))
         integration = await world.integrate()
