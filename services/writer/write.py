@@ -418,9 +418,10 @@ class Writing:
                 session, workspace=account.workspace, hold_id=hold, wanted=len(tasks)
             )
             by_intent: dict[UUID, list[Task]] = {}
-            for is_row, own in ((False, tasks[:first_row]), (True, tasks[first_row:granted])):
-                if own:
-                    by_intent[names[is_row]] = own[:granted]
+            singles, rows = tasks[: min(first_row, granted)], tasks[first_row:granted]
+            for is_row, own in ((False, singles), (True, rows)):
+                if own:  # An intent without a unit would never end.
+                    by_intent[names[is_row]] = own
             for intent, own in by_intent.items():
                 await store.insert_intent(
                     session,

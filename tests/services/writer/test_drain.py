@@ -1,10 +1,13 @@
 """Parking and drains (PROTOCOL.md 7)."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.common import ledger
 from libs.common.errors import UnavailableError
 from tests.fakes import Fault
 from tests.services.writer.world import LIST, World, crash_at, leave, upsert
@@ -38,6 +41,26 @@ async def test_a_full_quota_stops_before_anything_is_held(world: World) -> None:
 
     assert settled.parked == [("a", "quota")]
     assert not world.account.calls
+
+
+async def test_a_hold_that_grants_nothing_leaves_no_intent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves Q3: the quota ends between the look and the hold; an empty intent would never end."""
+    await world.begin_run(1)
+    await world.limit(5)
+    hold = ledger.hold
+
+    async def hold_late(session: AsyncSession, **wishes: Any) -> int:
+        await world.limit(0)
+        return await hold(session, **wishes)
+
+    monkeypatch.setattr(ledger, "hold", hold_late)
+
+    (settled,) = await world.write(world.writer(), world.record(upsert("a")))
+
+    assert settled.parked == [("a", "quota")]
+    assert await world.one("select count(*) from delivery.intents") == 0
 
 
 async def test_a_destination_that_is_down_is_probed_with_one_contact(world: World) -> None:
