@@ -50,7 +50,10 @@ class SlidingWindow:
         return len(self._arrivals) < self.limit
 
     def take(self, now_s: float) -> None:
-        insort(self._arrivals, now_s)  # Who came first may be counted last.
+        if self._arrivals and now_s < self._arrivals[-1]:
+            insort(self._arrivals, now_s)  # Who came first may be counted last.
+        else:
+            self._arrivals.append(now_s)
 
     def read(self, now_s: float) -> Reading:
         self._forget(now_s)
