@@ -2,9 +2,10 @@
 
 A `RateGate` stands before each call of a connector. It takes call times from `limits.take` in
 chunks of at most half a second's worth; it counts calls of the day; and it tells everybody when a
-provider says stop. Promises: all processes together stay below the limit in any window, also when
-one of them is slow, because slots that are later than the limit has to spare are dropped and never
-caught up.
+provider says stop. Promises: all processes together stay below the limit in any window as long as
+calls are made when they are due; slots of a process that is later than the limit has to spare are
+dropped and never caught up. What is not seen is how long the database's answer took: a slot counts
+from its arrival here.
 
 Shares of a limit: interactive calls (the wizard) have a tenth of their own, so that a busy sync
 never makes a person wait. Where a limit is small, jitter on the way is large beside the distance
@@ -95,7 +96,8 @@ def _share(limit: LimitLike) -> float:
 def slot_valid_s(limits: Iterable[LimitLike]) -> float:
     """Return how late a call may be made: what all shares together leave free of each window.
 
-    Slots of a window and of so much before it are no more than the limit's calls.
+    On the average, slots of a window and of so much before it are then the limit's calls; where a
+    background and an interactive slot fall together, a call that late may be one more.
     """
     spare = (
         limit.window_s / (_share(limit) + INTERACTIVE_SHARE) - limit.window_s for limit in limits
