@@ -10,13 +10,12 @@ Promises:
   an answer that is not the provider's own (a proxy's HTML page, half a JSON document).
 * No error holds a URL, a body or a header: they may name contacts or carry secrets.
 
-The request goes through httpx's API to aiohttp below it (docs/decisions: HTTP through aiohttp).
-httpx-aiohttp reports a connection that was cut after the request as `ConnectTimeout`, so the
-error of aiohttp beneath it is the one that is judged.
+Calls are aiohttp's, without httpx above it (docs/decisions/0007).
 """
 
 import asyncio
 import functools
+import re
 import ssl
 import zlib
 from collections.abc import Mapping, Sequence
@@ -28,8 +27,8 @@ from typing import Protocol, TypeVar
 import aiohttp
 import httpx
 import msgspec
+import yarl
 from aiohttp.abc import AbstractResolver
-from httpx_aiohttp import AiohttpTransport
 
 from libs.common.errors import (
     MisconfiguredError,
@@ -57,8 +56,9 @@ DNS_TTL_S = 10  # aiohttp's own default; the addresses in it were checked.
 RETRY_AFTER_DEFAULT_S = 10.0
 RETRY_AFTER_MAX_S = 24 * 3600.0  # PROTOCOL 7: a provider's own time counts, up to a day.
 
-_CHUNK_BYTES = 64 * 1024
-_TIMEOUT = MappingProxyType({"connect": CONNECT_S, "read": READ_S, "pool": CONNECT_S})
+_HEADERS = {"accept-encoding": "gzip", "user-agent": "contactsync"}
+# Printable ASCII: a line break in it would be a header of the caller's, or a second request.
+_PATH = re.compile(r"/[!-~]*")
 # Refused before anything was done: 423 locked, 425 too early, 503 unavailable.
 _NOT_APPLIED = frozenset({423, 425, 503})
 
@@ -76,7 +76,7 @@ class Answer:
 
     host: str
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]  # Whatever the case of a name.
     body: bytes
     writes: bool
 
@@ -108,13 +108,13 @@ class HttpClient:
         self._loopback = frozenset(check_loopback(url) for url in loopback_urls.values())
         self._observe = observe
         self._resolver = resolver
-        self._transport: AiohttpTransport | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._transport is not None:
-            await self._transport.aclose()
-            self._transport = None
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     def site(self, url: str, hosts: Sequence[str]) -> Site:
         """Return a checked base URL; raise MisconfiguredError(address_not_allowed)."""
@@ -139,20 +139,14 @@ class HttpClient:
         UnavailableError, UnknownOutcomeError; the meaning of a 4xx is the connector's to know,
         `refusal` is what it means by default.
         """
-        if not path.startswith("/"):
-            message = "a path begins with a slash"
+        if not _PATH.fullmatch(path):
+            message = "a path begins with a slash and is percent-encoded"
             raise ValueError(message)
-        request = httpx.Request(
-            method,
-            site.origin + path,
-            headers={"accept-encoding": "gzip", "user-agent": "contactsync", **headers},
-            content=content,
-            extensions={"timeout": _TIMEOUT},
-        )
+        request = _Request(method, site, path, {**_HEADERS, **headers}, content, writes)
         loop = asyncio.get_running_loop()
         started, status = loop.time(), "lost"
         try:
-            answer = await self._send(request, site.host, writes=writes)
+            answer = await self._send(request)
             status = str(answer.status)
         except UnavailableError as error:
             status = error.reason.removeprefix("HTTP ")
@@ -162,23 +156,30 @@ class HttpClient:
                 self._observe(provider, bucket, _label(status), loop.time() - started)
         return answer
 
-    async def _send(self, request: httpx.Request, host: str, *, writes: bool) -> Answer:
-        transport = self._transport or self._open()
+    async def _send(self, request: "_Request") -> Answer:
+        session = self._session or self._open()
+        host, writes = request.site.host, request.writes
         try:
-            async with asyncio.timeout(CALL_S):
-                response = await transport.handle_async_request(request)
-                try:
-                    body = await _read(response, host, writes=writes)
-                finally:
-                    await response.aclose()
-        except (httpx.TransportError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with (
+                asyncio.timeout(CALL_S),
+                session.request(
+                    request.method,
+                    # As it is encoded: yarl would decode `%2B` in a query, an address's plus.
+                    yarl.URL(request.site.origin + request.path, encoded=True),
+                    headers=request.headers,
+                    data=request.content,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                body = await _read(response, host, writes=writes)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _failure(host, error, writes=writes) from None
-        answer = Answer(host, response.status_code, response.headers, body, writes)
+        answer = Answer(host, response.status, response.headers, body, writes)
         _trust(answer)
         return answer
 
-    def _open(self) -> AiohttpTransport:
-        """Return the transport; made on first use, since aiohttp wants a running loop."""
+    def _open(self) -> aiohttp.ClientSession:
+        """Return the session; made on first use, since aiohttp wants a running loop."""
         ports = frozenset(int(origin.rpartition(":")[2]) for origin in self._loopback)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -192,12 +193,27 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
+            # Nothing is said of a body that the caller did not say.
+            skip_auto_headers=("accept", "content-type"),
+            timeout=aiohttp.ClientTimeout(
+                connect=CONNECT_S, sock_connect=CONNECT_S, sock_read=READ_S
+            ),
         )
         # aiohttp repeats a GET, PUT or DELETE by itself when a kept connection was closed, past
         # the rate budget; there is no public switch (its own test client sets this as well).
         session._retry_connection = False  # noqa: SLF001 - see above
-        self._transport = AiohttpTransport(verify=_certificates(), trust_env=False, client=session)
-        return self._transport
+        self._session = session
+        return session
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    site: Site
+    path: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    writes: bool
 
 
 @functools.cache
@@ -247,21 +263,22 @@ def retry_after_s(answer: Answer) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
 
 
-async def _read(response: httpx.Response, host: str, *, writes: bool) -> bytes:
+async def _read(response: aiohttp.ClientResponse, host: str, *, writes: bool) -> bytes:
     """Return the whole body, unpacked; refuse one that is too large."""
-    body = bytearray()
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
-    async for chunk in stream:
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
             raise lost(host, "answer too large", writes=writes)
+    body = b"".join(chunks)
     encoding = response.headers.get("content-encoding", "identity")
     if not body or encoding == "identity":
-        return bytes(body)
+        return body
     if encoding != "gzip":
         raise lost(host, "answer in an unknown encoding", writes=writes)
-    return _unpack(bytes(body), host, writes=writes)
+    return _unpack(body, host, writes=writes)
 
 
 def _unpack(body: bytes, host: str, *, writes: bool) -> bytes:
@@ -279,15 +296,14 @@ def _unpack(body: bytes, host: str, *, writes: bool) -> bytes:
 
 def _failure(host: str, error: BaseException, *, writes: bool) -> SyncError:
     """Return whether a call that broke can have been applied."""
-    cause = error.__cause__ if isinstance(error, httpx.TransportError) else error
-    name = type(cause or error).__name__
+    name = type(error).__name__
     never_sent = (
         aiohttp.ClientConnectorError,
         aiohttp.ClientConnectorCertificateError,
         aiohttp.ConnectionTimeoutError,
         aiohttp.InvalidURL,
     )
-    if isinstance(cause, never_sent):
+    if isinstance(error, never_sent):
         return UnavailableError(host, name)
     return lost(host, name, writes=writes)
 

@@ -49,10 +49,50 @@ async def test_an_answer_comes_back_as_it_is() -> None:
     assert 0 <= heard[3] < 5
 
 
-async def test_a_path_begins_with_a_slash() -> None:
-    async with speaking(answering()[1]) as (client, site, _):
+@pytest.mark.parametrize(
+    "path", [".evil.com/", "", "/a b", "/a\r\nx: y", "/a HTTP/1.1\r\n\r\nGET /b", "/\u00e4"]
+)
+async def test_a_path_is_a_path_and_nothing_else(path: str) -> None:
+    seen, talk = answering(response(200))
+    async with speaking(talk) as (client, site, _):
         with pytest.raises(ValueError, match="slash"):
-            await client.call(site, "GET", ".evil.com/", headers={})
+            await client.call(site, "GET", path, headers={})
+
+    assert not seen
+
+
+async def test_a_header_is_one_line() -> None:
+    """A credential with a line break in it adds no header, and is in no error."""
+    seen, talk = answering(response(200))
+    async with speaking(talk) as (client, site, _):
+        with pytest.raises(ValueError, match="injection") as caught:
+            await client.call(site, "GET", "/", headers={"api-key": "secret\r\nx: y"})
+
+    assert "secret" not in str(caught.value)
+    assert not seen
+
+
+async def test_nothing_is_said_that_the_caller_did_not_say() -> None:
+    seen, talk = answering(response(200), response(200))
+    async with speaking(talk) as (client, site, _):
+        await client.call(site, "GET", "/", headers={})
+        await client.call(site, "POST", "/", headers={}, content=b"{}")
+
+    names = [
+        {line.partition(b":")[0].lower() for line in request.split(b"\r\n")[1:] if b":" in line}
+        for request in seen
+    ]
+    assert names[0] == {b"host", b"accept-encoding", b"user-agent"}
+    assert names[1] == names[0] | {b"content-length"}
+
+
+async def test_no_cookie_is_kept() -> None:
+    seen, talk = answering(response(200, set_cookie="a=b; Path=/"), response(200))
+    async with speaking(talk) as (client, site, _):
+        await client.call(site, "GET", "/", headers={})
+        await client.call(site, "GET", "/", headers={})
+
+    assert b"cookie" not in seen[1].lower()
 
 
 async def test_a_body_may_be_packed() -> None:
@@ -109,7 +149,7 @@ async def test_a_connection_that_never_stood_left_nothing_behind() -> None:
 
 async def test_silence_leaves_a_write_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 41."""
-    monkeypatch.setattr(border, "_TIMEOUT", {"connect": 5.0, "read": 0.1, "pool": 5.0})
+    monkeypatch.setattr(border, "READ_S", 0.1)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(5)

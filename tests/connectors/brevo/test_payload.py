@@ -161,6 +161,6 @@ def test_an_error_without_words_is_an_empty_one() -> None:
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 1.0), ("x", 60.0), ("", 60.0)])
 def test_a_limit_lasts_until_the_window_has_room(header: str, seconds: float) -> None:
-    answer = Answer("host", 429, {"x-sib-ratelimit-reset": header}, b"{}", writes=True)  # type: ignore[arg-type]  # a plain dict is enough here
+    answer = Answer("host", 429, {"x-sib-ratelimit-reset": header}, b"{}", writes=True)
 
     assert judge(answer, "contacts").retry_after_s == seconds  # type: ignore[attr-defined]  # it is a RateLimitedError
