@@ -61,9 +61,8 @@ def run_id(integration: UUID, run_no: int) -> UUID:
 
 def record_id(run: UUID, page: int, part: int, versions: Iterable[tuple[str, int]]) -> UUID:
     """Return the id of one part of one page, by the contacts and versions it carries."""
-    digest = blake2b(digest_size=16)
-    for source_id, version_ms in versions:
-        digest.update(f"{source_id}\x1f{version_ms}\x1e".encode())
+    content = "".join([f"{source_id}\x1f{version_ms}\x1e" for source_id, version_ms in versions])
+    digest = blake2b(content.encode(), digest_size=16)
     return computed("record", run, page, part, digest.hexdigest())
 
 

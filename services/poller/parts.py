@@ -5,7 +5,8 @@ Pure. Promises: every change is in exactly one part, in order; a part has at mos
 as `null`, which the mapper rejects as `value_too_long`: it is told of, and stops nobody.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -19,14 +20,28 @@ ID_CHARACTERS_MAX = 255
 FIRST_PRINTABLE = " "
 
 _TOO_LARGE = msgspec.Raw(b"null")
+_id, _merged_from = attrgetter("id"), attrgetter("merged_from")
 
 
-def split(changes: Iterable[Change]) -> list[list[Change]]:
+def split(changes: Sequence[Change]) -> list[list[Change]]:
     """Return the parts of some changes; none for none."""
+    if changes and _is_one_part(changes):
+        return [list(changes)]
     return list(_split(changes))
 
 
-def _split(changes: Iterable[Change]) -> Iterator[list[Change]]:
+def _is_one_part(changes: Sequence[Change]) -> bool:
+    """Return whether they certainly fit: what most pages are, found without weighing each change.
+
+    Ids count as if all were as long as they may be, which leaves half a part for the rest.
+    """
+    if len(changes) > CHANGES_MAX or any(map(_merged_from, changes)):
+        return False
+    sizes = [len(memoryview(change.properties)) for change in changes]
+    return sum(sizes) <= CONTACT_BYTES_MAX
+
+
+def _split(changes: Sequence[Change]) -> Iterator[list[Change]]:
     part: list[Change] = []
     size = 0
     for change in map(_bounded, changes):
@@ -52,13 +67,29 @@ def _bounded(change: Change) -> Change:
     return msgspec.structs.replace(change, properties=_TOO_LARGE)
 
 
-def storable(changes: Sequence[Change]) -> list[Change]:
+def storable(changes: Sequence[Change]) -> Sequence[Change]:
     """Return the changes whose id can be kept: short, and without unprintable characters.
 
     Such an id is no provider's: it would be the separator of a packed statement, or a NUL that
     PostgreSQL refuses, and one contact must not stop the others. The caller counts who is left out.
     """
+    if _are_plain(list(map(_id, changes))):
+        return changes
     return [change for change in changes if is_storable(change.id)]
+
+
+def storable_ids(source_ids: Sequence[str]) -> Sequence[str]:
+    """Return the ids that can be kept."""
+    return source_ids if _are_plain(source_ids) else list(filter(is_storable, source_ids))
+
+
+def _are_plain(source_ids: Sequence[str]) -> bool:
+    """Return whether all are short numbers, as most providers' ids are: together, not each."""
+    return (
+        "".join(source_ids).isdigit()
+        and all(source_ids)
+        and max(map(len, source_ids)) <= ID_CHARACTERS_MAX
+    )
 
 
 def is_storable(source_id: str) -> bool:

@@ -165,9 +165,14 @@ def record_id(
     """
     versions = [(change.id, change.version_ms) for change in changes]
     record = ids.record_id(run_id(assignment, sweeping), page, part, versions)
-    if all(change.op is Operation.UPSERT for change in changes):
+    if upserts(changes) == len(changes):
         return record
     return ids.computed(record, assignment.fencing)
+
+
+def upserts(changes: Sequence[Change]) -> int:
+    """Return how many tell of a contact that is there."""
+    return [change.op for change in changes].count(Operation.UPSERT)
 
 
 def satisfies_wish(assignment: Assignment, sweeping: Sweeping) -> bool:

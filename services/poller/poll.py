@@ -30,7 +30,7 @@ from libs.common.failpoints import Reached, nothing
 from libs.connectors.contract import ContactList, Cursor, Page, Source, Sweep
 from services.poller import leavers, plan
 from services.poller.leavers import Leavers
-from services.poller.parts import is_storable, split, storable
+from services.poller.parts import split, storable, storable_ids
 from services.poller.plan import Assignment, Roll, Sweeping
 from services.poller.read_ahead import ReadAhead
 from services.poller.store import Withheld
@@ -270,7 +270,7 @@ class Run:
             page = await self._source.read_members(
                 self._assignment.object, self._assignment.list_id, after
             )
-            present.update(filter(is_storable, page.ids))
+            present.update(storable_ids(page.ids))
             if page.cursor is None:
                 return present
             after = page.cursor
@@ -292,47 +292,53 @@ class Run:
             await self._settle()
 
     async def _publish_pages(self, pages: Sequence[Page]) -> None:
-        chosen = await self._choose([change for page in pages for change in page.changes])
-        if not chosen and pages[-1].cursor is None:
+        groups = await self._choose(pages)
+        coming = [change for changes in groups for change in changes]
+        if not coming and pages[-1].cursor is None:
             return  # An idle poll has nothing to keep before its end.
         self._reached("read")
-        await self._advance(chosen)
-        sends = [
-            send
-            for page in pages
-            for send in self._send([change for change in page.changes if change.id in chosen])
-        ]
+        await self._advance(coming)
+        sends = [send for changes in groups for send in self._send(changes)]
         self._sweeping = msgspec.structs.replace(self._sweeping, cursor=pages[-1].cursor)
         self._unacknowledged.add(sends, self._sweeping)
         self._reached("sent")
 
-    async def _choose(self, changes: Sequence[Change]) -> dict[str, Change]:
-        """Return the changes that concern this integration, by id."""
-        chosen = {change.id: change for change in storable(changes)}
-        self._sweeping = msgspec.structs.replace(
-            self._sweeping,
-            left_out=self._sweeping.left_out
-            + sum(1 for change in changes if change.id not in chosen),
-        )
-        if self._assignment.list_id is not None and not self.is_full:
-            # A window of changes is the whole account's; who just joined is read by id.
-            # A survivor may be a member under an id that was merged into it.
-            names = {id_: {id_, *change.merged_from} for id_, change in chosen.items()}
-            members = await self._store.known(
-                self._assignment, sorted(set().union(*names.values()))
+    async def _choose(self, pages: Sequence[Page]) -> list[Sequence[Change]]:
+        """Return the changes of each page that concern this integration."""
+        groups = [storable(page.changes) for page in pages]
+        left_out = sum(len(page.changes) for page in pages) - sum(map(len, groups))
+        if left_out:
+            self._sweeping = msgspec.structs.replace(
+                self._sweeping, left_out=self._sweeping.left_out + left_out
             )
-            chosen = {id_: chosen[id_] for id_, known_as in names.items() if known_as & members}
-        return chosen
+        if self._assignment.list_id is None or self.is_full:
+            return groups
+        # A window of changes is the whole account's; who just joined is read by id.
+        # A survivor may be a member under an id that was merged into it.
+        names = {
+            name
+            for changes in groups
+            for change in changes
+            for name in (change.id, *change.merged_from)
+        }
+        if not names:
+            return groups
+        members = await self._store.known(self._assignment, sorted(names))
+        return [
+            [each for each in changes if not members.isdisjoint((each.id, *each.merged_from))]
+            for changes in groups
+        ]
 
-    async def _advance(self, coming: dict[str, Change]) -> None:
+    async def _advance(self, coming: Sequence[Change]) -> None:
         """Store what is acknowledged and who comes next; stop here if there is a reason to."""
         await self._note_acknowledged(waiting_max=UNACKNOWLEDGED_MAX - 1)
-        merged = [merged for change in coming.values() for merged in change.merged_from]
+        merged = [old for change in coming if change.merged_from for old in change.merged_from]
         self._merged.update(merged)
+        upsert = Operation.UPSERT
         stop = await self._store.advance(
             self._assignment,
             self._acknowledged,
-            present=[id_ for id_, change in coming.items() if change.op is Operation.UPSERT],
+            present=[change.id for change in coming if change.op is upsert],
             merged=merged,
         )
         if stop is None and self._is_stopping():
@@ -352,7 +358,7 @@ class Run:
         await self._note_acknowledged(waiting_max=0)
         self._reached("acknowledged")
         self._acknowledged = self._sweeping
-        await self._advance({})
+        await self._advance(())
 
     def _send(self, changes: Sequence[Change]) -> list[asyncio.Task[None]]:
         """Hand the parts of one page to the broker."""
@@ -366,7 +372,7 @@ class Run:
             pages=page,
             parts=self._sweeping.parts + len(parts),
             read=self._sweeping.read + len(changes),
-            met=self._sweeping.met + sum(change.op is Operation.UPSERT for change in changes),
+            met=self._sweeping.met + plan.upserts(changes),
         )
         CONTACTS.labels(self._assignment.provider).inc(len(changes))
         return sends
@@ -397,7 +403,7 @@ class Run:
         for start in range(0, len(joiners), HYDRATE_MAX):
             wanted = joiners[start : start + HYDRATE_MAX]
             changes = storable(await self._source.read_contacts(self._sweep_wanted, wanted))
-            await self._advance({change.id: change for change in changes})
+            await self._advance(changes)
             # Not a page position: whoever goes on reads the joiners again.
             self._unacknowledged.add(self._send(changes), self._sweeping)
         await self._settle()

@@ -168,6 +168,8 @@ class HubSpotSource:
         results = await self._batch_read(sweep, ids)
         asked, got = set(ids), {each.id for each in results}
         changes = [self._change(each) for each in results]
+        if got <= asked:
+            return changes
         named = {old for change in changes for old in change.merged_from}
         strangers = {
             change.id
@@ -268,6 +270,8 @@ def _quoted(list_id: str) -> str:
 
 def _without_doubles(changes: list[Change]) -> list[Change]:
     """Return each contact once, with every id that led to it."""
+    if len({change.id for change in changes}) == len(changes):
+        return changes
     found: dict[str, Change] = {}
     for change in changes:
         known = found.get(change.id)

@@ -4,12 +4,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.events import CHANGED_BYTES_MAX, CHANGES_MAX, Change, Operation
-from services.poller.parts import CONTACT_BYTES_MAX, is_storable, split, storable, weigh
+from services.poller.parts import (
+    CONTACT_BYTES_MAX,
+    ID_CHARACTERS_MAX,
+    is_storable,
+    split,
+    storable,
+    storable_ids,
+    weigh,
+)
 
 
-def change(id_: str, size: int = 0) -> Change:
+def change(id_: str, size: int = 0, merged_from: list[str] | None = None) -> Change:
     properties = msgspec.Raw(msgspec.json.encode({"x": "y" * size}))
-    return Change(id=id_, op=Operation.UPSERT, version_ms=1, properties=properties)
+    return Change(
+        id=id_,
+        op=Operation.UPSERT,
+        version_ms=1,
+        merged_from=merged_from or [],
+        properties=properties,
+    )
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=300))
@@ -33,6 +47,20 @@ def test_ordinary_pages_are_one_part() -> None:
     assert len(split([change(str(number)) for number in range(CHANGES_MAX + 1)])) == 2
 
 
+@pytest.mark.parametrize("size", [1_200, 1_280, 1_300, 2_400])
+def test_parts_are_bounded_where_one_is_nearly_full(size: int) -> None:
+    """Ids may be long, and a contact may have taken in many others."""
+    ids = [str(number).rjust(ID_CHARACTERS_MAX, "0") for number in range(CHANGES_MAX)]
+    merged = [[f"{id_}{each}" for each in range(20)] for id_ in ids]
+    plain = [change(id_, size) for id_ in ids]
+    survivors = [change(id_, size, old) for id_, old in zip(ids, merged, strict=True)]
+
+    for changes in (plain, survivors):
+        parts = split(changes)
+        assert [each for part in parts for each in part] == changes
+        assert all(len(msgspec.json.encode(part)) <= CHANGED_BYTES_MAX for part in parts)
+
+
 def test_a_contact_too_large_to_travel_goes_without_its_properties() -> None:
     [[small, large]] = split([change("1", 10), change("2", CONTACT_BYTES_MAX)])
 
@@ -44,3 +72,14 @@ def test_a_contact_too_large_to_travel_goes_without_its_properties() -> None:
 def test_an_id_that_cannot_be_kept_is_left_out(source_id: str) -> None:
     assert not is_storable(source_id)
     assert storable([change(source_id), change("1")]) == [change("1")]
+
+
+@given(st.lists(st.text(max_size=4) | st.integers().map(str), max_size=5))
+def test_ids_are_judged_together_as_they_are_alone(source_ids: list[str]) -> None:
+    source_ids += ["7" * ID_CHARACTERS_MAX]
+    kept = [each for each in source_ids if is_storable(each)]
+
+    assert list(storable_ids(source_ids)) == kept
+    assert [each.id for each in storable([change(each) for each in source_ids])] == kept
+    assert list(storable_ids(["1", "2" * (ID_CHARACTERS_MAX + 1)])) == ["1"]
+    assert list(storable_ids(["1", ""])) == ["1"]
