@@ -7,18 +7,33 @@ stores; the right to refresh is a lease on the database's clock (`config.begin_r
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+import asyncpg
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import SessionMaker, enter_workspace, transact
+from libs.common.database import (
+    SessionMaker,
+    driver,
+    enter_workspace,
+    fetch_alone,
+    transact,
+)
 from libs.common.errors import NeedsReauthError
 from libs.common.secrets import KeyRing, SecretsError
 
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field, not a token
 REFRESH_TOKEN = "refresh_token"  # noqa: S105  # as above
 API_KEY = "api_key"
+
+_SEALED = """
+    select connection_id, provider, sealed_access_token, sealed_refresh_token, sealed_api_key,
+      token_expires_at, token_version
+    from config.connections
+    where connection_id = $1 and workspace_id = $2
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +66,22 @@ class StoredTokens:
     async def load(self, connection: UUID) -> Tokens:
         """Return the tokens as stored; raise NeedsReauthError if the connection has none."""
         row = await self._row(connection)
-        if row.sealed_access_token is None:
-            raise NeedsReauthError(row.provider, "never connected")
-        refresh = row.sealed_refresh_token
+        if row["sealed_access_token"] is None:
+            raise NeedsReauthError(row["provider"], "never connected")
+        refresh = row["sealed_refresh_token"]
         return Tokens(
-            access_token=self._open(row, row.sealed_access_token, ACCESS_TOKEN),
+            access_token=self._open(row, row["sealed_access_token"], ACCESS_TOKEN),
             refresh_token=self._open(row, refresh, REFRESH_TOKEN) if refresh else "",
-            expires_at=row.token_expires_at,
-            version=row.token_version,
+            expires_at=row["token_expires_at"],
+            version=row["token_version"],
         )
 
     async def load_api_key(self, connection: UUID) -> str | None:
         """Return the connection's API key; None if it logs in by OAuth."""
         row = await self._row(connection)
-        if row.sealed_api_key is None:
+        if row["sealed_api_key"] is None:
             return None
-        return self._open(row, row.sealed_api_key, API_KEY)
+        return self._open(row, row["sealed_api_key"], API_KEY)
 
     async def begin_refresh(self, connection: UUID, owner: UUID, ttl_s: float) -> bool:
         """Take the right to refresh for `ttl_s`; False: somebody else has it."""
@@ -112,36 +127,31 @@ class StoredTokens:
 
         return await transact(self._sessions, work)
 
-    async def _row(self, connection: UUID) -> Row[tuple[object, ...]]:
-        async def work(session: AsyncSession) -> Row[tuple[object, ...]] | None:
-            if self._as_api:
-                await enter_workspace(session, self._workspace)
-            rows = await session.execute(
-                text(
-                    "select connection_id, provider, sealed_access_token, sealed_refresh_token, "
-                    "sealed_api_key, token_expires_at, token_version from config.connections "
-                    "where connection_id = :connection and workspace_id = :workspace"
-                ),
-                {"connection": connection, "workspace": self._workspace},
-            )
-            return rows.one_or_none()
+    async def _row(self, connection: UUID) -> "asyncpg.Record[Any]":
+        async def work(session: AsyncSession) -> "list[asyncpg.Record[Any]]":
+            await enter_workspace(session, self._workspace)
+            inner = await driver(session)
+            return list(await inner.fetch(_SEALED, connection, self._workspace))
 
-        row = await transact(self._sessions, work)
-        if row is None:
+        if self._as_api:
+            rows = await transact(self._sessions, work)
+        else:
+            rows = await fetch_alone(self._sessions, _SEALED, connection, self._workspace)
+        if not rows:
             name = f"connection {connection}"
             raise NeedsReauthError(name, "it is no more")
-        return row
+        return rows[0]
 
     def _seal(self, connection: UUID, plaintext: str, field: str) -> str:
         return self._keys.seal(
             plaintext, workspace=self._workspace, connection=connection, field=field
         )
 
-    def _open(self, row: Row[tuple[object, ...]], sealed: str, field: str) -> str:
+    def _open(self, row: "asyncpg.Record[Any]", sealed: str, field: str) -> str:
         try:
             return self._keys.unseal(
-                sealed, workspace=self._workspace, connection=row.connection_id, field=field
+                sealed, workspace=self._workspace, connection=row["connection_id"], field=field
             )
         except SecretsError as error:
             # An operator's mistake, but the way out is the same: nothing can be sent until then.
-            raise NeedsReauthError(row.provider, str(error)) from error
+            raise NeedsReauthError(row["provider"], str(error)) from error

@@ -118,17 +118,13 @@ class Attendant:
         if room <= 0:
             self._looked_at = self._clock.monotonic()
             return 0
-
-        async def work(session: AsyncSession) -> list[Assignment]:
-            return await store.claim_due(
-                session,
-                provider=self._provider,
-                owner=self._owner,
-                limit=min(room, CLAIM_MAX),
-                lease_s=self._bounds.lease_s,
-            )
-
-        claimed = await transact(self._sessions, work)
+        claimed = await store.claim_due(
+            self._sessions,
+            provider=self._provider,
+            owner=self._owner,
+            limit=min(room, CLAIM_MAX),
+            lease_s=self._bounds.lease_s,
+        )
         self._looked_at = self._clock.monotonic()
         for assignment in claimed:
             lease = Lease(assignment.integration, assignment.fencing)

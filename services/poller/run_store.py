@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
 from libs.common.database import SessionMaker, transact
-from libs.common.events import IntegrationChanged, IntegrationKind, RunMode
+from libs.common.events import IntegrationChanged, IntegrationKind
 from services.poller import store
 from services.poller.plan import Assignment, Sweeping, run_id
 from services.poller.poll import Ending, Stop
-from services.poller.store import Lease, Standing, Withheld
+from services.poller.store import Lease, RunEnd, Withheld
 
 T = TypeVar("T")
 
@@ -29,16 +29,12 @@ class DatabaseRunStore:
 
     async def begin(self, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
         """Store a new run, the unfinished ones before it abandoned; return it completed."""
-
-        async def work(session: AsyncSession, _standing: Standing) -> Sweeping:
-            return await store.begin_run(session, assignment, sweeping)
-
-        return await self._leased(assignment, work)
+        return await store.begin_run(self._sessions, assignment, sweeping)
 
     async def resume(self, assignment: Assignment, sweeping: Sweeping) -> bool:
         """Give a run under way our token; False if it has ended, and a new one must begin."""
 
-        async def work(session: AsyncSession, _standing: Standing) -> bool:
+        async def work(session: AsyncSession) -> bool:
             run = run_id(assignment, sweeping)
             return await store.resume_run(session, run=run, fencing=assignment.fencing)
 
@@ -53,125 +49,92 @@ class DatabaseRunStore:
         merged: Sequence[str],
     ) -> Stop | None:
         """Store how far all is acknowledged, and who is on the pages that come next."""
-
-        async def work(session: AsyncSession, standing: Standing) -> Stop | None:
-            is_reading = await store.store_progress(
-                session,
-                integration=assignment.integration,
-                run=run_id(assignment, sweeping),
-                sweeping=sweeping,
-            )
-            if not is_reading:
-                return Stop.CANCELLED
-            await _add_members(session, assignment, sweeping, present, merged)
-            if not standing.is_active:
-                return Stop.INACTIVE
-            return None if standing.is_open else Stop.QUOTA
-
-        return await self._leased(assignment, work)
+        progress = await store.advance(
+            self._sessions,
+            _lease(assignment),
+            run=run_id(assignment, sweeping),
+            sweeping=sweeping,
+            present=present,
+            merged=merged,
+        )
+        if not progress.is_reading:
+            return Stop.CANCELLED
+        if not progress.is_active:
+            return Stop.INACTIVE
+        return None if progress.is_open else Stop.QUOTA
 
     async def known(self, assignment: Assignment, source_ids: Sequence[str]) -> set[str]:
         """Return which of these are members."""
-        return await self._read(
-            lambda session: store.known_members(
-                session, integration=assignment.integration, ids=source_ids
-            )
+        return await store.known_members(
+            self._sessions, integration=assignment.integration, ids=source_ids
         )
 
     async def members(self, assignment: Assignment) -> set[str]:
         """Return all members."""
-        return await self._read(
-            lambda session: store.all_members(session, integration=assignment.integration)
-        )
+        return await store.all_members(self._sessions, integration=assignment.integration)
 
     async def newcomers(self, assignment: Assignment) -> set[str]:
         """Return the members whose page may never have been published."""
         settled = assignment.roll.settled_run_no if assignment.roll else 0
-        return await self._read(
-            lambda session: store.newcomers(
-                session, integration=assignment.integration, settled_run_no=settled
-            )
+        return await store.newcomers(
+            self._sessions, integration=assignment.integration, settled_run_no=settled
         )
 
     async def unmet(self, assignment: Assignment, sweeping: Sweeping) -> set[str]:
         """Return the members that this full run did not meet."""
-        return await self._read(
-            lambda session: store.unmet(
-                session, integration=assignment.integration, run_no=sweeping.run_no
-            )
+        return await store.unmet(
+            self._sessions, integration=assignment.integration, run_no=sweeping.run_no
         )
 
     async def withheld(self, assignment: Assignment) -> Withheld:
         """Return the deletions that wait for a person's word, and those that have it."""
-        return await self._read(
-            lambda session: store.withheld(session, integration=assignment.integration)
-        )
+
+        async def work(session: AsyncSession) -> Withheld:
+            return await store.withheld(session, integration=assignment.integration)
+
+        return await transact(self._sessions, work)
 
     async def check_lease(self, assignment: Assignment) -> None:
         """Raise LeaseLostError if the integration is not ours any more."""
-
-        async def work(_session: AsyncSession, _standing: Standing) -> None:
-            return
-
-        await self._leased(assignment, work)
+        await store.check_lease(self._sessions, _lease(assignment))
 
     async def end(self, assignment: Assignment, ending: Ending) -> None:
         """Store the end of a run and give the lease back."""
+        end = RunEnd(
+            sweeping=ending.sweeping,
+            roll=ending.roll,
+            total_after=ending.total_after,
+            complete=ending.complete,
+            satisfies_wish=ending.satisfies_wish,
+        )
+        if ending.leavers is None and not _was_troubled(assignment):
+            await store.end_run(self._sessions, assignment, end)
+            return
 
-        async def work(session: AsyncSession, standing: Standing) -> None:
+        async def work(session: AsyncSession) -> None:
             await _end_members(session, assignment, ending)
-            await store.end_run(
-                session,
-                assignment,
-                ending.sweeping,
-                roll=ending.roll,
-                total_after=ending.total_after,
-                complete=ending.complete,
-                satisfies_wish=ending.satisfies_wish,
-            )
-            await _end_trouble(session, assignment, ending, standing)
+            await store.end_run_within(session, assignment, end)
+            await _end_trouble(session, assignment, ending)
 
         await self._leased(assignment, work)
 
     async def _leased(
-        self,
-        assignment: Assignment,
-        work: Callable[[AsyncSession, Standing], Awaitable[T]],
+        self, assignment: Assignment, work: Callable[[AsyncSession], Awaitable[T]]
     ) -> T:
-        lease = Lease(assignment.integration, assignment.fencing)
-
         async def leased(session: AsyncSession) -> T:
-            return await work(session, await store.hold_lease(session, lease))
+            await store.hold_lease(session, _lease(assignment))
+            return await work(session)
 
         return await transact(self._sessions, leased)
 
-    async def _read(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        return await transact(self._sessions, work)
+
+def _lease(assignment: Assignment) -> Lease:
+    return Lease(assignment.integration, assignment.fencing)
 
 
-async def _add_members(
-    session: AsyncSession,
-    assignment: Assignment,
-    sweeping: Sweeping,
-    present: Sequence[str],
-    merged: Sequence[str],
-) -> None:
-    is_full = sweeping.mode is RunMode.FULL
-    if present:
-        await store.add_members(
-            session,
-            integration=assignment.integration,
-            run_no=sweeping.run_no,
-            ids=present,
-            marks_known=is_full,
-        )
-    if merged and is_full:
-        await store.mark_known(
-            session,
-            integration=assignment.integration,
-            run_no=sweeping.run_no,
-            ids=merged,
-        )
+def _was_troubled(assignment: Assignment) -> bool:
+    """Return whether something was wrong; only who holds the lease counts failures."""
+    return assignment.failures > 0 or assignment.reported_reason is not None
 
 
 async def _end_members(session: AsyncSession, assignment: Assignment, ending: Ending) -> None:
@@ -196,11 +159,9 @@ async def _end_members(session: AsyncSession, assignment: Assignment, ending: En
         )
 
 
-async def _end_trouble(
-    session: AsyncSession, assignment: Assignment, ending: Ending, standing: Standing
-) -> None:
+async def _end_trouble(session: AsyncSession, assignment: Assignment, ending: Ending) -> None:
     """Tell that what was wrong is over: the run came to its end."""
-    if standing.failures:
+    if assignment.failures:
         await store.count_check(
             session, connection=assignment.source.connection, failed=False, reason=None
         )

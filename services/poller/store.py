@@ -11,40 +11,41 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import criteria
-from libs.common.database import driver
+from libs.common.database import SessionMaker, driver, fetch_alone
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic, encode
 from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
 
+SEPARATOR = "\x1f"  # `parts.storable` keeps no id that has it.
 LEASE_S = 120.0  # PROTOCOL.md 4.1; renewed every quarter of it.
 UNSETTLED_MAX = 50_000  # PROTOCOL.md 4.1: back-pressure of the writers.
 
 # A lease that lapsed is work that somebody died over: it is due at once.
-_CLAIM = text(
-    """
+_CLAIM = """
     with due as (
       select s.integration_id
       from sync.schedules s
       join config.integrations i on i.integration_id = s.integration_id
       join config.connections c on c.connection_id = i.source_connection_id
-      where s.provider = :provider and s.is_active and c.state = 'connected'
+      where s.provider = $1 and s.is_active and c.state = 'connected'
         and (coalesce(s.resume_at, s.next_due_at) <= clock_timestamp() or s.lease_owner is not null)
         and (s.lease_until is null or s.lease_until < clock_timestamp())
-        and (i.state = 'active' or i.state = 'error' and starts_with(i.error_reason, :trouble))
+        and (i.state = 'active' or i.state = 'error' and starts_with(i.error_reason, $2))
         and ledger.is_open(s.workspace_id)
-        and activity.unsettled(s.integration_id) <= :unsettled_max
+        and activity.unsettled(s.integration_id) <= $3
       order by coalesce(s.resume_at, s.next_due_at)
-      limit :rows
+      limit $4
       for update of s skip locked
     )
     update sync.schedules s
-    set lease_owner = :owner, lease_until = clock_timestamp() + make_interval(secs => :lease_s),
+    set lease_owner = $5, lease_until = clock_timestamp() + make_interval(secs => $6),
         fencing = s.fencing + 1, resume_at = null
     from due
     join config.integrations i on i.integration_id = due.integration_id
@@ -66,7 +67,6 @@ _CLAIM = text(
         as has_confirmed,
       (extract(epoch from clock_timestamp()) * 1000)::bigint as now_ms
     """
-)
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class Lease:
 
 
 async def claim_due(
-    session: AsyncSession, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
+    sessions: SessionMaker, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
 ) -> list[Assignment]:
     """Lease up to `limit` integrations that are due, the longest due first.
 
@@ -95,42 +95,34 @@ async def claim_due(
     has used up its quota, and of whom too much is still on its way to the destination. The claim
     moves no time: only a run that begins answers for the one that was due (`begin_run`).
     """
-    claimed = await session.execute(
-        _CLAIM,
-        {
-            "provider": provider,
-            "owner": owner,
-            "lease_s": lease_s,
-            "trouble": SOURCE_TROUBLE,
-            "unsettled_max": UNSETTLED_MAX,
-            "rows": limit,
-        },
+    claimed = await fetch_alone(
+        sessions, _CLAIM, provider, SOURCE_TROUBLE, UNSETTLED_MAX, limit, owner, lease_s
     )
     return [_assignment(row) for row in claimed]
 
 
-def _assignment(row: Row[Any]) -> Assignment:
+def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
     return Assignment(
-        integration=row.integration_id,
-        workspace=row.workspace_id,
-        fencing=row.fencing,
-        provider=row.provider,
-        source=Account(row.connection_id, row.account_id, row.time_zone, row.tier),
-        object=row.source_object,
-        list_id=row.source_list_id,
-        properties=_properties(row.fields, row.criteria),
-        mapping_version=row.mapping_version,
-        wanted_mode=RunMode(row.wanted_mode),
-        wanted_mapping_version=row.wanted_mapping_version,
-        last_run_no=row.run_no,
-        failures=row.failures,
-        interval_s=row.interval_minutes * 60.0,
-        now_ms=row.now_ms,
-        read_from_ms=row.from_ms,
-        sweeping=None if row.sweep is None else _SWEEPING.decode(row.sweep),
-        roll=None if row.roll is None else _ROLL.decode(row.roll),
-        has_confirmed=row.has_confirmed,
-        reported_reason=row.reported_reason,
+        integration=row["integration_id"],
+        workspace=row["workspace_id"],
+        fencing=row["fencing"],
+        provider=row["provider"],
+        source=Account(row["connection_id"], row["account_id"], row["time_zone"], row["tier"]),
+        object=row["source_object"],
+        list_id=row["source_list_id"],
+        properties=_properties(row["fields"], row["criteria"]),
+        mapping_version=row["mapping_version"],
+        wanted_mode=RunMode(row["wanted_mode"]),
+        wanted_mapping_version=row["wanted_mapping_version"],
+        last_run_no=row["run_no"],
+        failures=row["failures"],
+        interval_s=row["interval_minutes"] * 60.0,
+        now_ms=row["now_ms"],
+        read_from_ms=row["from_ms"],
+        sweeping=None if row["sweep"] is None else _SWEEPING.decode(row["sweep"]),
+        roll=None if row["roll"] is None else _ROLL.decode(row["roll"]),
+        has_confirmed=row["has_confirmed"],
+        reported_reason=row["reported_reason"],
     )
 
 
@@ -168,87 +160,107 @@ async def renew(
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the schedule says while a run is under way."""
+class Progress:
+    """What says whether a run may go on: it, its integration, and the quota."""
 
+    is_reading: bool
     is_active: bool
     is_open: bool
-    failures: int
 
 
-async def hold_lease(session: AsyncSession, lease: Lease) -> Standing:
+async def hold_lease(session: AsyncSession, lease: Lease) -> None:
     """Lock the schedule until the transaction ends; raise LeaseLostError if it is not ours."""
     found = await session.execute(
         text(
             """
-            select s.is_active, ledger.is_open(s.workspace_id) as is_open, s.failures
-            from sync.schedules s
-            where s.integration_id = :integration and s.fencing = :fencing
-              and s.lease_owner is not null
+            select integration_id from sync.schedules
+            where integration_id = :integration and fencing = :fencing
+              and lease_owner is not null
             for update
             """
         ),
         {"integration": lease.integration, "fencing": lease.fencing},
     )
-    row = found.one_or_none()
-    if row is None:
+    if found.one_or_none() is None:
         raise LeaseLostError(what=f"integration {lease.integration}")
-    return Standing(row.is_active, row.is_open, row.failures)
 
 
-# One statement: an idle poll costs little else than its round trips. A time later than the claim is
-# that of a run asked for since (sync.make_due): it may be about changes that this one misses.
-_BEGIN_RUN = text(
-    """
+# One statement each for what every run does: an idle poll costs little else than its round trips.
+# Whatever it changes hangs on the first part, which locks the schedule and compares the token.
+
+# A time later than the claim is that of a run asked for since (sync.make_due): it may be about
+# changes that this one misses.
+_BEGIN_RUN = """
     with numbered as (
       update sync.schedules
-      set run_no = :run_no,
+      set run_no = $3,
           next_due_at = case
-            when next_due_at > to_timestamp(:claimed_ms / 1000.0) then next_due_at
+            when next_due_at > to_timestamp($4::bigint / 1000.0) then next_due_at
             else clock_timestamp() + make_interval(mins => interval_minutes) end
-      where integration_id = :integration
+      where integration_id = $1 and fencing = $2 and lease_owner is not null
+      returning workspace_id
+    ), counted as (
+      select count(m.source_id) as members
+      from numbered left join sync.members m on $8 = 'full' and m.integration_id = $1
     ), abandoned as (
       update sync.runs set state = 'abandoned'
-      where integration_id = :integration and run_no < :run_no and state = 'reading'
+      where integration_id = $1 and run_no < $3 and state = 'reading'
+        and exists (select from numbered)
     ), started as (
       insert into sync.runs
         (run_id, integration_id, workspace_id, run_no, mode, mapping_version, fencing)
-      values (:run, :integration, :workspace, :run_no, :mode, :mapping_version, :fencing)
+      select $5, $1, workspace_id, $3, $8, $6, $2 from numbered
       on conflict (run_id) do nothing
+    ), placed as (
+      insert into sync.positions (integration_id, stream, workspace_id, sweep)
+      select $1, 'contacts', workspace_id,
+        jsonb_set($7::text::jsonb, '{members_before}', to_jsonb(members))
+      from numbered, counted
+      on conflict (integration_id, stream) do update set sweep = excluded.sweep
     )
-    insert into sync.positions (integration_id, stream, workspace_id, sweep)
-    values (:integration, 'contacts', :workspace, cast(:sweep as jsonb))
-    on conflict (integration_id, stream) do update set sweep = excluded.sweep
+    select members from numbered, counted
     """
-)
 
 
-async def begin_run(session: AsyncSession, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+async def begin_run(sessions: SessionMaker, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
     """Store a new run and give up the unfinished ones before it; return it with `members_before`.
 
     Sets the next regular time. A run that is gone on with does not: its window ended when it began,
     so a run asked for while it had stopped, for whatever reason, is still due once it ends.
-    The caller holds the lease.
+    Raises LeaseLostError.
     """
-    if sweeping.mode is RunMode.FULL:
-        members = await session.scalar(
-            text("select count(*) from sync.members where integration_id = :integration"),
-            {"integration": assignment.integration},
-        )
-        sweeping = msgspec.structs.replace(sweeping, members_before=members)
-    parameters = {
-        "integration": assignment.integration,
-        "workspace": assignment.workspace,
-        "run": run_id(assignment, sweeping),
-        "run_no": sweeping.run_no,
-        "mode": sweeping.mode.value,
-        "mapping_version": sweeping.mapping_version,
-        "fencing": assignment.fencing,
-        "claimed_ms": assignment.now_ms,
-        "sweep": _json(sweeping),
-    }
-    await session.execute(_BEGIN_RUN, parameters)
-    return sweeping
+    lease = Lease(assignment.integration, assignment.fencing)
+    row = await _leased(
+        sessions,
+        lease,
+        _BEGIN_RUN,
+        sweeping.run_no,
+        assignment.now_ms,
+        run_id(assignment, sweeping),
+        sweeping.mapping_version,
+        _json(sweeping),
+        sweeping.mode.value,
+    )
+    return msgspec.structs.replace(sweeping, members_before=row["members"])
+
+
+async def _leased(
+    sessions: SessionMaker, lease: Lease, statement: str, *arguments: object
+) -> "asyncpg.Record[Any]":
+    """Run a statement whose first two parameters are the lease; without a row that is lost."""
+    rows = await fetch_alone(sessions, statement, lease.integration, lease.fencing, *arguments)
+    if not rows:
+        raise LeaseLostError(what=f"integration {lease.integration}")
+    return rows[0]
+
+
+async def check_lease(sessions: SessionMaker, lease: Lease) -> None:
+    """Raise LeaseLostError if the lease is not ours: a look, which locks nothing."""
+    statement = """
+        select from sync.schedules
+        where integration_id = $1 and fencing = $2 and lease_owner is not null
+        """
+    await _leased(sessions, lease, statement)
 
 
 async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
@@ -265,139 +277,111 @@ async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
     return resumed.one_or_none() is not None
 
 
-async def store_progress(
-    session: AsyncSession, *, integration: UUID, run: UUID, sweeping: Sweeping
-) -> bool:
-    """Store how far a run has come; False if it was cancelled. The caller holds the lease."""
-    found = await session.execute(
-        text(
-            """
-            update sync.runs
-            set pages = :pages, parts = :parts, read = :read, left_out = :left_out,
-                total_before = :total_before, expected = :total_before
-            where run_id = :run and state = 'reading' returning run_id
-            """
-        ),
-        {
-            "run": run,
-            "pages": sweeping.pages,
-            "parts": sweeping.parts,
-            "read": sweeping.read,
-            "left_out": sweeping.left_out,
-            "total_before": sweeping.total_before,
-        },
+# Members come sorted, so that two transactions lock rows in one order, and joined into one text:
+# asyncpg takes an array apart element by element.
+_ADVANCE = """
+    with held as (
+      select is_active, ledger.is_open(workspace_id) as is_open
+      from sync.schedules
+      where integration_id = $1 and fencing = $2 and lease_owner is not null
+      for update
+    ), advanced as (
+      update sync.runs
+      set pages = $4, parts = $5, read = $6, left_out = $7, total_before = $8, expected = $8
+      where run_id = $3 and state = 'reading' and exists (select from held)
+      returning run_id
+    ), placed as (
+      update sync.positions set sweep = $9::text::jsonb
+      where integration_id = $1 and stream = 'contacts' and exists (select from advanced)
+    ), met as (
+      insert into sync.members (integration_id, source_id, run_no)
+      select $1, u, $10 from unnest(string_to_array($11::text, chr(31))) u
+      where exists (select from advanced)
+      on conflict (integration_id, source_id) {on_conflict}
+    ), marked as (
+      update sync.members set run_no = $10
+      where integration_id = $1 and run_no < $10 and exists (select from advanced)
+        and source_id = any (string_to_array($12::text, chr(31)))
     )
-    if found.one_or_none() is None:
-        return False
-    await session.execute(
-        text(
-            """
-            update sync.positions set sweep = cast(:sweep as jsonb)
-            where integration_id = :integration and stream = 'contacts'
-            """
-        ),
-        {"integration": integration, "sweep": _json(sweeping)},
-    )
-    return True
-
-
-async def add_members(
-    session: AsyncSession,
-    *,
-    integration: UUID,
-    run_no: int,
-    ids: Sequence[str],
-    marks_known: bool,
-) -> None:
-    """Store who is there, newcomers with this run's number; `marks_known`: the others as well.
-
-    The caller holds the lease. Sorted, so that two transactions lock rows in one order.
+    select is_active, is_open, exists (select from advanced) as is_reading from held
     """
-    on_conflict = (
-        "do update set run_no = excluded.run_no where members.run_no < excluded.run_no"
-        if marks_known
-        else "do nothing"
-    )
-    connection = await driver(session)
-    await connection.execute(
-        f"""
-        insert into sync.members (integration_id, source_id, run_no)
-        select $1, u, $2 from unnest($3::text[]) u
-        on conflict (integration_id, source_id) {on_conflict}
-        """,  # noqa: S608  # one of the two constants above
-        integration,
-        run_no,
-        sorted(set(ids)),
-    )
+_ADVANCE_CHANGES = _ADVANCE.format(on_conflict="do nothing")
+_ADVANCE_FULL = _ADVANCE.format(
+    on_conflict="do update set run_no = excluded.run_no where members.run_no < excluded.run_no"
+)
 
 
-async def mark_known(
-    session: AsyncSession, *, integration: UUID, run_no: int, ids: Sequence[str]
-) -> None:
-    """Mark members as met by a full run without adding any: ids that live on in a survivor."""
-    await session.execute(
-        text(
-            """
-            update sync.members set run_no = :run_no
-            where integration_id = :integration and run_no < :run_no
-              and source_id = any (cast(:ids as text[]))
-            """
-        ),
-        {"integration": integration, "run_no": run_no, "ids": list(ids)},
+async def advance(
+    sessions: SessionMaker,
+    lease: Lease,
+    *,
+    run: UUID,
+    sweeping: Sweeping,
+    present: Collection[str],
+    merged: Collection[str],
+) -> Progress:
+    """Store how far a run has come, and who is there: newcomers with this run's number.
+
+    A full run marks the others as well, and of those that live on in a survivor (`merged`) the
+    ones that are members. Nothing is stored if the run was cancelled. Raises LeaseLostError.
+    """
+    is_full = sweeping.mode is RunMode.FULL
+    row = await _leased(
+        sessions,
+        lease,
+        _ADVANCE_FULL if is_full else _ADVANCE_CHANGES,
+        run,
+        sweeping.pages,
+        sweeping.parts,
+        sweeping.read,
+        sweeping.left_out,
+        sweeping.total_before,
+        _json(sweeping),
+        sweeping.run_no,
+        _joined(present),
+        # Twice in one statement, a row is changed once.
+        _joined(set(merged).difference(present) if is_full else ()),
     )
+    return Progress(row["is_reading"], row["is_active"], row["is_open"])
+
+
+def _joined(ids: Collection[str]) -> str:
+    return SEPARATOR.join(sorted(set(ids)))
+
+
+# All ids as one text as well: a row each takes ten times as long, and as much memory.
+_MEMBERS = """
+    select string_agg(source_id, chr(31)) from sync.members
+    where integration_id = $1 and {chosen}
+    """
 
 
 async def known_members(
-    session: AsyncSession, *, integration: UUID, ids: Sequence[str]
+    sessions: SessionMaker, *, integration: UUID, ids: Collection[str]
 ) -> set[str]:
     """Return which of these ids are members."""
-    found = await session.scalars(
-        text(
-            """
-            select source_id from sync.members
-            where integration_id = :integration and source_id = any (cast(:ids as text[]))
-            """
-        ),
-        {"integration": integration, "ids": list(ids)},
-    )
-    return set(found)
+    chosen = "source_id = any (string_to_array($2::text, chr(31)))"
+    return await _members(sessions, chosen, integration, _joined(ids))
 
 
-async def all_members(session: AsyncSession, *, integration: UUID) -> set[str]:
+async def all_members(sessions: SessionMaker, *, integration: UUID) -> set[str]:
     """Return every member's id: some hundred bytes each."""
-    connection = await driver(session)
-    rows = await connection.fetch(
-        "select source_id from sync.members where integration_id = $1", integration
-    )
-    return {row[0] for row in rows}
+    return await _members(sessions, "true", integration)
 
 
-async def newcomers(session: AsyncSession, *, integration: UUID, settled_run_no: int) -> set[str]:
+async def newcomers(sessions: SessionMaker, *, integration: UUID, settled_run_no: int) -> set[str]:
     """Return the members whose page may never have been published."""
-    found = await session.scalars(
-        text(
-            """
-            select source_id from sync.members
-            where integration_id = :integration and run_no > :settled
-            """
-        ),
-        {"integration": integration, "settled": settled_run_no},
-    )
-    return set(found)
+    return await _members(sessions, "run_no > $2", integration, settled_run_no)
 
 
-async def unmet(session: AsyncSession, *, integration: UUID, run_no: int) -> set[str]:
+async def unmet(sessions: SessionMaker, *, integration: UUID, run_no: int) -> set[str]:
     """Return the members that a full run did not meet."""
-    found = await session.scalars(
-        text(
-            """
-            select source_id from sync.members
-            where integration_id = :integration and run_no < :run_no
-            """
-        ),
-        {"integration": integration, "run_no": run_no},
-    )
-    return set(found)
+    return await _members(sessions, "run_no < $2", integration, run_no)
+
+
+async def _members(sessions: SessionMaker, chosen: str, *arguments: object) -> set[str]:
+    [row] = await fetch_alone(sessions, _MEMBERS.format(chosen=chosen), *arguments)
+    return set() if row[0] is None else set(row[0].split(SEPARATOR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,69 +485,80 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
     )
 
 
-_END_RUN = text(
-    """
-    with read as (
+_END_RUN = """
+    with released as (
+      update sync.schedules
+      set lease_owner = null, lease_until = null, failures = 0,
+          last_full_at = case when $4 = 'full' then clock_timestamp() else last_full_at end,
+          wanted_mode = case when $5 and wanted_mapping_version <= $6 and wanted_run_no <= $7
+                             then 'changes' else wanted_mode end
+      where integration_id = $1 and fencing = $2 and lease_owner is not null
+      returning workspace_id
+    ), read as (
       update sync.runs
       set state = case when state = 'reading' then 'read' else state end,
-          read_at = clock_timestamp(), pages = :pages, parts = :parts,
-          read = :read, left_out = :left_out, total_before = :total_before,
-          total_after = :total_after, is_complete = :complete, error_code = null
-      where run_id = :run
+          read_at = clock_timestamp(), pages = $8, parts = $9, read = $10, left_out = $11,
+          total_before = $12, total_after = $13, is_complete = $14, error_code = null
+      where run_id = $3 and exists (select from released)
     ), moved as (
-      update sync.positions set from_ms = :until_ms, sweep = null
-      where integration_id = :integration and stream = 'contacts'
+      update sync.positions set from_ms = $15, sweep = null
+      where integration_id = $1 and stream = 'contacts' and exists (select from released)
     ), looked as (
       insert into sync.positions (integration_id, stream, workspace_id, from_ms, sweep)
-      values (:integration, 'members', :workspace, :read_at_ms, cast(:roll as jsonb))
+      select $1, 'members', workspace_id, $16, $17::text::jsonb from released
       on conflict (integration_id, stream)
       do update set from_ms = excluded.from_ms, sweep = excluded.sweep
     )
-    update sync.schedules
-    set lease_owner = null, lease_until = null, failures = 0,
-        last_full_at = case when :is_full then clock_timestamp() else last_full_at end,
-        wanted_mode = case when :satisfies and wanted_mapping_version <= :mapping_version
-                             and wanted_run_no <= :run_no
-                           then 'changes' else wanted_mode end
-    where integration_id = :integration
+    select from released
     """
-)
 
 
-async def end_run(
-    session: AsyncSession,
-    assignment: Assignment,
-    sweeping: Sweeping,
-    *,
-    roll: Roll,
-    total_after: int | None,
-    complete: bool,
-    satisfies_wish: bool,
-) -> None:
+class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was read to its end, and what is remembered of the members."""
+
+    sweeping: Sweeping
+    roll: Roll
+    total_after: int | None
+    complete: bool
+    satisfies_wish: bool
+
+
+async def end_run(sessions: SessionMaker, assignment: Assignment, end: RunEnd) -> None:
     """Store that a run was read to its end, move the position, and give the lease back.
 
-    The caller holds the lease.
+    Raises LeaseLostError.
     """
-    parameters = {
-        "integration": assignment.integration,
-        "workspace": assignment.workspace,
-        "run": run_id(assignment, sweeping),
-        "pages": sweeping.pages,
-        "parts": sweeping.parts,
-        "read": sweeping.read,
-        "left_out": sweeping.left_out,
-        "total_before": sweeping.total_before,
-        "total_after": total_after,
-        "complete": complete,
-        "until_ms": sweeping.until_ms,
-        "is_full": sweeping.mode is RunMode.FULL,
-        "satisfies": satisfies_wish,
-        "mapping_version": sweeping.mapping_version,
-        "run_no": sweeping.run_no,
-        "read_at_ms": roll.read_at_ms,
-        "roll": _json(roll),
-    }
-    await session.execute(_END_RUN, parameters)
+    await _leased(sessions, *_end_of(assignment, end))
+
+
+async def end_run_within(session: AsyncSession, assignment: Assignment, end: RunEnd) -> None:
+    """Do the same at the end of a transaction of several statements; the caller holds the lease."""
+    connection = await driver(session)
+    lease, statement, *arguments = _end_of(assignment, end)
+    await connection.fetch(statement, lease.integration, lease.fencing, *arguments)
+
+
+def _end_of(assignment: Assignment, end: RunEnd) -> tuple[Lease, str, *tuple[object, ...]]:
+    sweeping = end.sweeping
+    return (
+        Lease(assignment.integration, assignment.fencing),
+        _END_RUN,
+        run_id(assignment, sweeping),
+        sweeping.mode.value,
+        end.satisfies_wish,
+        sweeping.mapping_version,
+        sweeping.run_no,
+        sweeping.pages,
+        sweeping.parts,
+        sweeping.read,
+        sweeping.left_out,
+        sweeping.total_before,
+        end.total_after,
+        end.complete,
+        sweeping.until_ms,
+        end.roll.read_at_ms,
+        _json(end.roll),
+    )
 
 
 async def put_off(

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import database
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker, fetch_alone, transact
 
 
 @pytest.fixture
@@ -56,6 +56,59 @@ async def test_a_backend_killed_under_the_driver_costs_a_second_try(
 
     assert await transact(sessions, work) == 42
     assert tries == 2
+
+
+async def test_a_statement_alone_is_a_transaction(sessions: SessionMaker) -> None:
+    workspace = uuid4()
+    insert = "insert into config.workspaces (workspace_id, name) values ($1, $2) returning name"
+
+    [row] = await fetch_alone(sessions, insert, workspace, "a")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await fetch_alone(sessions, insert, workspace, "b")
+
+    assert row["name"] == "a"
+    async with sessions.begin() as session:
+        assert await session.scalar(text("select name from config.workspaces")) == "a"
+
+
+async def test_a_backend_killed_under_a_statement_costs_a_second_try(
+    role_url: Callable[[str], str], sessions: SessionMaker
+) -> None:
+    """Fault 33."""
+    engine = database.create_engine(role_url("api"), pool_size_max=1, application_name="test")
+    ours = database.session_maker(engine)
+    [[first]] = await fetch_alone(ours, "select pg_backend_pid()")
+    sleep = asyncio.create_task(
+        fetch_alone(ours, "select pg_backend_pid() from pg_sleep(case when $1 = pg_backend_pid() "
+                    "then 20 else 0 end)", first)
+    )  # fmt: skip
+    await asyncio.sleep(0.1)
+
+    async with sessions.begin() as session:
+        await session.execute(text("select pg_terminate_backend(:p)"), {"p": first})
+
+    [[second]] = await asyncio.wait_for(sleep, timeout=10)
+    assert second != first
+    await engine.dispose()
+
+
+async def test_a_statement_that_is_given_up_leaves_nobody_its_connection(
+    role_url: Callable[[str], str],
+) -> None:
+    engine = database.create_engine(role_url("api"), pool_size_max=1, application_name="test")
+    ours = database.session_maker(engine)
+    [[first]] = await fetch_alone(ours, "select pg_backend_pid()")
+    [[again]] = await fetch_alone(ours, "select pg_backend_pid()")
+    sleep = asyncio.create_task(fetch_alone(ours, "select pg_sleep(20)"))
+    await asyncio.sleep(0.1)
+
+    sleep.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleep
+    [[later]] = await asyncio.wait_for(fetch_alone(ours, "select pg_backend_pid()"), timeout=10)
+
+    assert first == again != later
+    await engine.dispose()
 
 
 async def test_a_deadlock_is_run_again(sessions: SessionMaker) -> None:

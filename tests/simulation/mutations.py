@@ -201,7 +201,7 @@ MUTATIONS = (
                 "return run",
             ),
         ),
-        seed=30,
+        seed=84,
     ),
     Mutation(
         "a_removed_field_supersedes",
@@ -234,8 +234,8 @@ MUTATIONS = (
         (
             Cut(
                 "services.poller.poll:Run._advance",
-                "if change.op is Operation.UPSERT]",
-                "if change.op is Operation.UPSERT and self.is_full]",
+                "if change.op is upsert]",
+                "if change.op is upsert and self.is_full]",
             ),
         ),
         seed=0,
@@ -250,7 +250,7 @@ MUTATIONS = (
                 "if is_tombstone in (False, True):",
             ),
         ),
-        seed=29,
+        seed=17,
     ),
     Mutation(
         "unchanged_leaves_an_older_row",

@@ -1,5 +1,6 @@
 """The stores in memory are held to what the statements do on PostgreSQL: one suite, run on both."""
 
+import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -78,6 +79,9 @@ class Stores(Protocol):
     def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
         """Open a transaction of a service."""
 
+    def sessions(self, role: str) -> SessionMaker:
+        """Return what opens transactions of a service."""
+
     async def configure(self, state: str) -> None:
         """Change the integration's state."""
 
@@ -120,7 +124,10 @@ class InMemory:
         )
 
     def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
-        return self.database.sessions(Calm()).begin()
+        return self.sessions(role).begin()
+
+    def sessions(self, role: str) -> SessionMaker:
+        return self.database.sessions(Calm())
 
     async def configure(self, state: str) -> None:
         rows = self.database.tables.integrations
@@ -165,6 +172,9 @@ class OnPostgres:
 
     def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
         return self._sessions[role].begin()
+
+    def sessions(self, role: str) -> SessionMaker:
+        return self._sessions[role]
 
     async def configure(self, state: str) -> None:
         await self.world.configure(state=state)
@@ -496,10 +506,9 @@ async def test_units_are_held_within_the_limit_posted_once_and_given_back(stores
 
 
 async def claim(stores: Stores, owner: UUID = OWNER) -> Assignment | None:
-    async with stores.begin("poller") as session:
-        claimed = await stores.poller.claim_due(
-            session, provider="hubspot", owner=owner, limit=5, lease_s=3600
-        )
+    claimed = await stores.poller.claim_due(
+        stores.sessions("poller"), provider="hubspot", owner=owner, limit=5, lease_s=3600
+    )
     return claimed[0] if claimed else None
 
 
@@ -508,41 +517,70 @@ async def test_a_run_from_its_claim_to_its_end(stores: Stores) -> None:
     assignment = await claim(stores)
     assert assignment is not None
     lease = services.poller.store.Lease(stores.integration, assignment.fencing)
-    given = {"integration": stores.integration}
+    stale = dataclasses.replace(lease, fencing=lease.fencing - 1)
+    ours, given = stores.sessions("poller"), {"integration": stores.integration}
+    sweeping = await stores.poller.begin_run(ours, assignment, begin(assignment))
+    run = run_id(assignment, sweeping)
+    told = {"run": run, "sweeping": sweeping}
+    progress = await stores.poller.advance(ours, lease, **told, present=["a", "b"], merged=["c"])
+    newcomers = await stores.poller.newcomers(ours, **given, settled_run_no=0)
+    unmet = await stores.poller.unmet(ours, **given, run_no=2)
+    known = await stores.poller.known_members(ours, **given, ids=["b", "c"])
     async with stores.begin("poller") as session:
-        standing = await stores.poller.hold_lease(session, lease)
-        sweeping = await stores.poller.begin_run(session, assignment, begin(assignment))
-        await stores.poller.add_members(
-            session, **given, run_no=1, ids=["a", "b"], marks_known=True
-        )
-        members = {"integration": stores.integration}
-        newcomers = await stores.poller.newcomers(session, **members, settled_run_no=0)
-        unmet = await stores.poller.unmet(session, **members, run_no=2)
-        await stores.poller.remove_members(session, **members, ids=["b"])
-        known = await stores.poller.all_members(session, **members)
+        await stores.poller.remove_members(session, **given, ids=["b"])
+    left = await stores.poller.all_members(ours, **given)
     assert await claim(stores, OTHER) is None
+    with pytest.raises(LeaseLostError):
+        await stores.poller.advance(ours, stale, **told, present=["d"], merged=())
+    with pytest.raises(LeaseLostError):
+        await stores.poller.check_lease(ours, stale)
+    await stores.poller.check_lease(ours, lease)
     async with stores.begin("poller") as session:
-        run = run_id(assignment, sweeping)
-        progress = await stores.poller.store_progress(session, **given, run=run, sweeping=sweeping)
         resumed = await stores.poller.resume_run(session, run=run, fencing=assignment.fencing)
-        await stores.poller.end_run(
-            session,
-            assignment,
-            sweeping,
-            roll=Roll(settled_run_no=1),
-            total_after=None,
-            complete=True,
-            satisfies_wish=True,
-        )
+    end = services.poller.store.RunEnd(
+        sweeping=sweeping,
+        roll=Roll(settled_run_no=1),
+        total_after=None,
+        complete=True,
+        satisfies_wish=True,
+    )
+    await stores.poller.end_run(ours, assignment, end)
+    async with stores.begin("poller") as session:
         over = await stores.poller.resume_run(session, run=run, fencing=assignment.fencing)
+    with pytest.raises(LeaseLostError):
+        await stores.poller.end_run(ours, assignment, end)
+    with pytest.raises(LeaseLostError):
+        await stores.poller.begin_run(ours, assignment, begin(assignment))
     with pytest.raises(LeaseLostError):
         async with stores.begin("poller") as session:
             await stores.poller.hold_lease(session, lease)
 
-    assert (standing.is_active, standing.is_open, sweeping.members_before) == (True, True, 0)
-    assert (newcomers, unmet, known) == ({"a", "b"}, {"a", "b"}, {"a"})
-    assert (progress, resumed, over) == (True, True, False)
+    assert sweeping.members_before == 0
+    assert progress == services.poller.store.Progress(is_reading=True, is_active=True, is_open=True)
+    assert (newcomers, unmet, known, left) == ({"a", "b"}, {"a", "b"}, {"b"}, {"a"})
+    assert (resumed, over) == (True, False)
     assert await claim(stores) is None  # It is due in half an hour.
+
+
+async def test_a_run_that_has_ended_goes_no_further(stores: Stores) -> None:
+    await stores.schedule()
+    assignment = await claim(stores)
+    assert assignment is not None
+    lease = services.poller.store.Lease(stores.integration, assignment.fencing)
+    ours, integration = stores.sessions("poller"), stores.integration
+    sweeping = await stores.poller.begin_run(ours, assignment, begin(assignment))
+    run = run_id(assignment, sweeping)
+    async with stores.begin("poller") as session:
+        await stores.poller.note_trouble(
+            session, integration=integration, run=run, code="x", ends_run=True
+        )
+
+    progress = await stores.poller.advance(
+        ours, lease, run=run, sweeping=sweeping, present=["a"], merged=()
+    )
+
+    assert not progress.is_reading
+    assert await stores.poller.all_members(ours, integration=integration) == set()
 
 
 async def test_what_was_put_off_is_claimed_when_its_time_has_come(stores: Stores) -> None:

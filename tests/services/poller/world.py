@@ -141,8 +141,7 @@ class World:
         )
 
     async def claim(self, *, limit: int = 50) -> list[Assignment]:
-        async with self.as_poller.begin() as session:
-            return await store.claim_due(session, provider=PROVIDER, owner=uuid4(), limit=limit)
+        return await store.claim_due(self.as_poller, provider=PROVIDER, owner=uuid4(), limit=limit)
 
     async def claim_one(self, integration: UUID) -> Assignment:
         await self.make_due(integration)

@@ -1,18 +1,19 @@
 """`services.poller.store` in memory: the same functions, statement by statement."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic
 from services.poller import store
-from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
+from services.poller.plan import Account, Assignment, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
-from services.poller.store import LEASE_S, Lease, Standing, Withheld
+from services.poller.store import LEASE_S, Lease, Progress, RunEnd, Withheld
 from services.writer.values import IntegrationState
 from tests.simulation.memory import ledger
 from tests.simulation.memory import writer as writer_store
@@ -29,7 +30,16 @@ CONTACTS, MEMBERS = "contacts", "members"
 
 
 async def claim_due(
-    session: AsyncSession, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
+    sessions: SessionMaker, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
+) -> list[Assignment]:
+    async def work(session: AsyncSession) -> list[Assignment]:
+        return await _claim_due(session, provider, owner, limit, lease_s)
+
+    return await transact(sessions, work)
+
+
+async def _claim_due(
+    session: AsyncSession, provider: str, owner: UUID, limit: int, lease_s: float
 ) -> list[Assignment]:
     tables, now = tables_of(session), database_of(session).now()
     due = [
@@ -124,15 +134,34 @@ async def renew(
     return ours
 
 
-async def hold_lease(session: AsyncSession, lease: Lease) -> Standing:
+async def hold_lease(session: AsyncSession, lease: Lease) -> None:
+    _held(session, lease)
+
+
+async def check_lease(sessions: SessionMaker, lease: Lease) -> None:
+    await transact(sessions, lambda session: hold_lease(session, lease))
+
+
+def _held(session: AsyncSession, lease: Lease) -> Schedule:
     schedule = tables_of(session).schedules.get(lease.integration)
     if schedule is None or schedule.fencing != lease.fencing or schedule.lease_owner is None:
         raise LeaseLostError(what=f"integration {lease.integration}")
-    is_open = await ledger.is_open(session, workspace=schedule.workspace)
-    return Standing(schedule.is_active, is_open, schedule.failures)
+    return schedule
 
 
-async def begin_run(session: AsyncSession, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+async def begin_run(sessions: SessionMaker, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+    async def work(session: AsyncSession) -> Sweeping:
+        _held(session, _lease(assignment))
+        return _begin_run(session, assignment, sweeping)
+
+    return await transact(sessions, work)
+
+
+def _lease(assignment: Assignment) -> Lease:
+    return Lease(assignment.integration, assignment.fencing)
+
+
+def _begin_run(session: AsyncSession, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
     tables, database = tables_of(session), database_of(session)
     integration = assignment.integration
     if sweeping.mode is RunMode.FULL:
@@ -184,8 +213,28 @@ async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
     return True
 
 
-async def store_progress(
-    session: AsyncSession, *, integration: UUID, run: UUID, sweeping: Sweeping
+async def advance(
+    sessions: SessionMaker,
+    lease: Lease,
+    *,
+    run: UUID,
+    sweeping: Sweeping,
+    present: Collection[str],
+    merged: Collection[str],
+) -> Progress:
+    async def work(session: AsyncSession) -> Progress:
+        schedule = _held(session, lease)
+        is_reading = _store_progress(session, lease.integration, run, sweeping)
+        if is_reading:
+            _meet(session, lease.integration, sweeping, present, merged)
+        is_open = await ledger.is_open(session, workspace=schedule.workspace)
+        return Progress(is_reading, schedule.is_active, is_open)
+
+    return await transact(sessions, work)
+
+
+def _store_progress(
+    session: AsyncSession, integration: UUID, run: UUID, sweeping: Sweeping
 ) -> bool:
     rows = tables_of(session).runs
     if run not in rows or rows[run].state != "reading":
@@ -202,55 +251,50 @@ async def store_progress(
     return True
 
 
-async def add_members(
+def _meet(
     session: AsyncSession,
-    *,
     integration: UUID,
-    run_no: int,
-    ids: Sequence[str],
-    marks_known: bool,
+    sweeping: Sweeping,
+    present: Collection[str],
+    merged: Collection[str],
 ) -> None:
-    members = tables_of(session).members
-    for id_ in ids:
+    members, run_no = tables_of(session).members, sweeping.run_no
+    is_full = sweeping.mode is RunMode.FULL
+    for id_ in present:
         before = members.get((integration, id_))
-        if before is None or (marks_known and before < run_no):
+        if before is None or (is_full and before < run_no):
             members[integration, id_] = run_no
-
-
-async def mark_known(
-    session: AsyncSession, *, integration: UUID, run_no: int, ids: Sequence[str]
-) -> None:
-    members = tables_of(session).members
-    for id_ in ids:
+    for id_ in merged if is_full else ():
         if members.get((integration, id_), run_no) < run_no:
             members[integration, id_] = run_no
 
 
 async def known_members(
-    session: AsyncSession, *, integration: UUID, ids: Sequence[str]
+    sessions: SessionMaker, *, integration: UUID, ids: Collection[str]
 ) -> set[str]:
-    members = tables_of(session).members
-    return {id_ for id_ in ids if (integration, id_) in members}
+    return set(ids) & await all_members(sessions, integration=integration)
 
 
-async def all_members(session: AsyncSession, *, integration: UUID) -> set[str]:
-    return {id_ for of, id_ in tables_of(session).members if of == integration}
+async def all_members(sessions: SessionMaker, *, integration: UUID) -> set[str]:
+    return await _members(sessions, integration, lambda _: True)
 
 
-async def newcomers(session: AsyncSession, *, integration: UUID, settled_run_no: int) -> set[str]:
-    return {
-        id_
-        for (of, id_), run_no in tables_of(session).members.items()
-        if of == integration and run_no > settled_run_no
-    }
+async def newcomers(sessions: SessionMaker, *, integration: UUID, settled_run_no: int) -> set[str]:
+    return await _members(sessions, integration, lambda met: met > settled_run_no)
 
 
-async def unmet(session: AsyncSession, *, integration: UUID, run_no: int) -> set[str]:
-    return {
-        id_
-        for (of, id_), met in tables_of(session).members.items()
-        if of == integration and met < run_no
-    }
+async def unmet(sessions: SessionMaker, *, integration: UUID, run_no: int) -> set[str]:
+    return await _members(sessions, integration, lambda met: met < run_no)
+
+
+async def _members(
+    sessions: SessionMaker, integration: UUID, is_chosen: Callable[[int], bool]
+) -> set[str]:
+    async def work(session: AsyncSession) -> set[str]:
+        members = tables_of(session).members.items()
+        return {id_ for (of, id_), met in members if of == integration and is_chosen(met)}
+
+    return await transact(sessions, work)
 
 
 async def withheld(session: AsyncSession, *, integration: UUID) -> Withheld:
@@ -296,16 +340,16 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
         tables_of(session).members.pop((integration, id_), None)
 
 
-async def end_run(
-    session: AsyncSession,
-    assignment: Assignment,
-    sweeping: Sweeping,
-    *,
-    roll: Roll,
-    total_after: int | None,
-    complete: bool,
-    satisfies_wish: bool,
-) -> None:
+async def end_run(sessions: SessionMaker, assignment: Assignment, end: RunEnd) -> None:
+    async def work(session: AsyncSession) -> None:
+        _held(session, _lease(assignment))
+        await end_run_within(session, assignment, end)
+
+    await transact(sessions, work)
+
+
+async def end_run_within(session: AsyncSession, assignment: Assignment, end: RunEnd) -> None:
+    sweeping, roll = end.sweeping, end.roll
     tables = tables_of(session)
     integration, run = assignment.integration, run_id(assignment, sweeping)
     row = tables.runs[run]
@@ -317,15 +361,15 @@ async def end_run(
         read=sweeping.read,
         left_out=sweeping.left_out,
         total_before=sweeping.total_before,
-        total_after=total_after,
-        is_complete=complete,
+        total_after=end.total_after,
+        is_complete=end.complete,
         error_code=None,
     )
     _set_position(session, integration, CONTACTS, from_ms=sweeping.until_ms, sweep=None)
     _set_position(session, integration, MEMBERS, from_ms=roll.read_at_ms, roll=roll)
     schedule = tables.schedules[integration]
     is_satisfied = (
-        satisfies_wish
+        end.satisfies_wish
         and schedule.wanted_mapping_version <= sweeping.mapping_version
         and schedule.wanted_run_no <= sweeping.run_no
     )
