@@ -10,9 +10,11 @@ import json
 import sys
 from collections.abc import Sequence
 
+from benchmarks.bench import Bench
 from benchmarks.measured import Measured, shown
+from benchmarks.peers.table import compared
 from benchmarks.profiles import summary
-from benchmarks.scenarios import SCENARIOS, Bench
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.world import World
 from local.errors import StackError
 from local.stack import ROOT, Options, running
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(shown(found))
+    print(compared(found))
     if wanted.json:
         print(json.dumps([each.report() for each in found]))
     return 0
@@ -54,15 +57,29 @@ async def _measure(wanted: argparse.Namespace) -> list[Measured]:
         what = f"there is no scenario {', '.join(sorted(unknown))}"
         raise StackError(what, f"choose among {', '.join(SCENARIOS)}")
     for name in wanted.scenarios or SCENARIOS:
-        contacts, scenario = SCENARIOS[name]
-        options = Options(HOME / name, environment=ENVIRONMENT)
-        profile = tuple(filter(None, wanted.profile.split(",")))
-        async with running(options, _say) as stack, World.over(stack) as world:
-            bench = Bench(world, wanted.contacts or contacts, HOME / "profiles", profile)
-            await scenario(bench)
-            found += bench.found
+        found += await _run(name, wanted)
     for stacks in sorted((HOME / "profiles").rglob("*.txt")) if wanted.profile else []:
         print(f"\n{stacks.parent.name} ", summary(stacks))
+    return found
+
+
+async def _run(name: str, wanted: argparse.Namespace) -> list[Measured]:
+    """Run one scenario, on a stack of its own for each of its settings."""
+    scenario = SCENARIOS[name]
+    profile = tuple(filter(None, wanted.profile.split(",")))
+    found: list[Measured] = []
+    for setting in scenario.settings:
+        options = Options(
+            HOME / name,
+            environment=ENVIRONMENT,
+            counts=setting.counts,
+            environments=setting.environments,
+        )
+        async with running(options, _say) as stack, World.over(stack) as world:
+            contacts = wanted.contacts or scenario.contacts
+            bench = Bench(world, contacts, HOME / "profiles", profile)
+            await scenario.run(bench)
+            found += bench.found
     return found
 
 

@@ -28,6 +28,11 @@ class Measured:
         """Return the CPU seconds of all our own processes together."""
         return sum(cpu_s for name, cpu_s in self.cpu_s.items() if name not in SERVERS)
 
+    @property
+    def own_rss_mb(self) -> dict[str, float]:
+        """Return the peak memory of each of our own processes."""
+        return {name: mb for name, mb in self.rss_mb.items() if name not in SERVERS}
+
     def report(self) -> dict[str, Any]:
         """Return it for machines."""
         return {
@@ -35,13 +40,20 @@ class Measured:
             "phase": self.phase,
             "contacts": self.contacts,
             "seconds": round(self.seconds, 2),
-            "contacts_per_second": round(self.contacts / self.seconds, 1),
             "own_cpu_s": round(self.own_cpu_s, 2),
-            "own_cpu_s_per_100k": round(self.own_cpu_s * 1e5 / max(1, self.contacts), 2),
+            **self._by_contact(),
             "cpu_s": {name: round(cpu_s, 2) for name, cpu_s in sorted(self.cpu_s.items())},
             "rss_mb_max": {name: round(mb, 1) for name, mb in sorted(self.rss_mb.items())},
             "calls": dict(self.calls),
             **{name: round(value, 4) for name, value in self.notes.items()},
+        }
+
+    def _by_contact(self) -> dict[str, float]:
+        if not self.contacts:
+            return {}
+        return {
+            "contacts_per_second": round(self.contacts / self.seconds, 1),
+            "own_cpu_s_per_100k": round(self.own_cpu_s * 1e5 / self.contacts, 2),
         }
 
 
@@ -64,12 +76,7 @@ def shown(all_measured: Iterable[Measured]) -> str:
     """Return a table for people."""
     lines: list[str] = []
     for each in all_measured:
-        report = each.report()
-        lines.append(
-            f"\n{each.scenario} · {each.phase}: {each.contacts:,} contacts in {each.seconds:.1f} s"
-            f" ({report['contacts_per_second']:,.0f}/s); own CPU {each.own_cpu_s:.2f} s"
-            f" = {report['own_cpu_s_per_100k']:.2f} s per 100,000"
-        )
+        lines.append(_headline(each))
         lines += [
             f"  {name:<16} {cpu_s:>7.2f} s CPU  {each.rss_mb.get(name, 0.0):>6.0f} MB"
             for name, cpu_s in sorted(each.cpu_s.items(), key=lambda item: -item[1])
@@ -77,3 +84,13 @@ def shown(all_measured: Iterable[Measured]) -> str:
         more = {**{f"calls to {name}": count for name, count in each.calls.items()}, **each.notes}
         lines += [f"  {name}: {value:,.4g}" for name, value in more.items()]
     return "\n".join(lines)
+
+
+def _headline(each: Measured) -> str:
+    report = each.report()
+    done = f"in {each.seconds:.1f} s"
+    used = f"own CPU {each.own_cpu_s:.2f} s"
+    if each.contacts:
+        done = f"{each.contacts:,} contacts {done} ({report['contacts_per_second']:,.0f}/s)"
+        used += f" = {report['own_cpu_s_per_100k']:.2f} s per 100,000"
+    return f"\n{each.scenario} · {each.phase}: {done}; {used}"

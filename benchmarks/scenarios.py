@@ -1,37 +1,23 @@
 """The scenarios: each makes its own stack's world do one job, and says what it cost."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Mapping
 
-from benchmarks.measured import Measured
-from benchmarks.profiles import profiled
-from benchmarks.world import World
+from benchmarks.bench import Bench, Scenario, Setting
+from benchmarks.idle import idle
+from benchmarks.peers.scenario import peers
+from benchmarks.slow import slow
+from benchmarks.writers import writers
 
 CHANGED_SHARE = 0.01
 REST_S = 20.0
 LATENCY_SOURCE_S, LATENCY_DESTINATION_S = 0.1, 0.2
 
-
-@dataclass(slots=True)
-class Bench:
-    """What a scenario works with."""
-
-    world: World
-    contacts: int
-    folder: Path
-    profile: tuple[str, ...] = ()
-    found: list[Measured] = field(default_factory=list)
-
-    async def phase(
-        self, scenario: str, name: str, contacts: int, begin: Callable[[], Awaitable[None]]
-    ) -> Measured:
-        """Do and measure one phase."""
-        pids = self.world.stack.supervisor.pids()
-        with profiled(pids, self.profile, self.folder / f"{scenario}-{name}"):
-            async with self.world.measured(scenario, name, contacts, self.found):
-                await begin()
-        return self.found[-1]
+_READ_S = """
+select extract(epoch from max(read_at) - min(started_at))::float8,
+  extract(epoch from clock_timestamp() - max(read_at))::float8
+from sync.runs
+"""
 
 
 async def job(bench: Bench) -> None:
@@ -49,18 +35,36 @@ async def job(bench: Bench) -> None:
 async def latency(bench: Bench) -> None:
     """Import from a source and to a destination that take their time for every answer.
 
-    The bound: a source's pages come one after the other, so nobody can be faster than the pages
-    times the latency; the last page's way to the destination is one write more.
+    The bound: a source's pages come one after the other, so nobody who asks for one thing at a time
+    can be faster than the pages times the latency; the last page's way to the destination is one
+    write more. It begins when the API has answered that the integration is active: what that asks
+    the providers is no part of the run. `read_s` is from the run's beginning to the end of its
+    pages, `tail_s` from there until all is written and told.
     """
     world, contacts = bench.world, bench.contacts
     await world.fill(contacts)
     await world.integrate("Newsletter from HubSpot")
     await world.source.delay(LATENCY_SOURCE_S)
     await world.destination.delay(LATENCY_DESTINATION_S)
-    found = await bench.phase("latency", "full", contacts, world.activate)
+    activation_s = 0.0
+
+    async def begin() -> None:
+        nonlocal activation_s
+        asked_at_s = time.monotonic()
+        await world.activate()
+        activation_s = time.monotonic() - asked_at_s
+
+    found = await bench.phase("latency", "full", contacts, begin)
+    read_s, tail_s = await world.database.fetchrow(_READ_S)
     # A list's page of 200 members is one call for the ids and two at a time for the contacts.
     bound_s = contacts / 200 * 2 * LATENCY_SOURCE_S + LATENCY_DESTINATION_S
-    bench.found[-1] = _noted(found, share_of_bound=bound_s / found.seconds)
+    bench.note(
+        share_of_bound=bound_s / (found.seconds - activation_s),
+        bound_s=bound_s,
+        activation_s=activation_s,
+        read_s=read_s,
+        tail_s=tail_s,
+    )
 
 
 async def rest(bench: Bench) -> None:
@@ -72,13 +76,15 @@ async def rest(bench: Bench) -> None:
     await world.rested("rest", REST_S, bench.found)
 
 
-def _noted(found: Measured, **notes: float) -> Measured:
-    changed = {name: getattr(found, name) for name in Measured.__dataclass_fields__}
-    return Measured(**{**changed, "notes": {**found.notes, **notes}})
-
-
-SCENARIOS: dict[str, tuple[int, Callable[[Bench], Awaitable[None]]]] = {
-    "job": (100_000, job),
-    "latency": (10_000, latency),
-    "rest": (100, rest),
+SCENARIOS: Mapping[str, Scenario] = {
+    "job": Scenario(100_000, job),
+    "latency": Scenario(10_000, latency),
+    "rest": Scenario(100, rest),
+    "idle": Scenario(20, idle),
+    "writers": Scenario(
+        20_000, writers, tuple(Setting(counts={"writer": count}) for count in (1, 2, 3))
+    ),
+    # Destinations' limits are what this one is about: the writer keeps them.
+    "slow": Scenario(200, slow, (Setting(environments={"writer": {"RATE_LIMITS": "true"}}),)),
+    "peers": Scenario(100_000, peers),
 }

@@ -6,21 +6,22 @@ while a phase runs is asked of the database, not of the API: to watch must not c
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 
+from benchmarks.accounts import Account
 from benchmarks.measured import Measured, difference, reading
 from local import wizard
 from local.api import Api
 from local.errors import StackError
-from local.providers import Provider
 from local.stack import Stack
 
 SOURCE_LIST = "Newsletter"
+QUOTA = 10_000_000  # Nobody is to be stopped.
 FIELDS = (*wizard.FIELDS, wizard.Field("country", "COUNTRY", create="text"))
 # Contacts are older than what a window of changes looks back (services/poller/plan.py).
 AGED_S = 7200.0
@@ -42,19 +43,25 @@ select (select coalesce(max(run_no), 0) from sync.runs where integration_id = an
   (select count(*) from ledger.holds where posted + released < amount) as holds
 """
 
+_MAKE_DUE = """
+update sync.schedules set next_due_at = clock_timestamp() where integration_id = any ($1)
+"""
+
 
 @dataclass(slots=True)
 class World:
     """What a scenario acts on."""
 
     stack: Stack
-    source: Provider
-    destination: Provider
+    source: Account
+    destination: Account
     operator: Api
     database: "asyncpg.Connection[Any]"
     workspace: str = ""
     api: Api | None = None
     integrations: list[str] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)  # At Brevo, beside the default one.
+    exits: AsyncExitStack = field(default_factory=AsyncExitStack)  # What closes with the world.
 
     @classmethod
     @asynccontextmanager
@@ -62,7 +69,7 @@ class World:
         """Connect to a running stack for as long as the block lasts."""
         async with AsyncExitStack() as exits:
             source, destination = [
-                await exits.enter_async_context(Provider.connect(stack.providers[name]))
+                await exits.enter_async_context(Account.connect(stack.providers[name]))
                 for name in ("hubspot", "brevo")
             ]
             operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
@@ -70,8 +77,8 @@ class World:
             exits.push_async_callback(database.close)
             await source.lift_limits()
             await destination.lift_limits()
-            world = cls(stack, source, destination, operator, database)
-            made = await wizard.create_workspace(operator, quota_limit=10_000_000)
+            world = cls(stack, source, destination, operator, database, exits=exits)
+            made = await wizard.create_workspace(operator, quota_limit=QUOTA)
             world.workspace = made.id
             world.api = await exits.enter_async_context(Api.connect(stack.api, made.api_key))
             yield world
@@ -96,6 +103,11 @@ class World:
         assert self.api is not None
         for integration in self.integrations:
             await wizard.activate(self.api, integration)
+
+    async def make_due(self, integrations: Sequence[str]) -> None:
+        """Let the time of these integrations' next runs come, as their intervals do."""
+        ids = [_uuid(each) for each in integrations]
+        await self.database.execute(_MAKE_DUE, ids)
 
     async def ask_for_runs(self, mode: str) -> None:
         """Ask for another run of each integration."""
@@ -131,28 +143,33 @@ class World:
             )
         )
 
-    async def rested(self, scenario: str, seconds: float, found: list[Measured]) -> None:
-        """Measure what everything costs while there is nothing to do."""
+    async def rested(
+        self, scenario: str, seconds: float, found: list[Measured], *, phase: str = "rest"
+    ) -> None:
+        """Measure what everything costs by itself in so much time."""
         supervisor = self.stack.supervisor
-        supervisor.enter("rest")
+        calls = await self._calls()
+        supervisor.enter(phase)
         await asyncio.sleep(seconds)
         supervisor.enter("between")
         usage = supervisor.meter.usage
         found.append(
             Measured(
                 scenario=scenario,
-                phase="rest",
+                phase=phase,
                 contacts=0,
                 seconds=seconds,
-                cpu_s={name: each.cpu_s["rest"] for name, each in usage.items()},
+                cpu_s={name: each.cpu_s[phase] for name, each in usage.items()},
                 rss_mb={name: each.rss_bytes_max / 1e6 for name, each in usage.items()},
+                calls={name: n - calls[name] for name, n in (await self._calls()).items()},
             )
         )
 
     async def _calls(self) -> dict[str, int]:
+        at = {"hubspot": [self.source], "brevo": [self.destination, *self.accounts]}
         return {
-            name: int((await provider.calls())["total"])
-            for name, provider in (("hubspot", self.source), ("brevo", self.destination))
+            name: sum([int((await each.calls())["total"]) for each in providers])
+            for name, providers in at.items()
         }
 
     async def _standing(self) -> "asyncpg.Record[Any]":
