@@ -43,10 +43,11 @@ def run_pipe(commands: Mapping[str, Sequence[str]], logs: Path) -> Used:
     failed: list[str] = []
     while running:
         time.sleep(LOOK_S)
-        for name, pid in list(running.items()):
-            rss_mb[name] = max(rss_mb[name], psutil.Process(pid).memory_info().rss / 1e6)
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
+        for name, process in list(running.items()):
+            rss_mb[name] = max(rss_mb[name], psutil.Process(process.pid).memory_info().rss / 1e6)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
             if ended:
+                process.returncode = os.waitstatus_to_exitcode(status)  # It is reaped.
                 del running[name]
                 cpu_s[name] = usage.ru_utime + usage.ru_stime
                 failed += [name] if status else []
@@ -58,9 +59,11 @@ def run_pipe(commands: Mapping[str, Sequence[str]], logs: Path) -> Used:
     return Used(seconds, cpu_s, rss_mb)
 
 
-def _start(commands: Mapping[str, Sequence[str]], logs: Path) -> dict[str, int]:
-    """Start every command; return their pids, which the caller reaps."""
-    pids: dict[str, int] = {}
+def _start(
+    commands: Mapping[str, Sequence[str]], logs: Path
+) -> dict[str, "subprocess.Popen[bytes]"]:
+    """Start every command; return the processes, which the caller reaps."""
+    started: dict[str, subprocess.Popen[bytes]] = {}
     before: subprocess.Popen[bytes] | None = None
     last = list(commands)[-1]
     for name, command in commands.items():
@@ -74,6 +77,5 @@ def _start(commands: Mapping[str, Sequence[str]], logs: Path) -> dict[str, int]:
             )
         if before is not None and before.stdout is not None:
             before.stdout.close()  # Only the next one holds it: it sees the end.
-        pids[name] = process.pid
-        before = process
-    return pids
+        started[name] = before = process
+    return started

@@ -1,0 +1,68 @@
+"""Scenarios on a stack of their own, with a handful of integrations instead of thousands."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__, idle, slow
+from benchmarks.bench import Bench
+from benchmarks.world import World
+from local import stack
+from local.stack import Options
+
+QUICK = {"RATE_LIMITS": "false"}
+
+
+@pytest.fixture
+async def bench(embedded: None, tmp_path: Path) -> AsyncIterator[Bench]:
+    """Return a bench on a stack as `make bench` starts it, without durability."""
+    options = Options(tmp_path / "stack", durable=False, environment=QUICK)
+    async with stack.running(options, lambda line: None) as made, World.over(made) as world:
+        yield Bench(world, 20, tmp_path / "profiles")
+
+
+async def test_idle_integrations_are_polled_and_write_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "TENANTS", 2)
+    monkeypatch.setattr(idle, "INTEGRATIONS", 8)
+    monkeypatch.setattr(idle, "INTERVAL_S", 2.0)
+    monkeypatch.setattr(idle, "STEADY_S", 3.0)
+
+    await idle.idle(bench)
+
+    first, at_once, steady = bench.found
+    assert first.contacts == 40
+    assert [len(await account.writes()) for account in bench.world.accounts] == [20, 20]
+    assert at_once.notes["polls"] == 8
+    assert at_once.calls == {"hubspot": 16, "brevo": 0}
+    assert steady.notes["polls"] >= 7
+
+
+async def test_others_are_fresh_beside_an_account_that_is_slow_or_dead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow, "FAST", 2)
+    monkeypatch.setattr(slow, "ROUNDS", 1)
+    monkeypatch.setattr(slow, "EDITS", 3)
+    monkeypatch.setattr(slow, "BUSY_CONTACTS", 8)
+
+    await slow.slow(bench)
+
+    phases = {each.phase: each for each in bench.found[1:]}
+    assert list(phases) == ["without trouble", "beside a slow one", "beside a dead one"]
+    assert all(each.contacts == 6 for each in phases.values())
+    assert all(each.notes["lag_at_the_end"] == 0 for each in phases.values())
+    assert all(0 < each.notes["fresh_s_p50"] < 20 for each in phases.values())
+    assert phases["beside a dead one"].notes["all_done_s_after_rounds"] > 1
+
+
+def test_a_percentile_lies_between_the_values_beside_it() -> None:
+    assert slow.percentile([1.0, 2.0, 3.0], 50) == 2.0
+    assert slow.percentile([1.0, 3.0], 75) == 2.5
+
+
+def test_an_unknown_scenario_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["jobs"]) == 1
+    assert "there is no scenario jobs" in capsys.readouterr().err
