@@ -164,7 +164,10 @@ async def driver(session: AsyncSession) -> asyncpg.Connection:
     inner = raw.driver_connection
     assert isinstance(inner, asyncpg.Connection)
     if not inner.is_in_transaction():
-        await connection.exec_driver_sql("select 1")  # Opens the transaction at the driver.
+        # What SQLAlchemy does before its own first statement, for which there is no public way: a
+        # statement that does nothing would cost as much again as the whole transaction.
+        adapted: Any = raw.dbapi_connection
+        await adapted._start_transaction()  # noqa: SLF001
     return inner
 
 
