@@ -19,17 +19,28 @@ LOCAL_LENGTH_MAX = 64  # RFC 5321 4.5.3.1.1; the library asks for it in its stri
 # RFC 5322 dot-atom before the @ (at most 64, RFC 5321 4.5.3.1.1); LDH labels of at most 63
 # (RFC 1035 2.3.4) after it. Encoded international labels (xn--) are left to the library, which
 # writes one address one way.
+_LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++)*+"
 _PATTERN = re.compile(
-    r"(?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@(?:(?![Xx][Nn]--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}"
+    rf"{_LOCAL}@(?:(?![Xx][Nn]--)[A-Za-z0-9](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.)+[A-Za-z]{{2,63}}"
 )
+# What needs no change and no second look, in half the time: lower case and no hyphen after the @.
+_PLAIN = re.compile(rf"{_LOCAL}@(?:[a-z0-9]{{1,63}}+\.)+[a-z]{{2,63}}")
+
+
+def is_plain(address: str) -> bool:
+    """Return whether an address is a valid one that is written already as we write it."""
+    return _fits(address) and _PLAIN.fullmatch(address) is not None
+
+
+def _fits(address: str) -> bool:
+    return len(address) <= LENGTH_MAX and address.find("@") <= LOCAL_LENGTH_MAX
 
 
 def normalise(address: str) -> str:
     """Return an address as we write it; raise ContactRejectedError(invalid_email) if it is none."""
     address = address.strip()
-    if len(address) <= LENGTH_MAX and _PATTERN.fullmatch(address):
-        local, _, domain = address.rpartition("@")
+    local, _, domain = address.rpartition("@")
+    if _fits(address) and _PATTERN.fullmatch(address):
         return f"{local}@{domain.lower()}"
     return _ask_library(address)
 

@@ -86,6 +86,11 @@ def _countries() -> dict[str, Country]:
 COUNTRIES = _countries()
 
 
+def is_e164(number: str) -> bool:
+    """Return whether a number is written already as we write it."""
+    return _E164.fullmatch(number) is not None
+
+
 def normalise(number: str, default_country: str | None) -> str:
     """Return a number in E.164.
 
@@ -93,7 +98,7 @@ def normalise(number: str, default_country: str | None) -> str:
     ContactRejectedError: invalid_phone if there are not 6 to 16 digits, or letters among them;
     phone_without_country if it is a national number and no (known) country is given.
     """
-    if _E164.fullmatch(number):
+    if is_e164(number):
         return number
     digits, is_international = _digits(number)
     if is_international:
@@ -112,13 +117,15 @@ def _digits(number: str) -> tuple[str, bool]:
     """Return the ASCII digits, and whether a plus sign stood before them."""
     if len(number) > WRITTEN_MAX:
         raise ContactRejectedError(Reject.INVALID_PHONE)
-    text = unicodedata.normalize("NFKC", number)
+    text = number if number.isascii() else unicodedata.normalize("NFKC", number)
     text = _BETWEEN.sub("", _ZERO_IN_BRACKETS.sub("", text) if "+" in text else text)
     is_international = text.startswith("+")
     written = text.removeprefix("+")
     if not written.isdecimal():
         raise ContactRejectedError(Reject.INVALID_PHONE)
-    digits = "".join(str(unicodedata.decimal(character)) for character in written)
+    digits = written
+    if not written.isascii():
+        digits = "".join(str(unicodedata.decimal(character)) for character in written)
     # A prefix to leave the country may stand before the longest number.
     if not DIGITS_MIN <= len(digits) <= DIGITS_MAX + PREFIX_DIGITS_MAX:
         raise ContactRejectedError(Reject.INVALID_PHONE)
@@ -127,7 +134,7 @@ def _digits(number: str) -> tuple[str, bool]:
 
 def _international(digits: str) -> str:
     number = f"+{digits}"
-    if not _E164.fullmatch(number):
+    if not is_e164(number):
         raise ContactRejectedError(Reject.INVALID_PHONE)
     return number
 

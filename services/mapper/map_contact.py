@@ -1,18 +1,22 @@
-"""Turn a contact as its source gave it into the effect that is wanted at the destination.
+"""Turn contacts as their source gave them into the effects that are wanted at the destination.
 
 A mapping version is immutable, so it is compiled once: a decoder of the mapped fields only, and a
-closure that checks, converts, encodes and hashes. Pure: no input, no output, no clock.
+closure that checks, converts, encodes and hashes. It goes through a page field by field, not
+contact by contact: what is called once for a column is not called two hundred times. Pure: no
+input, no output, no clock.
 
 Promises: the same contact under the same mapping gives the same bytes and the same hash, whatever
-the order of its properties; a field asked for and null or absent clears the attribute, one that was
-not asked for is left alone; whatever is wrong with a contact is ContactRejectedError with a reason
-of `libs.common.reasons.Reject`, for this contact only. `attributes` never hold the address that the
-contact is known by (`Identity.key`): it moves by decision only (S5).
+the order of its properties and whoever is beside it; a field asked for and null or absent clears
+the attribute, one that was not asked for is left alone; whatever is wrong with a contact is a
+reason of `libs.common.reasons.Reject`, for this contact only: the first that is found, in the
+order decoding, e-mail, phone, the attributes by name, size. `attributes` never hold the address
+that the contact is known by (`Identity.key`): it moves by decision only (S5).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
@@ -23,17 +27,22 @@ from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Effect, Identity, Operation
 from libs.common.reasons import Filter, Reject
 from libs.connectors.contract import FieldType
-from services.mapper.values import Scalar, converter
+from services.mapper.values import Convert, Scalar, converter, nothing
 
 HASH_BYTES = 16
 # What a contact may weigh at most once mapped: two hundred of ordinary size fit a record, and one
 # that is larger is no contact any more.
 ATTRIBUTES_BYTES_MAX = 128 * 1024
 SMS = "SMS"  # What the phone that identifies a contact is called (W5).
+NOWHERE = "nowhere"  # A member that every contact has and that is None: what is not mapped.
 
 _ENCODER = msgspec.json.Encoder()
 
-MapContact = Callable[[Change], Effect | Filter]
+Outcome = Effect | Filter | Reject
+MapContacts = Callable[[Sequence[Change]], Sequence[Outcome]]
+
+# Who of a page is refused and why, by place. The first reason stays.
+_Refused = dict[int, Filter | Reject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +74,58 @@ class MappingVersion:
     default_country: str | None
 
 
-def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapContact:
-    """Return what maps a contact whose fields `asked_for` were read.
+def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapContacts:
+    """Return what maps contacts whose fields `asked_for` were read: an outcome each, in order.
 
     Deletions and leaves pass as they are; a contact that does not match the criteria comes back as
-    `Filter.CRITERIA`.
+    `Filter.CRITERIA`. Raises ValueError for an attribute that is fed twice, and for names with
+    quotation marks, backslashes or control characters.
     """
     names = _names(mapping, asked_for)
     decode = _decoder(names)
-    matches = _matcher(mapping.criteria, names)
-    identify, describe = _compile_fields(mapping, names)
+    filter_out = _filter(mapping.criteria, names)
+    describe = _compile_fields(mapping, names)
 
-    def map_contact(change: Change) -> Effect | Filter:
-        if change.op is not Operation.UPSERT:
-            return Effect(id=change.id, op=change.op, version_ms=change.version_ms)
-        values = decode(change.properties)
-        if matches is not None and not matches(values):
-            return Filter.CRITERIA
-        identity = identify(values)
-        attributes = describe(values)
-        return Effect(
-            id=change.id,
-            op=change.op,
-            version_ms=change.version_ms,
-            identity=identity,
-            attributes=msgspec.Raw(attributes),
-            hash=content_hash(identity, attributes),
-            merged_from=change.merged_from,
-        )
+    def map_upserts(changes: Sequence[Change]) -> Sequence[Outcome]:
+        refused: _Refused = {}
+        contacts = decode([change.properties for change in changes], refused)
+        filter_out(contacts, refused)
+        described = describe(contacts, refused)
+        outcomes: list[Outcome] = [
+            Effect(
+                id=change.id,
+                op=change.op,
+                version_ms=change.version_ms,
+                identity=identity,
+                attributes=msgspec.Raw(attributes),
+                hash=content_hash(identity, attributes),
+                merged_from=change.merged_from,
+            )
+            for change, (identity, attributes) in zip(changes, described, strict=True)
+        ]
+        for place, reason in refused.items():
+            outcomes[place] = reason
+        return outcomes
 
-    return map_contact
+    return lambda changes: with_others(changes, map_upserts)
+
+
+def with_others(changes: Sequence[Change], map_upserts: MapContacts) -> Sequence[Outcome]:
+    """Return the outcomes of all, mapping those that a mapping concerns: no delete, no leave."""
+    upserts = [change for change in changes if change.op is Operation.UPSERT]
+    outcomes = iter(map_upserts(upserts)) if upserts else iter(())
+    return [
+        next(outcomes)
+        if change.op is Operation.UPSERT
+        else Effect(id=change.id, op=change.op, version_ms=change.version_ms)
+        for change in changes
+    ]
 
 
 def content_hash(identity: Identity, attributes: bytes) -> bytes:
     """Return the 16 bytes that tell whether a contact came out as it did before."""
     head = f"{identity.email or ''}\x1f{identity.sms or ''}\x1f".encode()
     return blake2b(head + attributes, digest_size=HASH_BYTES).digest()
-
-
-# A contact's values in the order of the compiled mapping's names: positions are cheaper than keys.
-Values = Sequence[Scalar | None]
 
 
 def _names(mapping: MappingVersion, asked_for: Collection[str]) -> list[str]:
@@ -115,21 +136,28 @@ def _names(mapping: MappingVersion, asked_for: Collection[str]) -> list[str]:
     return sorted(wanted & set(asked_for))
 
 
-def _decoder(names: Sequence[str]) -> Callable[[msgspec.Raw], Values]:
+def _places(names: Sequence[str]) -> dict[str, str]:
+    """Return how a generated struct calls its members, which is not how JSON calls them."""
+    return {name: f"field_{number}" for number, name in enumerate(names)}
+
+
+def _decoder(names: Sequence[str]) -> Callable[[Sequence[msgspec.Raw], _Refused], Sequence[Any]]:
     """Return a decoder of these fields, generated once: the others are skipped."""
-    attributes = [f"field_{number}" for number in range(len(names))]
+    places = _places(names)
     contact = msgspec.defstruct(
         "MappedFields",
-        [(attribute, str | int | float | bool | None, None) for attribute in attributes],
-        rename=dict(zip(attributes, names, strict=True)),
+        [(place, str | int | float | bool | None, None) for place in places.values()],
+        rename={place: name for name, place in places.items()},
+        namespace={NOWHERE: None},
         frozen=True,
+        # Scalars refer to nothing: the collector need not look through them.
+        gc=False,
     )
     decoder = msgspec.json.Decoder(contact)
-    take = _taker(attributes)
 
-    def decode(properties: msgspec.Raw) -> Values:
+    def decode_one(properties: msgspec.Raw) -> object:
         try:
-            return take(decoder.decode(properties))
+            return decoder.decode(properties)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # `null` stands for a contact that was too large to travel (services/poller).
             is_null = bytes(properties).strip() == b"null"
@@ -137,78 +165,138 @@ def _decoder(names: Sequence[str]) -> Callable[[msgspec.Raw], Values]:
             # From None: the decoder's message may quote the contact.
             raise ContactRejectedError(reason) from None
 
-    return decode
+    empty = contact()
+    return lambda given, refused: _each(decode_one, given, refused, empty)
 
 
-def _taker(attributes: Sequence[str]) -> Callable[[Any], Values]:
-    """Return what reads all attributes of an object at once, as a sequence."""
-    if len(attributes) > 1:
-        return attrgetter(*attributes)
-    # `attrgetter` of one name gives the value itself, and of none it is an error.
-    return lambda contact: [getattr(contact, attribute) for attribute in attributes]
+def _each(
+    convert: Callable[[Any], Any], given: Sequence[Any], refused: _Refused, instead: object = None
+) -> Sequence[Any]:
+    """Return what everyone's value becomes, `instead` for those that it refuses."""
+    try:
+        return [convert(value) for value in given]
+    except ContactRejectedError:
+        pass
+    # Somebody is refused: seldom, and then it is asked who.
+    converted: list[Any] = []
+    for place, value in enumerate(given):
+        try:
+            converted.append(convert(value))
+        except ContactRejectedError as error:
+            converted.append(instead)
+            refused.setdefault(place, Reject(error.reason))
+    return converted
 
 
-def _matcher(criteria: Criteria | None, names: Sequence[str]) -> Callable[[Values], bool] | None:
+def _filter(
+    criteria: Criteria | None, names: Sequence[str]
+) -> Callable[[Sequence[Any], _Refused], None]:
+    """Return what refuses those who do not match the criteria."""
     if criteria is None:
-        return None
+        return lambda _contacts, _refused: None
     matches = compile_criteria(criteria)
-    return lambda values: matches(dict(zip(names, values, strict=True)))
+    places = _places(names)
+
+    def filter_out(contacts: Sequence[Any], refused: _Refused) -> None:
+        for place, contact in enumerate(contacts):
+            if not matches({name: getattr(contact, at) for name, at in places.items()}):
+                refused.setdefault(place, Filter.CRITERIA)
+
+    return filter_out
 
 
 def _compile_fields(
     mapping: MappingVersion, names: Sequence[str]
-) -> tuple[Callable[[Values], Identity], Callable[[Values], bytes]]:
-    positions = {name: position for position, name in enumerate(names)}
+) -> Callable[[Sequence[Any], _Refused], Iterable[tuple[Identity, bytes]]]:
+    """Return what checks decoded contacts and tells who they are and what their attributes are."""
     fields = sorted(
-        (field for field in mapping.fields if field.source in positions),
+        (field for field in mapping.fields if field.source in names),
         # The hash must not depend on the order in which a person chose the fields.
         key=lambda field: field.destination,
     )
     email = next((field for field in fields if field.is_email), None)
     sms = next((field for field in fields if field.is_sms), None)
     known_by = email or sms
-    take_email = _taking(email, mapping, positions)
-    take_sms = _taking(sms, mapping, positions)
-    steps = [
-        (field.destination, _taking(field, mapping, positions))
-        for field in fields
-        if field is not known_by
-    ]
+    described = [field for field in fields if field is not known_by]
+    take = _taker(names, [email, sms, *described])
+    convert_email, convert_sms = _converter(email, mapping), _converter(sms, mapping)
+    # None: the number, which is an attribute as well, and is converted once.
+    converters = [None if field is sms else _converter(field, mapping) for field in described]
+    encode = _encoder([field.destination for field in described])
 
-    def identify(values: Values) -> Identity:
-        identity = Identity(email=take_email(values), sms=take_sms(values))
+    def describe(contacts: Sequence[Any], refused: _Refused) -> Iterable[tuple[Identity, bytes]]:
+        emails_given, numbers_given, *columns = zip(*map(take, contacts), strict=True)
+        emails = _each(convert_email, emails_given, refused)
+        numbers = _each(convert_sms, numbers_given, refused)
         # Where an e-mail address is mapped, a number alone is not enough (S9).
-        if (identity.email if email else identity.sms) is None:
-            raise ContactRejectedError(Reject.NO_IDENTITY)
-        return identity
+        _refuse_unknown(emails if email else numbers, refused)
+        converted = [
+            numbers if convert is None else _each(convert, column, refused)
+            for convert, column in zip(converters, columns, strict=True)
+        ]
+        identities = map(_identity, emails, numbers)
+        return zip(identities, encode(len(contacts), converted, refused), strict=True)
 
-    def describe(values: Values) -> bytes:
-        encoded = _ENCODER.encode({destination: take(values) for destination, take in steps})
-        if len(encoded) > ATTRIBUTES_BYTES_MAX:
-            raise ContactRejectedError(Reject.VALUE_TOO_LONG)
+    return describe
+
+
+def _identity(email: str | None, sms: str | None) -> Identity:
+    return Identity(email=email, sms=sms)
+
+
+def _refuse_unknown(addresses: Sequence[str | None], refused: _Refused) -> None:
+    if None in addresses:
+        for place, address in enumerate(addresses):
+            if address is None:
+                refused.setdefault(place, Reject.NO_IDENTITY)
+
+
+def _encoder(
+    destinations: Sequence[str],
+) -> Callable[[int, Sequence[Sequence[object]], _Refused], Sequence[bytes]]:
+    """Return an encoder of columns of values for these attributes.
+
+    A struct is made and encoded in half the time of a dict.
+    """
+    if len(set(destinations)) < len(destinations):
+        message = "an attribute is fed twice"
+        raise ValueError(message)
+    places = _places(destinations)
+    attributes = msgspec.defstruct(
+        "Attributes",
+        list(places.values()),
+        rename={place: name for name, place in places.items()},
+        frozen=True,
+        gc=False,
+    )
+    encode_one = _ENCODER.encode
+
+    def encode(
+        count: int, columns: Sequence[Sequence[object]], refused: _Refused
+    ) -> Sequence[bytes]:
+        rows = zip(*columns, strict=True) if columns else repeat((), count)
+        encoded = [encode_one(attributes(*row)) for row in rows]
+        for place, each in enumerate(encoded):
+            if len(each) > ATTRIBUTES_BYTES_MAX:
+                refused.setdefault(place, Reject.VALUE_TOO_LONG)
         return encoded
 
-    return identify, describe
+    return encode
 
 
-def _taking(
-    field: FieldMapping | None, mapping: MappingVersion, positions: Mapping[str, int]
-) -> Callable[[Values], Any]:
-    """Return what takes one converted value; None for what a provider means as "nothing"."""
+def _taker(
+    names: Sequence[str], fields: Sequence[FieldMapping | None]
+) -> Callable[[object], Sequence[Scalar | None]]:
+    """Return what takes these fields' values out of a decoded contact; None for what is none."""
+    places = _places(names)
+    return attrgetter(*(NOWHERE if field is None else places[field.source] for field in fields))
+
+
+def _converter(field: FieldMapping | None, mapping: MappingVersion) -> Convert:
     if field is None:
-        return lambda values: None
-    position = positions[field.source]
-    convert = converter(
+        return nothing
+    return converter(
         field.destination_type,
         length_max=field.length_max,
         default_country=mapping.default_country,
     )
-
-    def take(values: Values) -> object:
-        value = values[position]
-        # Blanks alone are nothing as well.
-        if value is None or (isinstance(value, str) and (not value or value.isspace())):
-            return None
-        return convert(value)
-
-    return take

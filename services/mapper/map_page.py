@@ -7,10 +7,9 @@ mistake is one rejected contact; what comes out fits a record of the broker.
 from collections.abc import Sequence
 from uuid import UUID
 
-from libs.common.errors import ContactRejectedError
 from libs.common.events import Changed, Effect, Mapped
 from libs.common.reasons import Filter, Reject
-from services.mapper.map_contact import MapContact
+from services.mapper.map_contact import MapContacts
 
 # A record may have 1 MiB; a quarter is left for what the estimate below leaves out.
 PART_BYTES_MAX = 768 * 1024
@@ -20,21 +19,19 @@ ENTRY_BYTES = 256  # Ids, versions, hash and JSON's own signs of one contact.
 Rejected = tuple[str, int, str]
 
 
-def map_page(changed: Changed, map_contact: MapContact, *, destination: UUID) -> Mapped:
+def map_page(changed: Changed, map_contacts: MapContacts, *, destination: UUID) -> Mapped:
     """Return the part as its mapping version wants it."""
     effects: list[Effect] = []
     rejected: list[Rejected] = []
     filtered: list[tuple[str, int]] = []
-    for change in changed.changes:
-        try:
-            outcome = map_contact(change)
-        except ContactRejectedError as error:
-            rejected.append((change.id, change.version_ms, error.reason))
-            continue
-        if isinstance(outcome, Filter):
-            filtered.append((change.id, change.version_ms))
-        else:
-            effects.append(outcome)
+    for change, outcome in zip(changed.changes, map_contacts(changed.changes), strict=True):
+        match outcome:
+            case Effect():
+                effects.append(outcome)
+            case Reject():
+                rejected.append((change.id, change.version_ms, outcome.value))
+            case Filter():
+                filtered.append((change.id, change.version_ms))
     effects, too_large = fit(effects, bytes_max=PART_BYTES_MAX)
     return _mapped(
         changed, destination, effects=effects, rejected=rejected + too_large, filtered=filtered

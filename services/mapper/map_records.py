@@ -14,11 +14,10 @@ import msgspec
 
 from libs.common import logs, metrics
 from libs.common.consumer import Batch
-from libs.common.errors import ContactRejectedError
-from libs.common.events import Change, Changed, Effect, Event, Mapped, Operation, RunRead, Topic
+from libs.common.events import Change, Changed, Event, Mapped, RunRead, Topic
 from libs.common.failpoints import Reached, nothing
 from libs.common.reasons import Reject
-from services.mapper.map_contact import MapContact
+from services.mapper.map_contact import MapContacts, Outcome, with_others
 from services.mapper.map_page import map_page, reject_page
 from services.mapper.mappings import MappingError, Mappings
 from services.mapper.store import Integration
@@ -90,9 +89,9 @@ class RecordMapper:
     ) -> Mapped:
         if integration is None or integration.is_archived or integration.destination is None:
             return reject_page(changed, Reject.INTEGRATION_ARCHIVED, destination=destination)
-        map_contact: MapContact
+        map_contacts: MapContacts
         try:
-            map_contact = self._mappings.compiled(
+            map_contacts = self._mappings.compiled(
                 changed.integration,
                 changed.mapping_version,
                 default_country=integration.default_country,
@@ -105,8 +104,8 @@ class RecordMapper:
                 mapping_version=changed.mapping_version,
                 reason=str(error),
             )
-            map_contact = _refuse_upserts
-        return map_page(changed, map_contact, destination=destination)
+            map_contacts = _refuse_upserts
+        return map_page(changed, map_contacts, destination=destination)
 
 
 def _expected(event: Event) -> Changed | RunRead:
@@ -114,8 +113,6 @@ def _expected(event: Event) -> Changed | RunRead:
     return event
 
 
-def _refuse_upserts(change: Change) -> Effect:
+def _refuse_upserts(changes: Sequence[Change]) -> Sequence[Outcome]:
     """Stand in for a mapping that is damaged: deletes and leaves need none."""
-    if change.op is Operation.UPSERT:
-        raise ContactRejectedError(Reject.MALFORMED)
-    return Effect(id=change.id, op=change.op, version_ms=change.version_ms)
+    return with_others(changes, lambda upserts: [Reject.MALFORMED] * len(upserts))

@@ -14,7 +14,7 @@ import msgspec
 from libs.common import criteria
 from libs.common.criteria import Criteria
 from libs.connectors.contract import FieldType
-from services.mapper.map_contact import FieldMapping, MapContact, MappingVersion, compile_mapping
+from services.mapper.map_contact import FieldMapping, MapContacts, MappingVersion, compile_mapping
 from services.mapper.store import StoredMapping
 
 # Some 20 KB each, mostly the generated decoder.
@@ -67,7 +67,7 @@ class Mappings:
 
     def __init__(self) -> None:
         self._stored: Newest[tuple[UUID, int], StoredMapping] = Newest(COMPILED_MAX)
-        self._compiled: Newest[Hashable, MapContact] = Newest(COMPILED_MAX)
+        self._compiled: Newest[Hashable, MapContacts] = Newest(COMPILED_MAX)
 
     def missing(self, integration: UUID, versions: Sequence[int]) -> set[int]:
         """Return which of these versions must be loaded."""
@@ -84,14 +84,18 @@ class Mappings:
         *,
         default_country: str | None,
         asked_for: Sequence[str],
-    ) -> MapContact:
-        """Return what maps a contact; raise MappingError if the version is damaged or missing."""
+    ) -> MapContacts:
+        """Return what maps contacts; raise MappingError if the version is damaged or missing."""
 
-        def make() -> MapContact:
+        def make() -> MapContacts:
             if (integration, version) not in self._stored:
                 raise MappingError(what="no such version")
             stored = self._stored.get((integration, version), _never)
-            return compile_mapping(parse(stored, default_country), asked_for)
+            mapping = parse(stored, default_country)
+            try:
+                return compile_mapping(mapping, asked_for)
+            except ValueError as error:
+                raise MappingError(what=str(error)) from error
 
         # The default country is a setting of the integration and may change under one version.
         key = (integration, version, default_country, tuple(asked_for))

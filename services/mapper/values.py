@@ -1,7 +1,8 @@
 """Turn one source value into what a destination attribute of a given type takes.
 
-Pure. A converter gets a value that is neither null nor empty and returns what goes into the
-attributes' JSON; it raises ContactRejectedError with the reason if the value can not be that.
+Pure. A converter gets a value and returns what goes into the attributes' JSON, None for what a
+provider means as "nothing" (null, empty, blanks alone); it raises ContactRejectedError with the
+reason if the value can not be that.
 """
 
 import math
@@ -21,37 +22,73 @@ CHARACTERS_MAX = 65_536
 EXACT_NUMBER_MAX = 2**53
 
 Scalar = str | int | float | bool
-Convert = Callable[[Scalar], object]
+Convert = Callable[[Scalar | None], object]
 
 
 def converter(type_: FieldType, *, length_max: int | None, default_country: str | None) -> Convert:
     """Return what turns values into an attribute's type; `length_max` is in characters."""
-    longest = min(length_max or CHARACTERS_MAX, CHARACTERS_MAX)
+    match type_:
+        case FieldType.EMAIL:
+            return _usually(email.is_plain, lambda value: email.normalise(as_text(value)))
+        case FieldType.PHONE:
+            return _usually(
+                phone.is_e164,
+                lambda value: phone.normalise(as_text(value).strip(), default_country),
+            )
+        case FieldType.NUMBER:
+            return _unless_nothing(as_number)
+        case FieldType.DATE | FieldType.DATETIME:
+            return _usually(is_date, as_date)
+        case FieldType.BOOLEAN:
+            return _unless_nothing(as_boolean)
+        case FieldType.TEXT | FieldType.CATEGORY | FieldType.MULTIPLE_CHOICE | FieldType.OTHER:
+            return _text(min(length_max or CHARACTERS_MAX, CHARACTERS_MAX))
+        case _:
+            assert_never(type_)
 
-    def text(value: Scalar) -> str:
-        written = as_text(value)
+
+def nothing(_value: Scalar | None) -> None:
+    """Convert what no attribute wants."""
+
+
+def _usually(is_usual: Callable[[str], bool], convert: Callable[[Scalar], object]) -> Convert:
+    """Return a converter that has nothing to do for text of a usual form."""
+    convert_unless_nothing = _unless_nothing(convert)
+
+    def convert_unless_usual(value: Scalar | None) -> object:
+        if isinstance(value, str) and is_usual(value):
+            return value
+        return convert_unless_nothing(value)
+
+    return convert_unless_usual
+
+
+def _unless_nothing(convert: Callable[[Scalar], object]) -> Convert:
+    def convert_unless_nothing(value: Scalar | None) -> object:
+        # Blanks alone are nothing as well.
+        if value is None or (isinstance(value, str) and (not value or value.isspace())):
+            return None
+        return convert(value)
+
+    return convert_unless_nothing
+
+
+def _text(longest: int) -> Convert:
+    """Return what takes text: most attributes are, so this one is called most."""
+
+    def text(value: Scalar | None) -> str | None:
+        if value is None:
+            return None
+        written = value if isinstance(value, str) else as_text(value)
+        if not written or written.isspace():
+            return None
+        if "\0" in written:
+            raise ContactRejectedError(Reject.MALFORMED)
         if len(written) > longest:
             raise ContactRejectedError(Reject.VALUE_TOO_LONG)
         return written
 
-    def number_of(value: Scalar) -> str:
-        return phone.normalise(as_text(value).strip(), default_country)
-
-    match type_:
-        case FieldType.EMAIL:
-            return lambda value: email.normalise(as_text(value))
-        case FieldType.PHONE:
-            return number_of
-        case FieldType.NUMBER:
-            return as_number
-        case FieldType.DATE | FieldType.DATETIME:
-            return as_date
-        case FieldType.BOOLEAN:
-            return as_boolean
-        case FieldType.TEXT | FieldType.CATEGORY | FieldType.MULTIPLE_CHOICE | FieldType.OTHER:
-            return text
-        case _:
-            assert_never(type_)
+    return text
 
 
 def as_text(value: Scalar) -> str:

@@ -1,4 +1,4 @@
-"""The mapping of single contacts: pure, so in tables and by property."""
+"""The mapping of contacts: pure, so in tables and by property."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common import criteria
-from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Effect, Identity, Operation
-from libs.common.reasons import Filter
+from libs.common.reasons import Filter, Reject
 from libs.connectors.contract import FieldType
 from services.mapper.map_contact import (
     ATTRIBUTES_BYTES_MAX,
     FieldMapping,
+    MapContacts,
     MappingVersion,
+    Outcome,
     compile_mapping,
     content_hash,
 )
@@ -34,18 +35,21 @@ def change(properties: Mapping[str, Any] | bytes, **fields: Any) -> Change:
     )
 
 
-def mapped(
-    properties: Mapping[str, Any] | bytes,
+def compiled(
     *fields: FieldMapping,
     asked_for: Sequence[str] | None = None,
     country: str | None = None,
     where: Mapping[str, Any] | None = None,
-) -> Effect | Filter:
+) -> MapContacts:
     wanted = fields or (EMAIL, SMS, NAME)
     parsed = criteria.parse(dict(where)) if where else None
     names = [field.source for field in wanted] + list(parsed.fields if parsed else ())
-    map_contact = compile_mapping(MappingVersion(wanted, parsed, country), asked_for or names)
-    return map_contact(change(properties))
+    return compile_mapping(MappingVersion(wanted, parsed, country), asked_for or names)
+
+
+def mapped(properties: Mapping[str, Any] | bytes, *fields: FieldMapping, **how: Any) -> Outcome:
+    (outcome,) = compiled(*fields, **how)([change(properties)])
+    return outcome
 
 
 def effect(properties: Mapping[str, Any] | bytes, *fields: FieldMapping, **how: Any) -> Effect:
@@ -59,9 +63,9 @@ def attributes(properties: Mapping[str, Any], *fields: FieldMapping, **how: Any)
 
 
 def reason(properties: Mapping[str, Any] | bytes, *fields: FieldMapping, **how: Any) -> str:
-    with pytest.raises(ContactRejectedError) as rejected:
-        mapped(properties, *fields, **how)
-    return rejected.value.reason
+    outcome = mapped(properties, *fields, **how)
+    assert isinstance(outcome, Reject)
+    return outcome.value
 
 
 def test_a_contact_comes_out_as_identity_and_attributes() -> None:
@@ -210,17 +214,17 @@ def test_a_contact_that_does_not_match_is_filtered() -> None:
 
 @pytest.mark.parametrize("operation", [Operation.DELETE, Operation.LEAVE])
 def test_deletes_and_leaves_pass_without_a_look_at_anything(operation: Operation) -> None:
-    map_contact = compile_mapping(MappingVersion([EMAIL], None, None), ["email"])
+    ada = change({"email": "ada@example.com"}, id="2")
 
-    outcome = map_contact(change(b"not even JSON", op=operation))
+    gone, kept = compiled(EMAIL)([change(b"not even JSON", op=operation), ada])
 
-    assert outcome == Effect(id="1", op=operation, version_ms=5)
+    assert gone == Effect(id="1", op=operation, version_ms=5)
+    assert isinstance(kept, Effect)
+    assert (kept.id, kept.identity) == ("2", Identity(email="ada@example.com"))
 
 
 def test_a_survivor_keeps_the_names_of_those_merged_into_him() -> None:
-    map_contact = compile_mapping(MappingVersion([EMAIL], None, None), ["email"])
-
-    outcome = map_contact(change({"email": "a@b.de"}, merged_from=["7", "8"]))
+    (outcome,) = compiled(EMAIL)([change({"email": "a@b.de"}, merged_from=["7", "8"])])
 
     assert isinstance(outcome, Effect)
     assert outcome.merged_from == ["7", "8"]
@@ -240,10 +244,57 @@ def test_every_contact_comes_out_as_something(
 ) -> None:
     """Fault 55."""
     field = FieldMapping("firstname", "ATTRIBUTE", destination_type)
-    try:
-        outcome = effect(properties, EMAIL, SMS, field, country="DE")
-    except ContactRejectedError:
-        return
+    outcome = mapped(properties, EMAIL, SMS, field, country="DE")
 
-    assert outcome == effect(properties, field, SMS, EMAIL, country="DE")
-    assert "EMAIL" not in msgspec.json.decode(outcome.attributes)
+    if isinstance(outcome, Effect):
+        assert outcome == effect(properties, field, SMS, EMAIL, country="DE")
+        assert "EMAIL" not in msgspec.json.decode(outcome.attributes)
+
+
+values = st.sampled_from(
+    [
+        None,
+        "",
+        "ada@example.com",
+        "Ada@Example.com",
+        "ada",
+        "+491511234567",
+        "12",
+        "a\0b",
+        "x" * 21,
+        7,
+    ]
+)
+contacts = st.one_of(
+    st.fixed_dictionaries({"email": values, "phone": values, "firstname": values}),
+    st.sampled_from([b"null", b"[]", b"{"]),
+)
+
+
+@given(st.lists(contacts, max_size=8))
+def test_who_else_is_on_a_page_does_not_matter(page: Sequence[Mapping[str, Any] | bytes]) -> None:
+    where = {"match": "all", "conditions": [{"field": "firstname", "operator": "is_set"}]}
+
+    outcomes = compiled(where=where)([change(properties) for properties in page])
+
+    assert outcomes == [mapped(properties, where=where) for properties in page]
+
+
+def test_the_first_reason_found_is_the_one_that_is_told() -> None:
+    assert reason({"email": "ada", "phone": "12", "firstname": "x" * 21}) == "invalid_email"
+    assert reason({"email": None, "phone": "12", "firstname": "x" * 21}) == "invalid_phone"
+    assert reason({"email": None, "phone": None, "firstname": "x" * 21}) == "no_identity"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [EMAIL, NAME, FieldMapping("lastname", "VORNAME", FieldType.TEXT)],
+        [EMAIL, FieldMapping('first"name', "VORNAME", FieldType.TEXT)],
+        [EMAIL, FieldMapping("firstname", "VOR\\NAME", FieldType.TEXT)],
+    ],
+    ids=["fed twice", "source with a quotation mark", "attribute with a backslash"],
+)
+def test_a_mapping_that_makes_no_json_is_not_compiled(fields: Sequence[FieldMapping]) -> None:
+    with pytest.raises(ValueError, match=r"twice|Renamed"):
+        compiled(*fields)

@@ -1,11 +1,12 @@
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 
-from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Changed, Effect, Operation, RunMode
 from libs.common.reasons import Filter, Reject
+from services.mapper.map_contact import Outcome
 from services.mapper.map_page import fit, map_page, reject_page
 
 DESTINATION = uuid4()
@@ -31,15 +32,13 @@ def part(*ids: str, **fields: Any) -> Changed:
     )
 
 
-def by_id(change: Change) -> Effect | Filter:
+def by_id(changes: Sequence[Change]) -> Sequence[Outcome]:
     """Map 1 to an effect, filter 2, reject 3."""
-    match change.id:
-        case "2":
-            return Filter.CRITERIA
-        case "3":
-            raise ContactRejectedError(Reject.INVALID_EMAIL)
-        case _:
-            return Effect(id=change.id, op=change.op, version_ms=change.version_ms)
+    others: dict[str, Outcome] = {"2": Filter.CRITERIA, "3": Reject.INVALID_EMAIL}
+    return [
+        others.get(change.id) or Effect(id=change.id, op=change.op, version_ms=change.version_ms)
+        for change in changes
+    ]
 
 
 def test_every_contact_comes_out_once_and_one_mistake_stays_one() -> None:

@@ -37,10 +37,10 @@ def test_the_default_country_of_today_counts() -> None:
     )
 
     for country, number in (("DE", "+491511234567"), ("AT", "+431511234567")):
-        map_contact = mappings.compiled(
+        map_contacts = mappings.compiled(
             INTEGRATION, 1, default_country=country, asked_for=["phone"]
         )
-        outcome = map_contact(change)
+        (outcome,) = map_contacts([change])
         assert isinstance(outcome, Effect)
         assert outcome.identity.sms == number
 
@@ -71,6 +71,14 @@ def test_a_damaged_version_is_an_error_of_its_own(stored: StoredMapping) -> None
 def test_a_version_that_is_nowhere_is_an_error() -> None:
     with pytest.raises(MappingError):
         Mappings().compiled(INTEGRATION, 1, default_country=None, asked_for=[])
+
+
+def test_a_version_that_can_not_be_compiled_is_damaged() -> None:
+    mappings = Mappings()
+    mappings.keep(INTEGRATION, 1, StoredMapping(FIELDS.replace("SMS", 'S\\"MS'), None))
+
+    with pytest.raises(MappingError):
+        mappings.compiled(INTEGRATION, 1, default_country=None, asked_for=["phone"])
 
 
 def test_json_null_means_no_criteria() -> None:
