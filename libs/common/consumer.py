@@ -24,7 +24,7 @@ go to dead letters, and if there are too many the consumer stands still (`libs.c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -49,6 +49,7 @@ from libs.common.watermark import Tracker
 POLL_MS = 200
 REJOIN_S = 0.05  # How often to look whether a rebalance has ended.
 TURN_BACK_S = 0.5  # After a failed read; a broker that is away must not be asked in a tight loop.
+READ_BYTES_MIN = 256 << 10  # Who reads that much at once has no need of a pause.
 PARTITION_SHARE = 4  # One partition may hold a quarter of what is in flight, not all of it.
 LIVENESS_MARGIN_S = 60.0
 CANCEL_S = 2.0  # What is cancelled ends at once; if not, nobody waits for it.
@@ -72,6 +73,9 @@ class Bounds:
     batch_records_max: int = 500
     batch_weight_max: int = 2_000  # In units of `weigh`; a heavier record is a batch by itself.
     collect_s: float = 0.0  # How long a lane's first record waits for company.
+    # After a small read. The broker is asked ten times a second under load, not for each record:
+    # a record that comes alone is read at once, one of many waits no longer than this.
+    read_pause_s: float = 0.1
     in_flight_records_max: int = 10_000
     in_flight_bytes_max: int = 16 << 20  # As they came; decoded they are three times as much.
     commit_every_s: float = 0.5
@@ -229,6 +233,7 @@ class Consumer(ConsumerRebalanceListener):
         self._error: BaseException | None = None
         self._committing = asyncio.Lock()
         self._must_rewind = False
+        self._resting: frozenset[TopicPartition] = frozenset()
         self._polled_at = self._clock.monotonic()
         self._unjoined_since: float | None = self._polled_at
         self._behind: dict[TopicPartition, _Behind] = {}
@@ -390,7 +395,7 @@ class Consumer(ConsumerRebalanceListener):
             metadata_max_age_ms=60_000,
             fetch_min_bytes=1,
             fetch_max_wait_ms=500,
-            fetch_max_bytes=8 << 20,
+            fetch_max_bytes=2 << 20,
             max_partition_fetch_bytes=2 << 20,
         )
 
@@ -416,7 +421,21 @@ class Consumer(ConsumerRebalanceListener):
             self._polled_at = self._clock.monotonic()
             for place, records in fetched.items():
                 self._admit(place, records)
+            if 0 < _size(fetched.values()) < READ_BYTES_MIN:
+                await self._rest(kafka)
             await asyncio.sleep(0)  # With data at hand, getmany never yields.
+
+    async def _rest(self, kafka: AIOKafkaConsumer) -> None:
+        """Let company come for records that trickle in.
+
+        Nothing is asked for meanwhile: aiokafka would hold the first record that comes, and ask
+        for no more until it was taken.
+        """
+        self._resting = kafka.assignment() - kafka.paused()
+        kafka.pause(*self._resting)
+        await asyncio.sleep(self._bounds.read_pause_s)
+        kafka.resume(*(self._resting & kafka.assignment()))
+        self._resting = frozenset()
 
     async def _rewind(self) -> bool:
         """Go back to what was really dispatched; False if a rebalance is under way.
@@ -764,7 +783,8 @@ class Consumer(ConsumerRebalanceListener):
         Paused ones are not read on purpose; an answer that does not come blames nobody.
         """
         kafka = self._started()
-        places = [place for place in self._trackers if place not in kafka.paused()]
+        paused = kafka.paused() - self._resting
+        places = [place for place in self._trackers if place not in paused]
         found: dict[TopicPartition, _Behind] = {}
         try:
             async with asyncio.timeout(self._bounds.commit_s):
@@ -848,6 +868,10 @@ class Consumer(ConsumerRebalanceListener):
     def _started(self) -> AIOKafkaConsumer:
         assert self._kafka is not None, "run has not been called"
         return self._kafka
+
+
+def _size(fetched: Iterable[Sequence[Consumed]]) -> int:
+    return sum(len(record.value or b"") for records in fetched for record in records)
 
 
 async def _wait_any(timeout_s: float, *events: asyncio.Event) -> None:

@@ -11,10 +11,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, CorruptRecordException
+from msgspec import structs
 
 from libs.common import consumer as consumer_module
 from libs.common import metrics, tracing
-from libs.common.consumer import Batch, Bounds, Consumer, Partition
+from libs.common.consumer import READ_BYTES_MIN, Batch, Bounds, Consumer, Partition
 from libs.common.errors import RateLimitedError, UnavailableError
 from libs.common.events import QuotaChanged, decode, encode
 from libs.common.publisher import Publisher
@@ -181,6 +182,37 @@ async def test_a_short_lane_waits_for_company_as_long_as_it_may(bench: Bench) ->
 
     assert recorder.batches == [[1, 2], [1, 2, 3]]
     assert loop.time() - began < 30, "a full batch waits for nothing"
+
+
+async def test_records_that_trickle_in_are_read_together(bench: Bench) -> None:
+    recorder = Recorder()
+    bounds = replace(QUICK, read_pause_s=2.0)
+    loop = asyncio.get_running_loop()
+
+    async with running(bench.consumer(recorder, bounds=bounds)) as _stop:
+        await eventually(lambda: metrics.ASSIGNED.labels(bench.group)._value.get() == 3)
+        await bench.fill(("a", 1))
+        await eventually(lambda: len(recorder.all) == 1)
+        began = loop.time()
+        for number in (2, 3, 4):
+            await bench.fill(("a", number))
+        await eventually(lambda: len(recorder.all) == 4)
+        waited_s = loop.time() - began
+
+    assert recorder.batches == [[1], [2, 3, 4]]
+    assert waited_s < 2.0 + 5.0, "no longer than the pause, and what a busy machine adds"
+
+
+async def test_who_reads_much_at_once_makes_no_pause(bench: Bench) -> None:
+    recorder = Recorder()
+    bounds = replace(QUICK, read_pause_s=60.0)
+    large = structs.replace(numbered(1), period="x" * READ_BYTES_MIN)
+    await bench.publisher.publish(TOPIC, "a", large)
+
+    async with running(bench.consumer(recorder, bounds=bounds)) as _stop:
+        await eventually(lambda: len(recorder.all) == 1)
+        await bench.fill(("a", 2))
+        await eventually(lambda: len(recorder.all) == 2)
 
 
 async def test_a_slow_lane_holds_up_no_other(bench: Bench) -> None:
