@@ -1,6 +1,7 @@
 """Start the mapper: `python -m services.mapper`."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +19,9 @@ from services.mapper.settings import Settings
 from services.mapper.store import Integration
 
 GROUP = "mapper"
+# Mapping takes no time, so nothing is gained by holding more than the next batches.
+IN_FLIGHT_BYTES_MAX = 6 << 20
+READ_PAUSE_S = 0.2  # Six pages at once instead of one by one: half of what Kafka costs us.
 
 
 def weigh(event: Event) -> int:
@@ -31,6 +35,7 @@ async def main(process: Process, settings: Settings) -> None:
         str(settings.database_url),
         pool_size_max=settings.database_pool_size_max,
         application_name=f"contactsync_{GROUP}",
+        reads_only=True,
     )
     sessions = session_maker(engine)
 
@@ -55,7 +60,11 @@ async def main(process: Process, settings: Settings) -> None:
                 ).handle,
                 publisher=publisher,
                 weigh=weigh,
-                bounds=Bounds.of(settings),
+                bounds=replace(
+                    Bounds.of(settings),
+                    in_flight_bytes_max=IN_FLIGHT_BYTES_MAX,
+                    read_pause_s=READ_PAUSE_S,
+                ),
             )
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
             await consumer.run(process.stop)
