@@ -18,6 +18,7 @@ what was not finished is read again after the restart.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -74,6 +75,10 @@ Main = Callable[[Process], Awaitable[None]]
 def run(service: str, settings: ServiceSettings, main: Main) -> NoReturn:
     """Run a service until it ends or is told to, and leave the process with its exit code."""
     logs.configure(service, level=settings.log_level)
+    # What is imported stays: a full collection would look through its 150,000 objects each time
+    # (80 ms, about as often as 80,000 contacts are read).
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         exit_code = runner.run(supervise(service, settings, main))
         # The loop's own end waits, without a bound, for whatever ignores its cancellation and for

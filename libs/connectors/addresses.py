@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import httpx
+import idna
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from libs.common.errors import MisconfiguredError
@@ -152,7 +152,7 @@ def _split(url: str) -> SplitResult | None:
         ascii_url = url if url.isascii() else _with_idna_host(url)
         parts = urlsplit(ascii_url)
         parts.port  # noqa: B018 - a port that is no number raises here
-    except (ValueError, httpx.InvalidURL):
+    except ValueError:
         return None
     return parts if _PLAIN.fullmatch(ascii_url) and parts.netloc else None
 
@@ -160,7 +160,7 @@ def _split(url: str) -> SplitResult | None:
 def _with_idna_host(url: str) -> str:
     """Return a URL with its host in IDNA form; raise if it has none."""
     parts = urlsplit(url)
-    host = httpx.URL(scheme=parts.scheme, host=parts.hostname or "").raw_host.decode("ascii")
+    host = idna.encode((parts.hostname or "").lower()).decode("ascii")
     port = f":{parts.port}" if parts.port else ""
     return parts._replace(netloc=host + port if "@" not in parts.netloc else "@").geturl()
 

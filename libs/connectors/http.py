@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import aiohttp
-import httpx
+import certifi
 import msgspec
 import yarl
 from aiohttp.abc import AbstractResolver
@@ -218,11 +218,11 @@ class _Request:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Return what a provider's certificate is checked by: certifi's roots, as httpx has them.
+    """Return what a provider's certificate is checked by: certifi's roots.
 
     The machine's own store may be missing in a small image. Reading them takes 20 ms, once.
     """
-    return httpx.create_ssl_context(trust_env=False)
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def lost(host: str, reason: str, *, writes: bool) -> SyncError:
