@@ -24,7 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker, fetch_alone, transact
 from libs.common.errors import RateLimitedError
 
 INTERACTIVE = "interactive"
@@ -112,18 +112,48 @@ def resets_at(now: datetime, time_zone: str) -> datetime:
     return datetime.combine(tomorrow, datetime.min.time(), tzinfo=local.tzinfo)
 
 
+# One statement is one small transaction. Commits are not waited for: a crash may forget slots of
+# the last moments. On a day that is over, the slots were taken for nobody: it is over for all.
+_TAKE = """
+    select t.*, t.granted > 0 and $7::integer is not null
+        and not limits.count_day($1, t.granted, $7, $8) as is_day_over
+    from set_config('synchronous_commit', 'off', true), limits.take($1, $2, $3, $4, $5, $6) t
+    """
+
+
 class _Lane:
     """The slots this process holds of one bucket."""
 
     def __init__(self, limits: list[LimitLike], lane: str) -> None:
         self.lock = asyncio.Lock()
         self.pace = pace(limits, interactive=lane == INTERACTIVE)
+        self.chunk = max(1, int(self.pace.rate_per_s * CHUNK_S))
         self.per_day = min((limit.per_day for limit in limits if limit.per_day), default=None)
         self.scope = limits[0].scope
         self.valid_s = slot_valid_s(limits)
         self.due: deque[float] = deque()
         self.last_call = float("-inf")
         self.waiting = 0
+        self._at_once = 1
+
+    def wanted(self, now: float) -> int:
+        """Return how many slots to take: for all who wait; twice the last ones if all were used.
+
+        A sweep's calls come one by one, but as fast as they may: asking for each of them would cost
+        more than making it.
+        """
+        if now > self.last_call + 2 / self.pace.rate_per_s:
+            self._at_once = 1
+        return min(self.chunk, max(self.waiting, self._at_once))
+
+    def grant(self, first: float, number: int, interval_s: float) -> None:
+        """Keep slots that were taken."""
+        self.due.extend(first + each * interval_s for each in range(number))
+        self._at_once = 2 * number
+
+    def lose_turn(self) -> None:
+        """Hear that a slot went by: there were too many."""
+        self._at_once = 1
 
     def take_due(self, now: float) -> float | None:
         """Return when the next call may be made; None if no slot is valid any more."""
@@ -131,6 +161,7 @@ class _Lane:
             due = self.due.popleft()
             if not self.is_late(due, now):
                 return due
+            self.lose_turn()
         return None
 
     def is_late(self, due: float, now: float) -> bool:
@@ -203,6 +234,7 @@ class RateGate:
             if not lane.is_late(due, now):
                 lane.last_call = now
                 return
+            lane.lose_turn()
 
     async def _due(self, bucket: str, lane: _Lane, deadline: float) -> float:
         while True:
@@ -218,45 +250,26 @@ class RateGate:
 
     async def _take(self, bucket: str, lane: _Lane) -> float:
         """Take slots for everyone who waits; return 0, or how long until it may be tried again."""
-        chunk = max(1, int(lane.pace.rate_per_s * CHUNK_S))
-        wanted = min(chunk, lane.waiting)
-        scope = self._scopes[lane.scope]
-
-        async def take(session: AsyncSession) -> tuple[int, float, float]:
-            await session.execute(text("set local synchronous_commit = off"))
-            row = await session.execute(
-                text("select * from limits.take(:scope, :bucket, :calls, :rate, :burst, :lane)"),
-                {
-                    "scope": scope,
-                    "bucket": bucket,
-                    "calls": wanted,
-                    "rate": lane.pace.rate_per_s,
-                    "burst": lane.pace.burst,
-                    "lane": f":{self._lane}" if self._lane else "",
-                },
-            )
-            granted, wait_s, interval_s = row.one()
-            if granted and lane.per_day is not None:
-                await self._count_day(session, bucket, scope, granted, lane.per_day)
-            return granted, wait_s, interval_s
-
-        granted, wait_s, interval_s = await transact(self._sessions, take)
-        if not granted:
-            return max(wait_s, 0.001)
-        first = self._clock.monotonic() + wait_s
-        lane.due.extend(first + number * interval_s for number in range(granted))
-        return 0
-
-    async def _count_day(
-        self, session: AsyncSession, bucket: str, scope: str, calls: int, per_day: int
-    ) -> None:
+        wanted = lane.wanted(self._clock.monotonic())
         end = resets_at(self._clock.now(), self._time_zone)
-        counted = await session.scalar(
-            text("select limits.count_day(:scope, :calls, :limit, :resets_at)"),
-            {"scope": scope, "calls": calls, "limit": per_day, "resets_at": end},
+        [row] = await fetch_alone(
+            self._sessions,
+            _TAKE,
+            self._scopes[lane.scope],
+            bucket,
+            wanted,
+            lane.pace.rate_per_s,
+            lane.pace.burst,
+            f":{self._lane}" if self._lane else "",
+            lane.per_day,
+            end,
         )
-        if not counted:
+        if row["is_day_over"]:
             raise RateLimitedError(bucket, (end - self._clock.now()).total_seconds())
+        if not row["granted"]:
+            return max(float(row["wait_s"]), 0.001)
+        lane.grant(self._clock.monotonic() + row["wait_s"], row["granted"], row["interval_s"])
+        return 0
 
     async def _sleep_until(self, moment: float) -> None:
         left = moment - self._clock.monotonic()

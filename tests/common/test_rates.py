@@ -126,6 +126,44 @@ async def test_who_stands_still_before_a_call_loses_the_slot(poller: SessionMake
     assert time.monotonic() - first >= 0.4
 
 
+async def test_a_busy_process_asks_for_many_slots_at_once(
+    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes: list[int] = []
+
+    async def counted(sessions: SessionMaker, statement: str, *arguments: object) -> object:
+        takes.append(1)
+        return await database.fetch_alone(sessions, statement, *arguments)
+
+    monkeypatch.setattr(rates, "fetch_alone", counted)
+    own = gate(poller, Limit("contacts", calls=40, window_s=1.0))
+
+    for _ in range(30):
+        await own.enter("contacts")
+
+    assert len(takes) <= 8  # 1, 2, 4, 8, 15 if none came too late.
+
+
+def test_slots_are_taken_ahead_only_while_all_of_them_are_used() -> None:
+    """What nobody uses is lost to the others."""
+    lane = rates._Lane([Limit("contacts", calls=40, window_s=1.0)], "")
+    lane.grant(first=10.0, number=2, interval_s=0.03)
+    for now in (10.0, 10.03):
+        assert lane.take_due(now) is not None
+        lane.last_call = now
+
+    busy, after_a_rest = lane.wanted(10.05), lane.wanted(10.2)
+    lane.grant(first=11.0, number=2, interval_s=0.03)
+    lane.last_call = 11.0
+    assert lane.take_due(12.0) is None
+    too_late = lane.wanted(11.01)
+    lane.grant(first=12.0, number=16, interval_s=0.03)
+    lane.last_call = 12.0
+
+    assert (busy, after_a_rest, too_late) == (4, 1, 1)
+    assert lane.wanted(12.01) == lane.chunk == 17  # Half a second's worth at most.
+
+
 async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: SessionMaker) -> None:
     limit = Limit("contacts", calls=10, window_s=1.0)
     busy, wizard = gate(poller, limit), gate(poller, limit, patience_s=0.5, lane=INTERACTIVE)
