@@ -27,6 +27,52 @@ from services.activity.project import (
 SEPARATOR = "\x1f"  # In no id: the poller leaves out whom it is in.
 
 
+def _added(column: str) -> str:
+    """Return SQL that adds two JSON objects of numbers key by key."""
+    return (
+        "(select coalesce(jsonb_object_agg(key, total), '{}') from "  # noqa: S608  # a column's name
+        "(select key, sum(value::bigint) as total from "
+        f"(select * from jsonb_each_text(r.{column}) union all "
+        f"select * from jsonb_each_text(excluded.{column})) both_sides group by key) added)"
+    )
+
+
+# Made once, not for every batch.
+_SUMS = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in COUNTS)
+_COLUMNS = ", ".join(COUNTS)
+_PLACES = ", ".join(f":{name}" for name in COUNTS)
+_ADD_TO_RUN = text(
+    f"insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, "  # noqa: S608  # names, not values
+    f"parts_settled, importing, {_COLUMNS}, settled_later, rejected_by_reason, parked_by_reason)"
+    f" values (:run, :integration, :workspace, :run_no, :parts, :importing, {_PLACES}, "
+    "cast(:later as jsonb), cast(:rejections as jsonb), cast(:parkings as jsonb)) "
+    "on conflict (run_id) do update set "
+    "parts_settled = r.parts_settled + excluded.parts_settled, "
+    f"importing = r.importing + excluded.importing, {_SUMS}, "
+    f"settled_later = {_added('settled_later')}, "
+    f"rejected_by_reason = {_added('rejected_by_reason')}, "
+    f"parked_by_reason = {_added('parked_by_reason')}"
+)
+
+_STORE_RUN_READ = text(
+    "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
+    "pages, parts, read, left_out, total_before, total_after, read_is_complete) values "
+    "(:run, :integration, :workspace, :run_no, :mode, :pages, :parts, :read, :left_out, "
+    ":total_before, :total_after, :complete) on conflict (run_id) do update set "
+    "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
+    "read = excluded.read, left_out = excluded.left_out, "
+    "total_before = excluded.total_before, total_after = excluded.total_after, "
+    "read_is_complete = excluded.read_is_complete"
+)
+
+_SETTLED = " + ".join(COUNTS)
+_STANDING = text(
+    f"select run_id, parts, parts_settled, read, {_SETTLED} as settled, importing, "  # noqa: S608  # names, not values
+    "read_is_complete, total_before, total_after from activity.runs "
+    "where run_id = any (:runs) and state = 'settling'"
+)
+
+
 async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[Settled]:
     """Store parts; return those that were not there before."""
     connection = await driver(session)
@@ -60,24 +106,9 @@ async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[
 
 async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) -> None:
     """Add new parts to their runs' sums."""
-    sums = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in COUNTS)
-    columns = ", ".join(COUNTS)
-    places = ", ".join(f":{name}" for name in COUNTS)
-    statement = text(
-        f"insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, "  # noqa: S608  # names, not values
-        f"parts_settled, importing, {columns}, settled_later, rejected_by_reason, parked_by_reason)"
-        f" values (:run, :integration, :workspace, :run_no, :parts, :importing, {places}, "
-        "cast(:later as jsonb), cast(:rejections as jsonb), cast(:parkings as jsonb)) "
-        "on conflict (run_id) do update set "
-        "parts_settled = r.parts_settled + excluded.parts_settled, "
-        f"importing = r.importing + excluded.importing, {sums}, "
-        f"settled_later = {_added('settled_later')}, "
-        f"rejected_by_reason = {_added('rejected_by_reason')}, "
-        f"parked_by_reason = {_added('parked_by_reason')}"
-    )
     for run, delta in sorted(deltas.items()):
         await session.execute(
-            statement,
+            _ADD_TO_RUN,
             {
                 "run": run,
                 "integration": delta.integration,
@@ -93,31 +124,11 @@ async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) ->
         )
 
 
-def _added(column: str) -> str:
-    """Return SQL that adds two JSON objects of numbers key by key."""
-    return (
-        "(select coalesce(jsonb_object_agg(key, total), '{}') from "  # noqa: S608  # a column's name
-        "(select key, sum(value::bigint) as total from "
-        f"(select * from jsonb_each_text(r.{column}) union all "
-        f"select * from jsonb_each_text(excluded.{column})) both_sides group by key) added)"
-    )
-
-
 async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -> None:
     """Store what runs said when they had read everything; the same again changes nothing."""
-    statement = text(
-        "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
-        "pages, parts, read, left_out, total_before, total_after, read_is_complete) values "
-        "(:run, :integration, :workspace, :run_no, :mode, :pages, :parts, :read, :left_out, "
-        ":total_before, :total_after, :complete) on conflict (run_id) do update set "
-        "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
-        "read = excluded.read, left_out = excluded.left_out, "
-        "total_before = excluded.total_before, total_after = excluded.total_after, "
-        "read_is_complete = excluded.read_is_complete"
-    )
     for event in sorted(run_reads, key=lambda event: event.run):
         await session.execute(
-            statement,
+            _STORE_RUN_READ,
             {
                 "run": event.run,
                 "integration": event.integration,
@@ -137,15 +148,7 @@ async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -
 
 async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
     """Return runs that have not ended, as they stand."""
-    settled = " + ".join(COUNTS)
-    rows = await session.execute(
-        text(
-            f"select run_id, parts, parts_settled, read, {settled} as settled, importing, "  # noqa: S608  # names, not values
-            "read_is_complete, total_before, total_after from activity.runs "
-            "where run_id = any (:runs) and state = 'settling'"
-        ),
-        {"runs": list(runs)},
-    )
+    rows = await session.execute(_STANDING, {"runs": list(runs)})
     return {
         row.run_id: RunSums(
             parts=row.parts,
