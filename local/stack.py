@@ -286,7 +286,8 @@ class _Starting:
             "HEALTH_PORT": str(port),
             **self.options.environments.get(service.name, {}),
         }
-        command = [*_python(f"services.{service.package}"), *service.arguments]
+        module = f"services.{service.package}"
+        command = [*_python("local.service"), module, *service.arguments]
         program = self._program(name, command, {**environment, **own})
         ready = partial(self._all_ok, [f"http://127.0.0.1:{port}/ready"])
         await self.supervisor.start(program, ready)
