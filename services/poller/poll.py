@@ -35,9 +35,9 @@ from services.poller.plan import Assignment, Roll, Sweeping
 from services.poller.read_ahead import ReadAhead
 from services.poller.store import Withheld
 
-# Groups of pages that may wait for their acknowledgement: enough to never stand still for a
-# broker's linger (50 ms), few enough that a crash reads at most forty pages again.
-UNACKNOWLEDGED_MAX = 4
+# Groups of pages that may wait for their acknowledgement: one waits out the broker's linger (50 ms)
+# while the next is read; a crash reads at most twenty pages again, and they are all in memory.
+UNACKNOWLEDGED_MAX = 2
 HYDRATE_MAX = 200  # One part's worth of contacts read by id at once.
 
 CONTACTS = metrics.counter("polled_contacts_total", "Changes published.", ["provider"])
