@@ -55,6 +55,14 @@ CONNECTIONS_MAX = 100
 DNS_TTL_S = 10  # aiohttp's own default; the addresses in it were checked.
 RETRY_AFTER_DEFAULT_S = 10.0
 RETRY_AFTER_MAX_S = 24 * 3600.0  # PROTOCOL 7: a provider's own time counts, up to a day.
+_CODE = re.compile(r"[A-Za-z_.]{1,64}")
+# What stands for half of a surrogate pair, as JSON writes it: U+FFFD, and what we never take (NUL).
+REPLACEMENT, UNUSABLE = rb"\ufffd", rb"\u0000"
+# The first group is what merely looks like one: an escaped backslash, or a whole pair.
+_HALF_OF_PAIR = re.compile(
+    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 
 _HEADERS = {"accept-encoding": "gzip", "user-agent": "contactsync"}
 # Printable ASCII: a line break in it would be a header of the caller's, or a second request.
@@ -80,12 +88,26 @@ class Answer:
     body: bytes
     writes: bool
 
-    def decode(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """Return the decoded body; an answer that cannot be is as good as none."""
+    def decode(self, decoder: msgspec.json.Decoder[T], *, half: bytes = REPLACEMENT) -> T:
+        """Return the decoded body; an answer that cannot be is as good as none.
+
+        `half` stands for half of a surrogate pair, which JSON may hold as an escape and no text
+        can: one cut emoji must not make a page of contacts unreadable.
+        """
         try:
-            return decoder.decode(self.body)
+            return _decoded(self.body, decoder, half)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise lost(self.host, type(error).__name__, writes=self.writes) from None
+
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[T], half: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError:
+        whole = _HALF_OF_PAIR.sub(lambda found: found[1] or half, body)
+        if whole == body:
+            raise
+        return decoder.decode(whole)
 
 
 class HttpClient:
@@ -230,8 +252,17 @@ def lost(host: str, reason: str, *, writes: bool) -> SyncError:
     return UnknownOutcomeError(host, reason) if writes else UnavailableError(host, reason)
 
 
+def plain_code(code: str) -> str:
+    """Return a provider's own code if it is a word; anything else may be what it was sent.
+
+    Codes are kept, shown and mailed; a token or an address has digits, dashes or an at sign.
+    """
+    return code if _CODE.fullmatch(code) else ""
+
+
 def refusal(answer: Answer, bucket: str, code: str = "") -> SyncError:
     """Return what a 4xx means unless the connector knows better. `code` is the provider's own."""
+    code = plain_code(code)
     match answer.status:
         case 401:
             return NeedsReauthError(answer.host, code or "HTTP 401")

@@ -34,7 +34,7 @@ from libs.common.errors import (
 )
 from libs.common.tokens import Tokens
 from libs.connectors.contract import OAuthFacts
-from libs.connectors.http import Answer, HttpClient, refusal
+from libs.connectors.http import Answer, HttpClient, plain_code, refusal
 
 BUCKET = "oauth"  # For metrics; no provider publishes a limit of its token endpoint.
 REFRESH_LEASE_S = 30.0  # PROTOCOL 11; longer than any call lasts.
@@ -253,7 +253,7 @@ def _code(answer: Answer) -> str:
         fault = _FAULT.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
-    return fault.error if fault.error in _REVOKED else fault.status or fault.error
+    return fault.error if fault.error in _REVOKED else plain_code(fault.status or fault.error)
 
 
 class RefreshingTokens:

@@ -105,6 +105,8 @@ def as_text(value: Scalar) -> str:
 def as_number(value: Scalar) -> int | float:
     """Return a finite number; HubSpot and others send numbers as text."""
     text = as_text(value).strip()
+    if "_" in text:  # Python's own way to write numbers, and nobody else's.
+        raise ContactRejectedError(Reject.VALUE_NOT_ACCEPTED)
     try:
         number = float(text)
     except ValueError:

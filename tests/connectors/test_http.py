@@ -18,7 +18,14 @@ from libs.common.errors import (
 )
 from libs.common.settings import Environment
 from libs.connectors import http as border
-from libs.connectors.http import Answer, HttpClient, refusal, retry_after_s
+from libs.connectors.http import (
+    UNUSABLE,
+    Answer,
+    HttpClient,
+    plain_code,
+    refusal,
+    retry_after_s,
+)
 from tests.connectors.talking import Talk, answering, response, speaking
 
 
@@ -371,3 +378,42 @@ def test_a_body_that_cannot_be_decoded_is_no_answer(body: bytes) -> None:
         answer_of(200, body=body, writes=True).decode(decoder)
     with pytest.raises(UnavailableError):
         answer_of(200, body=body).decode(decoder)
+
+
+def saying(body: bytes) -> Answer:
+    return Answer("acme.example", 200, httpx.Headers(), body, writes=False)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb'["\ud83d"]', ["\ufffd"]),
+        (rb'["\ude00 and more", "next"]', ["\ufffd and more", "next"]),
+        (rb'["\ud83d\ud83d\ude00"]', ["\ufffd\U0001f600"]),
+        (rb'["\\ud83d", "\ud83d"]', ["\\ud83d", "\ufffd"]),
+        (rb'["\uD83D\uDE00"]', ["\U0001f600"]),
+    ],
+)
+def test_half_of_a_surrogate_pair_makes_no_answer_unreadable(
+    written: bytes, read: list[str]
+) -> None:
+    decoder = msgspec.json.Decoder(list[str])
+
+    assert saying(written).decode(decoder) == read
+    halved = [each.replace("\ufffd", "\0") for each in read]
+    assert saying(written).decode(decoder, half=UNUSABLE) == halved
+
+
+@pytest.mark.parametrize("body", [rb'["\ud83d"', rb'"\ud83d"', b'["\xff"]'])
+def test_what_is_wrong_beside_half_of_a_pair_stays_wrong(body: bytes) -> None:
+    with pytest.raises(UnavailableError):
+        saying(body).decode(msgspec.json.Decoder(list[str]))
+
+
+def test_a_providers_code_is_a_word_or_nothing() -> None:
+    """Proves X4: a code is kept, shown and mailed, so it must not be what the provider was sent."""
+    assert plain_code("duplicate_parameter") == "duplicate_parameter"
+    assert plain_code("xkeysib-7f3a") == plain_code("ada@example.com") == plain_code("a\0") == ""
+    error = refusal(Answer("h", 400, httpx.Headers(), b"", writes=True), "contacts", "CJ7-token")
+    assert isinstance(error, RequestRefusedError)
+    assert error.code == ""

@@ -52,7 +52,7 @@ from libs.connectors.contract import (
     Written,
     identity_key,
 )
-from libs.connectors.http import Answer, HttpClient
+from libs.connectors.http import Answer, HttpClient, lost
 
 # Calls of one account at a time: enough for 10 a second at an answer time of 400 ms. The gate
 # holds the rate; this only bounds how many answers can be lost at once.
@@ -296,6 +296,8 @@ class BrevoDestination:
         )
         answer = await self._post("/contacts", msgspec.json.encode(body), expect=(400, 422))
         if answer.status not in (400, 422):
+            if answer.status != 204:
+                answer.decode(payload.CREATED)  # Without an id it is no success of Brevo's.
             return _written(without)
         taken = duplicates(payload.fault_of(answer.body))
         if taken is None:
@@ -375,6 +377,7 @@ class BrevoDestination:
         if answer.status == 404:
             return Missing()
         if answer.status < 300:
+            _believe(answer)
             return _written(without)
         taken = duplicates(payload.fault_of(answer.body))
         if taken is None:
@@ -402,6 +405,8 @@ class BrevoDestination:
         answer = await self._put_body(write.known_as or write.identity, body)
         if answer.status in (400, 422):
             return await self._refused(write, answer)
+        if answer.status < 300:
+            _believe(answer)
         return Written()
 
     async def _delete(self, write: Write) -> Outcome:
@@ -413,8 +418,12 @@ class BrevoDestination:
             writes=True,
             expect=(404, 405),
         )
-        # 405: the contact is the account's own address, which Brevo does not delete.
-        return Refused(Reject.VALUE_NOT_ACCEPTED) if answer.status == 405 else Written()
+        if answer.status == 405:
+            # The contact is the account's own address, which Brevo does not delete.
+            return Refused(Reject.VALUE_NOT_ACCEPTED)
+        if answer.status < 300:
+            _believe(answer)
+        return Written()
 
     async def _refused(self, write: Write, answer: Answer) -> Outcome:
         """Return why a contact is refused; raise if it is not the contact's fault.
@@ -492,6 +501,12 @@ class BrevoDestination:
         return await self._calls.call(
             facts.CONTACTS, "POST", path, body, writes=True, expect=expect
         )
+
+
+def _believe(answer: Answer) -> None:
+    """Raise UnknownOutcomeError for a success that is none: Brevo says nothing, or an object."""
+    if answer.body and answer.decode(payload.ACKNOWLEDGED).code:
+        raise lost(answer.host, "success with an error in it", writes=True)
 
 
 def _moves(write: Write) -> bool:

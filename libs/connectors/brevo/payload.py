@@ -24,6 +24,7 @@ from libs.connectors.contract import (
     NotMappable,
     RemoteContact,
 )
+from libs.connectors.http import plain_code
 
 NO_ATTRIBUTES = msgspec.Raw(b"{}")
 
@@ -107,6 +108,12 @@ class Created(msgspec.Struct, frozen=True):
     """What Brevo answers for something new."""
 
     id: int
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """What a write's success may say beside nothing; with a code it is an error after all."""
+
+    code: str = ""
 
 
 class AttributeRecord(msgspec.Struct, frozen=True):
@@ -208,6 +215,7 @@ CONTACT_PAGE = msgspec.json.Decoder(ContactPage)
 LIST = msgspec.json.Decoder(ListRecord)
 LIST_PAGE = msgspec.json.Decoder(ListPage)
 FOLDER_PAGE = msgspec.json.Decoder(FolderPage)
+ACKNOWLEDGED = msgspec.json.Decoder(Acknowledged)
 CREATED = msgspec.json.Decoder(Created)
 ATTRIBUTE_PAGE = msgspec.json.Decoder(AttributePage)
 ACCOUNT = msgspec.json.Decoder(AccountRecord)
@@ -254,9 +262,10 @@ ATTRIBUTE_TYPES: Mapping[FieldType, str] = {
 def fault_of(body: bytes) -> Fault:
     """Return what an error's body says; an empty fault if it says nothing that we know."""
     try:
-        return _FAULT.decode(body)
+        fault = _FAULT.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Fault()
+    return msgspec.structs.replace(fault, code=plain_code(fault.code))
 
 
 def attributes_of(encoded: bytes) -> dict[str, Any]:

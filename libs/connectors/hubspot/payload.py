@@ -198,7 +198,7 @@ def change_of(record: Record, asked_as: Sequence[str] = ()) -> Change:
 
     `asked_as` are ids that were asked for and led here: ids that were merged into this one.
     """
-    watched = _WATCHED.decode(record.properties)
+    watched = _watched(record)
     modified = watched.lastmodifieddate or record.updated_at
     if modified is None:
         message = "a contact without a modification time"
@@ -210,6 +210,19 @@ def change_of(record: Record, asked_as: Sequence[str] = ()) -> Change:
         merged_from=_merged_into(record.id, watched, asked_as),
         properties=record.properties,
     )
+
+
+def _watched(record: Record) -> _Watched:
+    """Return what we look at; nothing for a contact that the mapper rejects as malformed.
+
+    Only where its own time stands beside the properties, or it would have no version.
+    """
+    try:
+        return _WATCHED.decode(record.properties)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        if record.updated_at is None:
+            raise
+        return _Watched()
 
 
 def list_of(record: ListRecord) -> ContactList:

@@ -814,6 +814,42 @@ async def test_a_blocked_contact_that_vanishes_in_a_move_is_unknown(provider: Se
     assert isinstance(report.stopped_by, UnknownOutcomeError)
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, {}), (201, {"ok": True}), (201, []), (200, {"code": "invalid_parameter"})],
+)
+async def test_a_created_contact_without_an_id_is_not_believed(
+    provider: Served, status: int, body: object
+) -> None:
+    """Fault 44: a success that says nothing of Brevo's is none, and the write is repeated."""
+    destination = destination_of(provider)
+    list_id = (await destination.make_list("Customers")).id
+    fault = {"kind": "lie", "match": {"method": "POST"}, "status": status, "body": body}
+    await provider.fault(fault)
+
+    report = await destination.write([write_of(1, list_id)])
+
+    assert list(report.outcomes) == [Unknown()]
+    assert isinstance(report.stopped_by, UnknownOutcomeError)
+
+
+@pytest.mark.parametrize("body", [{"code": "document_not_found"}, "text", []])
+@pytest.mark.parametrize("op", [Operation.UPSERT, Operation.LEAVE, Operation.DELETE])
+async def test_a_success_with_an_error_in_it_is_not_believed(
+    provider: Served, op: Operation, body: object
+) -> None:
+    destination = destination_of(provider)
+    list_id = (await destination.make_list("Customers")).id
+    first = write_of(1, list_id)
+    await destination.write([first])
+    method = "DELETE" if op is Operation.DELETE else "PUT"
+    await provider.fault({"kind": "lie", "match": {"method": method}, "status": 200, "body": body})
+
+    report = await destination.write([write_of(1, list_id, known_as=first.identity, op=op)])
+
+    assert list(report.outcomes) == [Unknown()]
+
+
 def test_an_import_pays_where_it_saves_calls() -> None:
     """docs/decisions: when import, when single."""
     assert not module._import_pays(wanted=99, in_account=0)

@@ -144,3 +144,35 @@ async def test_a_contact_that_was_asked_for_under_two_ids_comes_once(provider: S
 async def test_a_contact_without_a_time_is_no_answer(provider: Served) -> None:
     with pytest.raises(UnavailableError):
         await answered(provider, [{"id": "1", "properties": {}}])
+
+
+@pytest.mark.parametrize(
+    "properties", [b"[]", b'"text"', b'{"lastmodifieddate":7}', b'{"hs_merged_object_ids":[]}']
+)
+def test_a_contact_that_is_no_object_is_a_change_that_the_mapper_rejects(
+    properties: bytes,
+) -> None:
+    """One strange contact must not make its page unreadable: its own time stands beside it."""
+    known = record({})
+    strange = msgspec.structs.replace(known, properties=msgspec.Raw(properties))
+
+    change = payload.change_of(strange)
+
+    assert change.version_ms == payload.change_of(known).version_ms
+    assert bytes(change.properties) == properties
+    with pytest.raises(msgspec.ValidationError):
+        payload.change_of(msgspec.structs.replace(strange, updated_at=None))
+
+
+def source_of(provider: Served) -> HubSpotSource:
+    return HubSpotSource(provider.http, OpenGate(), StaticToken("t"), provider.url)
+
+
+@pytest.mark.parametrize("odd", ["7\x1f8", "", "9" * 5_000, "\uff17"])
+async def test_an_id_that_is_no_number_starts_no_search(provider: Served, odd: str) -> None:
+    ids = [odd, *(str(number) for number in range(1, 200))]
+    source = source_of(provider)
+
+    assert source._last(ids) == "199"
+    with pytest.raises(UnavailableError):
+        source._last([odd])

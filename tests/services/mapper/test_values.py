@@ -57,6 +57,7 @@ def test_a_value_takes_the_attributes_type(type_: FieldType, value: Any, convert
     ("type_", "value", "reason"),
     [
         (FieldType.NUMBER, "many", "value_not_accepted"),
+        (FieldType.NUMBER, "1_000", "value_not_accepted"),
         (FieldType.NUMBER, "inf", "value_not_accepted"),
         (FieldType.NUMBER, "nan", "value_not_accepted"),
         (FieldType.DATE, "10.12.1815", "date_format"),
