@@ -35,7 +35,7 @@ test: $(VENV)/.dev ## every test, on real servers out of packages
 	$(VENV)/bin/pytest --cov --cov-fail-under=95
 
 faults: $(VENV)/.dev ## some minutes: real processes killed at each step, links cut, servers killed
-	$(VENV)/bin/pytest tests/faults -m long
+	$(VENV)/bin/pytest tests/faults tests/hostile -m long
 
 chaos: $(VENV)/.dev ## long: everything dies again and again (SEEDS=10, or CHAOS_SEED=…)
 	CHAOS=full CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/pytest tests/integration/test_chaos.py

@@ -160,8 +160,8 @@ async def _lagging(stack: Stack) -> list[str]:
 
 async def lag(bootstrap: str, topic: str, group: str) -> int:
     """Return how many records of a topic a group has not committed."""
-    async with _reading(bootstrap, group) as consumer:
-        places = await _places(consumer, topic)
+    async with reading(bootstrap, group) as consumer:
+        places = await partitions_of(consumer, topic)
         ends = await consumer.end_offsets(places)
         # `committed` of places that are not assigned asks the broker.
         done = [await consumer.committed(place) or 0 for place in places]
@@ -169,7 +169,7 @@ async def lag(bootstrap: str, topic: str, group: str) -> int:
 
 
 @asynccontextmanager
-async def _reading(bootstrap: str, group: str | None) -> AsyncIterator[AIOKafkaConsumer]:
+async def reading(bootstrap: str, group: str | None) -> AsyncIterator[AIOKafkaConsumer]:
     """Open a consumer that joins no group: it only asks."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False
@@ -181,7 +181,8 @@ async def _reading(bootstrap: str, group: str | None) -> AsyncIterator[AIOKafkaC
         await consumer.stop()
 
 
-async def _places(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Return every partition of a topic."""
     # Not `topics()`, whose answer the consumer does not keep: a topic would seem to be empty.
     await consumer._client._wait_on_metadata(topic)
     partitions = consumer.partitions_for_topic(topic)
@@ -199,7 +200,7 @@ async def problems(scene: Scene) -> list[str]:
     return [
         *found,
         *await _violations(scene),
-        *await _dead_letters(scene.stack),
+        *await dead_letters(scene.stack),
     ]
 
 
@@ -325,11 +326,12 @@ async def _violations(scene: Scene) -> list[str]:
     ]
 
 
-async def _dead_letters(stack: Stack) -> list[str]:
-    async with _reading(stack.kafka, None) as consumer:
+async def dead_letters(stack: Stack) -> list[str]:
+    """Return how many records of each topic could not be decoded."""
+    async with reading(stack.kafka, None) as consumer:
         found = []
         for topic in Topic:
-            places = await _places(consumer, f"{topic}.dead")
+            places = await partitions_of(consumer, f"{topic}.dead")
             count = sum((await consumer.end_offsets(places)).values())
             if count:
                 found.append(f"{count} dead letters of {topic}")

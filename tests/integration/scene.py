@@ -59,7 +59,11 @@ class Sandbox(Provider):
     async def invite(self, emails: Iterable[str], *, name: str) -> None:
         """Put new contacts on a list, who have nothing but an address and a name."""
         contacts = [{"properties": {"email": each, "firstname": "New"}} for each in emails]
-        await self._call("POST", "contacts:upsert", {"contacts": contacts, "list": name})
+        await self.put(contacts, name=name)
+
+    async def put(self, contacts: Sequence[Json], *, name: str) -> None:
+        """Put contacts on a list, exactly so."""
+        await self._call("POST", "contacts:upsert", {"contacts": list(contacts), "list": name})
 
     async def open_account(self, name: str) -> Json:
         """Make another account; return its id and its credentials."""
