@@ -51,6 +51,7 @@ from (select integration_id, row_number() over (order by integration_id) as numb
         count(*) over () as count from sync.schedules) n
 where n.integration_id = s.integration_id
 """
+_TRANSACTIONS = "select xact_commit from pg_stat_database where datname = current_database()"
 _POLLS = "select count(*) from sync.runs where state = 'read'"
 
 
@@ -69,6 +70,7 @@ async def idle(bench: Bench) -> None:
 
 async def _all_at_once(bench: Bench) -> None:
     world = bench.world
+    before = await world.database.fetchval(_TRANSACTIONS)
     found = await bench.phase("idle", "all at once", 0, lambda: world.make_due(world.integrations))
     poller_ms = 1_000 * found.cpu_s["poller-hubspot"]
     bench.note(
@@ -76,6 +78,8 @@ async def _all_at_once(bench: Bench) -> None:
         poller_ms_per_poll=poller_ms / INTEGRATIONS,
         poller_ms_per_call=poller_ms / found.calls["hubspot"],
         all_of_ours_ms_per_poll=1_000 * found.own_cpu_s / INTEGRATIONS,
+        transactions_per_poll=(await world.database.fetchval(_TRANSACTIONS) - before)
+        / INTEGRATIONS,
     )
 
 

@@ -82,7 +82,7 @@ def shown(all_measured: Iterable[Measured]) -> str:
             for name, cpu_s in sorted(each.cpu_s.items(), key=lambda item: -item[1])
         ]
         more = {**{f"calls to {name}": count for name, count in each.calls.items()}, **each.notes}
-        lines += [f"  {name}: {value:,.4g}" for name, value in more.items()]
+        lines += [f"  {name}: {_number(value)}" for name, value in more.items()]
     return "\n".join(lines)
 
 
@@ -94,3 +94,7 @@ def _headline(each: Measured) -> str:
         done = f"{each.contacts:,} contacts {done} ({report['contacts_per_second']:,.0f}/s)"
         used += f" = {report['own_cpu_s_per_100k']:.2f} s per 100,000"
     return f"\n{each.scenario} · {each.phase}: {done}; {used}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

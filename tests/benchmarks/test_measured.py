@@ -11,7 +11,7 @@ def measured(*, contacts: int = 1_000, **cpu_s: float) -> Measured:
         seconds=2.0,
         cpu_s=cpu_s,
         rss_mb=dict.fromkeys(cpu_s, 50.0),
-        calls={"brevo": 3},
+        calls={"brevo": 10_005},
     )
 
 
@@ -50,7 +50,7 @@ def test_the_table_has_each_process_with_the_dearest_first() -> None:
         "job · full: 1,000 contacts in 2.0 s (500/s); own CPU 2.00 s = 200.00 s per 100,000"
     )
     assert [line.split()[0] for line in lines[2:4]] == ["writer", "mapper"]
-    assert lines[4].strip() == "calls to brevo: 3"
+    assert lines[4].strip() == "calls to brevo: 10,005"
 
 
 def test_a_phase_without_its_name_in_the_meter_used_nothing() -> None:
