@@ -130,6 +130,8 @@ class HttpClient:
         self._loopback = frozenset(check_loopback(url) for url in loopback_urls.values())
         self._observe = observe
         self._resolver = resolver
+        # Now, not with the first call: it keeps the loop for as long as some hundred calls.
+        self._certificates = _certificates()
         self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
@@ -207,7 +209,7 @@ class HttpClient:
             connector=aiohttp.TCPConnector(
                 limit=0,
                 limit_per_host=CONNECTIONS_MAX,
-                ssl=_certificates(),
+                ssl=self._certificates,
                 resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver()),
                 ttl_dns_cache=DNS_TTL_S,
                 socket_factory=functools.partial(open_socket, ports),
@@ -242,7 +244,7 @@ class _Request:
 def _certificates() -> ssl.SSLContext:
     """Return what a provider's certificate is checked by: certifi's roots.
 
-    The machine's own store may be missing in a small image. Reading them takes 20 ms, once.
+    The machine's own store may be missing in a small image. Reading them takes 20 to 40 ms, once.
     """
     return ssl.create_default_context(cafile=certifi.where())
 
