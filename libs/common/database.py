@@ -172,7 +172,7 @@ async def driver(session: AsyncSession) -> asyncpg.Connection:
         # What SQLAlchemy does before its own first statement, for which there is no public way: a
         # statement that does nothing would cost as much again as the whole transaction.
         adapted: Any = raw.dbapi_connection
-        await adapted._start_transaction()  # noqa: SLF001
+        await adapted._start_transaction()  # noqa: SLF001  # see above
     return inner
 
 
