@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -20,6 +21,7 @@ from benchmarks.bench import Bench
 from benchmarks.measured import Measured
 from benchmarks.peers import environment
 from benchmarks.peers.job import BATCH_TUNED, Settings
+from benchmarks.peers.job import FIELDS as JOB_FIELDS
 from benchmarks.peers.processes import run_pipe
 from benchmarks.peers.table import OURS, SCENARIO
 from benchmarks.world import FIELDS, World
@@ -115,18 +117,27 @@ def _commands(
 
 
 async def _arrived(settings: Settings, contacts: int) -> None:
-    """Wait until every contact is on the list; raise `StackError` if some stay away."""
+    """Wait until every contact is on the list; raise `StackError` if some, or fields, stay away."""
     until_s = time.monotonic() + ARRIVED_WITHIN_S
     path = f"/v3/contacts/lists/{settings.list_id}"
     async with _brevo(settings.destination_url, settings.destination_key) as client:
         while True:
             found = (await client.get(path)).raise_for_status().json()["uniqueSubscribers"]
             if found == contacts:
-                return
+                return _check_fields((await client.get(f"{path}/contacts")).json()["contacts"])
             if time.monotonic() > until_s:
                 what = f"{found} of {contacts} contacts have arrived"
                 raise StackError(what, f"see the peers' logs in {ROOT / '.local' / 'bench'}")
             await asyncio.sleep(LOOK_S)
+
+
+def _check_fields(contacts: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `StackError` if there is a mapped field that none of some contacts has."""
+    there = {name for contact in contacts for name in contact["attributes"]}
+    missing = set(JOB_FIELDS.values()) - {"EMAIL"} - there
+    if missing:
+        what = f"no contact has {', '.join(sorted(missing))}"
+        raise StackError(what, "see how the peer maps fields (benchmarks/peers)")
 
 
 def _brevo(url: str, key: str) -> httpx.AsyncClient:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measured import Measured
-from benchmarks.peers import environment, job
+from benchmarks.peers import environment, job, scenario
 from benchmarks.peers.processes import run_pipe
 from benchmarks.peers.table import OURS, SCENARIO, compared
 from local.errors import StackError
@@ -44,6 +44,15 @@ def test_a_contact_is_handed_on_with_the_fields_it_has() -> None:
         "listIds": [7],
         "updateExistingContacts": True,
     }
+
+
+def test_a_field_that_a_peer_lost_is_noticed() -> None:
+    contact = {"attributes": dict.fromkeys(job.FIELDS.values(), "any")}
+    lost = {"attributes": {"CITY": "London"}}
+
+    scenario._check_fields([lost, contact])
+    with pytest.raises(StackError, match="BIRTHDAY, COMPANY"):
+        scenario._check_fields([lost])
 
 
 def test_a_pipe_hands_on_what_the_first_one_says(tmp_path: Path) -> None:
