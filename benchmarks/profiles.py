@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local.errors import StackError
 
-RECORD = ("record", "--format", "raw", "--rate", "200", "--duration", "86400")
+RECORD = ("record", "--gil", "--format", "raw", "--rate", "200", "--duration", "86400")
 ENDS_WITHIN_S = 30.0
 SHOWN = 40
 

@@ -7,7 +7,7 @@ queued and met by the next calls.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -44,6 +44,7 @@ from libs.connectors.contract import (
     Refused,
     RemoteContact,
     RemotePage,
+    Screening,
     Taken,
     Unknown,
     Write,
@@ -257,6 +258,8 @@ class FakeDestination:
         since: datetime | None = None,
         *,
         newest_first: bool = False,
+        among: Container[str] | None = None,
+        hoped: int = 0,
     ) -> RemotePage:
         await self._call("read_list")
         if self.account.list_error is not None:
@@ -269,7 +272,10 @@ class FakeDestination:
         page = members[offset : offset + PAGE]
         is_last = offset + PAGE >= len(members)
         cursor = None if is_last else Cursor(str(offset + PAGE))
-        return RemotePage([_remote(each) for each in page], cursor)
+        remotes = [_remote(each) for each in page]
+        if among is not None:
+            remotes = [each for each in remotes if identity_key(each.identity) in among]
+        return RemotePage(remotes, cursor)
 
     def matches(self, remote: RemoteContact, write: Write) -> bool:
         wanted = msgspec.json.decode(write.attributes, type=dict[str, Any])
@@ -280,11 +286,15 @@ class FakeDestination:
     def importable(self, write: Write) -> bool:
         return write.op is Operation.UPSERT and write.known_as is None and write.join_list
 
-    async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
+    async def screen_import(
+        self, writes: Sequence[Write], among: Container[str] = frozenset()
+    ) -> Screening:
         await self._call("screen_import")
         if self.account.screen_error is not None:
             raise self.account.screen_error
-        return [identity_key(write.identity) not in self.account.contacts for write in writes]
+        known = self.account.contacts
+        seen = [_remote(contact) for key, contact in known.items() if key in among]
+        return Screening([identity_key(write.identity) not in known for write in writes], seen)
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
         await self._call("start_import")

@@ -134,7 +134,7 @@ async def test_an_import_takes_who_is_new_and_leaves_the_others_alone(
     await destination.write([write(1)])
     writes = [write(number, attributes=b'{"VORNAME":"Imported"}') for number in range(1, 5)]
 
-    screened = await destination.screen_import(writes)
+    screened = (await destination.screen_import(writes)).may
     process_id = await destination.start_import(writes, None)
     before = await destination.import_status(process_id)
     account.land(silently_lost=["c2@example.com"], refused={"c3@example.com": "invalid_email"})

@@ -66,18 +66,26 @@ def record_id(run: UUID, page: int, part: int, versions: Iterable[tuple[str, int
     return computed("record", run, page, part, digest.hexdigest())
 
 
-def effect_key(
-    integration: UUID,
-    source_id: str,
-    version: tuple[int, int],
-    operation: str,
-    content_hash: bytes,
-) -> bytes:
-    """Return the 16 bytes that name one effect in `ledger.postings`."""
-    text = f"{source_id}\x1f{version[0]}\x1f{version[1]}\x1f{operation}\x1f".encode()
-    return blake2b(
-        text + content_hash, digest_size=EFFECT_KEY_BYTES, salt=integration.bytes
-    ).digest()
+class EffectKeys:
+    """Makes the ids of effects that have integration, run and operation in common."""
+
+    def __init__(self, integration: UUID, run_no: int, operation: str) -> None:
+        self._begun = blake2b(
+            f"{run_no}\x1f{operation}\x1f".encode(),
+            digest_size=EFFECT_KEY_BYTES,
+            salt=integration.bytes,
+        )
+
+    def of(
+        self, source_id: str, version_ms: int, address: str | None, content_hash: bytes
+    ) -> bytes:
+        """Return the 16 bytes that name one effect in `ledger.postings`.
+
+        `address` is where it is written: another address, another effect.
+        """
+        made = self._begun.copy()
+        made.update(f"{source_id}\x1f{version_ms}\x1f{address}\x1f".encode() + content_hash)
+        return made.digest()
 
 
 def batch_id(kind: str, keys: Sequence[bytes], attempt: str) -> UUID:

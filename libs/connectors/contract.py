@@ -17,7 +17,7 @@ promises, and `tests/connectors/conformance.py` holds each of them to account:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -341,6 +341,14 @@ class RemotePage:
     cursor: Cursor | None
 
 
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """For each write whether an import may take it, in order; and whom the look came across."""
+
+    may: Sequence[bool]
+    seen: Sequence[RemoteContact] = ()
+
+
 class ImportState(StrEnum):
     """How an asynchronous import stands."""
 
@@ -406,8 +414,13 @@ class Destination(Protocol):
         since: datetime | None = None,
         *,
         newest_first: bool = False,
+        among: Container[str] | None = None,
+        hoped: int = 0,
     ) -> RemotePage:
         """Return a page of a list's contacts as they are now.
+
+        With `among`, contacts whose `identity_key` is not in it may be left out. Where `hoped` are
+        more than a call returns, several calls may be made side by side.
 
         With `newest_first`, who came last is on the first page: sooner found, but somebody may be
         missed while others are taken off. Without, whoever stays is on one of the pages.
@@ -426,12 +439,16 @@ class Destination(Protocol):
     def importable(self, write: Write) -> bool:
         """Return whether an import would do what `write` does (no moves, no booleans…)."""
 
-    async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
-        """Return for each importable write whether it may go by import; the others go singly.
+    async def screen_import(
+        self, writes: Sequence[Write], among: Container[str] = frozenset()
+    ) -> Screening:
+        """Return which importable writes may go by import; the others go singly.
 
         An import cannot look before it touches a contact, so only contacts that the account
-        does not have yet may be in it (S3). All False if looking costs more than it saves. Ask
-        before `start_import`, with all the writes that are meant for one import.
+        does not have yet may be in it (S3). None may if looking costs more than it saves. Ask
+        before `start_import`, with all the writes that are meant for one import. Whoever comes in
+        sight and has an `identity_key` in `among` is shown: rows of earlier imports, which then
+        need not be read again.
         """
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:

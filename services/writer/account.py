@@ -23,7 +23,16 @@ from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import Destination
 from services.writer import store
 from services.writer.lease import Lease, Leases
-from services.writer.values import ContactId, Task, Unit, claims_of, shared
+from services.writer.values import (
+    ContactId,
+    ImportRow,
+    Place,
+    Task,
+    Unit,
+    claims_of,
+    row_of,
+    shared,
+)
 
 log = logs.get(__name__)
 
@@ -48,20 +57,24 @@ class OpenDestination(Protocol):
 class Intent:
     """Units of one hold, until each is posted or released; for an import also how it stands.
 
-    An import in `sending` whose token is not the lease's was perhaps sent. `checked` counts how
-    often its rows were read back, and `seen` is how many of them stood there the last time.
+    Single effects are its `tasks`; an import has `rows` instead, which end all at once: `away`, by
+    address, are those not yet seen to stand at the destination. An import in `sending` whose token
+    is not the lease's was perhaps sent. `checked` counts how often its rows were read back without
+    finding more than the `seen` ones of before.
     """
 
     intent: UUID
     hold: UUID
     state: str
-    tasks: dict[ContactId, Task]
+    tasks: dict[ContactId, Task] = field(default_factory=dict)
+    rows: dict[ContactId, ImportRow] = field(default_factory=dict)
     process_id: str | None = None
     created_at: datetime | None = None
     sent_at: datetime | None = None
     fencing: int = 0
     checked: int = 0
     seen: int = 0
+    away: dict[str, ImportRow] = field(default_factory=dict)
     check_at: float = 0.0
     has_ended: bool = False
 
@@ -85,7 +98,8 @@ class Account:
     lease: Lease
     intents: dict[UUID, Intent] = field(default_factory=dict)
     units: dict[ContactId, Unit] = field(default_factory=dict)
-    claims: dict[tuple[UUID, str], str] = field(default_factory=dict)  # Of the units.
+    importing: dict[ContactId, ImportRow] = field(default_factory=dict)
+    claims: dict[Place, str] = field(default_factory=dict)  # Of units and rows.
     destination: Destination | None = None
     opened_for: store.Connection | None = None
     attempts: int = 0
@@ -99,39 +113,54 @@ class Account:
         return f"{self.connection}:{self.lease.fencing}:{self.attempts}"
 
     def load(self, stored: Iterable[store.StoredIntent]) -> None:
-        """Take in what was under way when the lease was taken: all of it is doubtful."""
+        """Take in what was under way when the lease was taken: all of it is doubtful.
+
+        Rows whose import was not begun were not sent as such: they are single effects now.
+        """
         for row in stored:
+            tasks, rows = list(row.tasks), list(row.rows)
+            if row.state == "open":
+                tasks, rows = [*tasks, *(each.task for each in rows)], []
+            else:  # Of a writer that stored rows as single effects.
+                tasks, rows = [], [*rows, *map(row_of, tasks)]
             intent = Intent(
                 row.intent,
                 row.hold,
                 row.state,
-                {task.contact: task for task in map(_shared, row.tasks)},
+                {task.contact: task for task in map(_shared, tasks)},
+                {each.contact: each for each in rows},
                 row.process_id,
                 row.created_at,
                 row.sent_at,
                 row.fencing,
             )
             self.add(intent, is_doubtful=True)
-            if not intent.is_import:
-                self.suspects.update(intent.tasks)
+            self.suspects.update(intent.tasks)
 
     def add(self, intent: Intent, *, is_doubtful: bool = False) -> None:
         """Put an intent and its units among those that are open."""
         self.intents[intent.intent] = intent
         for contact, task in intent.tasks.items():
-            self.units[contact] = Unit(
-                task, intent.intent, intent.hold, intent.is_import, is_doubtful
-            )
+            self.units[contact] = Unit(task, intent.intent, intent.hold, is_doubtful=is_doubtful)
             self.claims.update(claims_of(task))
+        self.importing.update(intent.rows)
+        for row in intent.rows.values():
+            self.claims[row.place] = row.contact.source_id
+            intent.away[row.place.address] = row
 
     def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
-        """Make an intent's units rows of an import."""
+        """Let an intent's rows be those of an import that is about to be sent."""
         found = self.intents[intent]
         found.state = "sending"
         found.sent_at = sent_at
         found.fencing = self.lease.fencing
-        for contact in found.tasks:
-            self.units[contact] = replace(self.units[contact], in_import=True)
+
+    def end_import(self, intent: Intent) -> None:
+        """Forget an import, whose rows were all posted or released."""
+        for contact, row in intent.rows.items():
+            del self.importing[contact]
+            self._unclaim(row.place, contact.source_id)
+        del self.intents[intent.intent]
 
     def end(self, contacts: Iterable[ContactId]) -> None:
         """Forget units that were posted or released, and intents that have none left."""
@@ -139,13 +168,16 @@ class Account:
             unit = self.units.pop(contact, None)
             if unit is None:
                 continue
-            for place, holder in claims_of(unit.task):
-                if self.claims.get(place) == holder:
-                    del self.claims[place]
+            for claim in claims_of(unit.task):
+                self._unclaim(*claim)
             intent = self.intents[unit.intent]
             del intent.tasks[contact]
             if not intent.tasks:
                 del self.intents[unit.intent]
+
+    def _unclaim(self, place: Place, holder: str) -> None:
+        if self.claims.get(place) == holder:
+            del self.claims[place]
 
     def doubt(self, contacts: Iterable[ContactId]) -> None:
         """Remember that the calls for these may have happened: their units are from before now."""
@@ -168,6 +200,10 @@ class Account:
             ]
             for intent in touched
         }
+
+    def awaited(self) -> set[str]:
+        """Return the addresses of rows that were not seen at the destination yet."""
+        return set().union(*(intent.away for intent in self.intents.values()))
 
     def imports(self) -> list[Intent]:
         """Return the imports that are not known to have ended."""

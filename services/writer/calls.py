@@ -31,6 +31,7 @@ from libs.connectors.contract import (
     RemoteContact,
     Taken,
     Unknown,
+    Write,
     WriteReport,
     Written,
 )
@@ -268,6 +269,11 @@ def has_happened(destination: Destination, task: Task, remote: RemoteContact | N
     """Return whether a contact, as it stands at the destination, holds an effect."""
     if task.kind is Kind.LEAVE:
         return remote is None or task.list_id not in remote.list_ids
-    if remote is None or (task.join_list and task.list_id not in remote.list_ids):
+    return remote is not None and has_joined(destination, task.write(), remote)
+
+
+def has_joined(destination: Destination, write: Write, remote: RemoteContact) -> bool:
+    """Return whether a contact, as it stands, holds an upsert: on the list if it was to join."""
+    if write.join_list and write.list_id not in remote.list_ids:
         return False
-    return destination.matches(remote, task.write())
+    return destination.matches(remote, write)

@@ -23,6 +23,7 @@ from services.writer.values import (
     Link,
     LinkState,
     Parked,
+    Place,
     Task,
     Unit,
     Version,
@@ -108,7 +109,7 @@ def must_read_back(wanted: Iterable[Wanted], view: View) -> list[Unit]:
             continue  # As most are.
         for contact in (item.contact, *_merged(item)):
             unit = view.units.get(contact)
-            if unit is None or unit.in_import:
+            if unit is None:
                 continue
             if contact != item.contact or not (unit.is_for(item) and _is_active(item, view)):
                 found[contact] = unit
@@ -176,7 +177,7 @@ def take_over(item: Wanted, view: View) -> Sequence[Link]:
     for link in changed:
         view.links[link.contact] = link
         if link.key is not None and link.state is LinkState.LINKED:
-            view.owners[link.contact.integration, link.key] = link.contact.source_id
+            view.owners[Place(link.contact.integration, link.key)] = link.contact.source_id
     return changed
 
 
@@ -208,13 +209,8 @@ def classify(item: Wanted, view: View) -> Decision:
 def _is_beside_import(item: Wanted, view: View) -> bool:
     """Return whether the contact, or one that was merged into it, is a row of an import."""
     if not item.merged_from:
-        return _is_importing(item.contact, view)
-    return any(_is_importing(contact, view) for contact in (item.contact, *_merged(item)))
-
-
-def _is_importing(contact: ContactId, view: View) -> bool:
-    unit = view.units.get(contact)
-    return unit is not None and unit.in_import
+        return item.contact in view.importing
+    return any(contact in view.importing for contact in (item.contact, *_merged(item)))
 
 
 def _is_superseded(item: Wanted, view: View) -> bool:
@@ -233,14 +229,13 @@ def _is_superseded(item: Wanted, view: View) -> bool:
 
 
 def _beside_import(item: Wanted, view: View) -> Decision:
-    unit = view.units.get(item.contact)
-    if unit is None or not unit.in_import:
+    row = view.importing.get(item.contact)
+    if row is None:
         return Parking(Park.IMPORT_RUNNING)  # It is one merged into it that is a row.
-    task = unit.task
-    if item.version == task.version and item.wish is task.wish and item.hash == task.hash:
+    if item.version == row.version and item.wish is Wish.UPSERT and item.hash == row.hash:
         # Only the record that the row came from may count it: its import's stage resolves it.
-        return Importing() if item.part == task.of_part else Superseded()
-    if is_older(item.version, item.wish, task.version, task.wish):
+        return Importing() if item.part == row.head.part else Superseded()
+    if is_older(item.version, item.wish, row.version, Wish.UPSERT):
         return Superseded()
     if item.wish is Wish.REJECTED:
         return Remembered(_remember(item, view), item.reason)

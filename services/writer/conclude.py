@@ -6,6 +6,7 @@ may be stored again by a repeated transaction.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from services.writer.classify import (
 )
 from services.writer.values import (
     ContactId,
+    ImportRow,
     Kind,
     Link,
     LinkState,
@@ -68,11 +70,7 @@ class NotSent(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class RowOfImport(msgspec.Struct, frozen=True, gc=False):
-    """The effect became a row of an import that is about to be sent."""
-
-
-Result = Done | Refusal | AddressTaken | Doubt | NotSent | RowOfImport
+Result = Done | Refusal | AddressTaken | Doubt | NotSent
 
 
 def settled_id(part: PartId, stage: str) -> UUID:
@@ -145,11 +143,27 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     approved: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Linked contacts of one record that are unchanged: what moves is the version."""
+
+    integration: UUID
+    run_no: int
+    source_ids: Sequence[str]
+    versions_ms: Sequence[int]
+
+
 @dataclass(slots=True)
 class Changes:
-    """What one transaction stores for a batch."""
+    """What one transaction stores for a batch.
+
+    `firsts` are new contacts that an import has brought, `moved` links that are as they were but
+    for their version: both in thousands, so they are stored by columns.
+    """
 
     links: dict[ContactId, Link] = field(default_factory=dict)
+    firsts: list[ImportRow] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
     parks: dict[ContactId, Row] = field(default_factory=dict)
     drops: dict[ContactId, Version] = field(default_factory=dict)
     posts: dict[UUID, list[Posting]] = field(default_factory=lambda: defaultdict(list))
@@ -274,9 +288,34 @@ def conclude_effect(item: Wanted, unit: Unit, result: Result, view: View, change
             if unit.in_import or not unit.is_doubtful:
                 changes.release(unit)
             _wait(item, unit, reason, view, changes)
-        case RowOfImport():
-            _tally(item, unit, changes).importing += not unit.task.is_late
-            _drop_settled(item, unit, view, changes)
+
+
+def begin_rows(rows: Sequence[ImportRow], view: View, changes: Changes) -> None:
+    """Count effects that became rows of an import; their parked rows are settled by that."""
+    for head, count in Counter([row.head for row in rows]).items():
+        if not head.is_late:
+            changes.tallies[head.part].importing += count
+    for row in rows:
+        parked = view.parked.get(row.contact)
+        if parked is not None and not is_older(
+            row.version, Wish.UPSERT, parked.version, parked.wish
+        ):
+            changes.drop_row(row.contact, view)
+
+
+def end_rows(rows: Sequence[ImportRow], hold: UUID, changes: Changes) -> None:
+    """Link and charge contacts that stand at the destination and that nothing was known of."""
+    changes.firsts += rows
+    postings = changes.posts[hold]
+    by_part: dict[PartId, list[str]] = defaultdict(list)
+    for row in rows:
+        contact, part = row.contact, row.head.part
+        postings.append(
+            Posting(row.key, part.integration, contact.source_id, part.run, Kind.UPSERT)
+        )
+        by_part[part].append(contact.source_id)
+    for part, source_ids in by_part.items():
+        changes.tallies[part].created += source_ids
 
 
 def _tally(item: Wanted, unit: Unit, changes: Changes) -> Tally:

@@ -35,6 +35,7 @@ ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
 PROBES_MAX = 20  # Contacts of one turn that are looked at to find one that can be sent.
 SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connection at times.
 ORPHAN_AFTER = timedelta(hours=1)
+MOMENT_S = 0.05  # What is due at once waits at least this long: it was looked at just now.
 GATHER_S = 0.5  # After a wake-up: what arrives together is drained together.
 FORGET_EVERY_S = 60.0  # How often outcomes of records that are gone are removed.
 
@@ -108,18 +109,30 @@ class Drain:
                 self._running.clear()
 
     async def _pause(self, stop: asyncio.Event) -> None:
+        """Wait until it is time to look again, or somebody wakes us.
+
+        An import is left to the drain that runs at its account; when that ends, it counts again.
+        """
+        began = self._clock.monotonic()
         stopping = asyncio.create_task(stop.wait())
         woken = asyncio.create_task(self._woken.wait())
-        done, _ = await asyncio.wait(
-            {stopping, woken}, timeout=self._wait_s(), return_when=asyncio.FIRST_COMPLETED
-        )
+        running = [task for task in self._running.values() if not task.done()]
+        while True:
+            done, _ = await asyncio.wait(
+                {stopping, woken, *running},
+                timeout=max(MOMENT_S, self._wait_s(began)),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done or stopping in done or woken in done:
+                break
+            running = [task for task in running if not task.done()]
         stopping.cancel()
         woken.cancel()
         self._woken.clear()
         if woken in done and not stop.is_set():
             await asyncio.sleep(GATHER_S)
 
-    def _wait_s(self) -> float:
+    def _wait_s(self, began: float) -> float:
         now = self._clock.monotonic()
         checks = [
             intent.check_at - now
@@ -128,7 +141,7 @@ class Drain:
             if not self._is_running(account.connection)
         ]
         every_s = min(self._every_s, GATHER_REST_S / 2) if self._is_gathering else self._every_s
-        return max(0.05, min([every_s, *checks]))
+        return min([began + every_s - now, *checks])
 
     def _is_running(self, connection: UUID) -> bool:
         task = self._running.get(connection)
@@ -219,7 +232,7 @@ class Drain:
             dropped: list[Wanted] = []
             if is_new and await store.has_parked(session, account.connection):
                 dropped = await store.drop_outdated(
-                    session, account.connection, account.units.keys()
+                    session, account.connection, [*account.units, *account.importing]
                 )
                 await tell_late(session, account, _superseded(dropped), f"drain:{step}")
             return Standing(
@@ -240,7 +253,7 @@ class Drain:
             return await store.drainable(
                 session,
                 account.connection,
-                importing=_importing(account),
+                importing=account.importing,
                 is_open=standing.is_open,
                 is_blocked=standing.is_shut,
                 gathers=await self._gathers(session, account),
@@ -255,7 +268,7 @@ class Drain:
             return await store.probe_row(
                 session,
                 account.connection,
-                importing=_importing(account),
+                importing=account.importing,
                 is_open=standing.is_open,
                 gathers=await self._gathers(session, account),
             )
@@ -312,10 +325,6 @@ class Drain:
         await self._writing.settle_units(account, destination, alone)
 
 
-def _importing(account: Account) -> list[ContactId]:
-    return [contact for contact, unit in account.units.items() if unit.in_import]
-
-
 def _has_moved(turn: Turn) -> bool:
     """Return whether there may be more to do at once."""
     changes = turn.changes
@@ -328,7 +337,7 @@ def orphans(account: Account, clock: Clock) -> list[Unit]:
     return [
         unit
         for unit in account.units.values()
-        if not unit.in_import and (account.intents[unit.intent].created_at or until) < until
+        if (account.intents[unit.intent].created_at or until) < until
     ]
 
 

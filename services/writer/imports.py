@@ -11,9 +11,10 @@ only about those that stay away.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, logs, metrics
@@ -33,7 +34,7 @@ from libs.connectors import contract
 from libs.connectors.contract import Cursor, Destination, ImportState, RemoteContact
 from services.writer import store
 from services.writer.account import Account, Intent
-from services.writer.calls import has_happened, stop_of
+from services.writer.calls import has_joined, stop_of
 from services.writer.conclude import (
     Changes,
     Done,
@@ -41,16 +42,18 @@ from services.writer.conclude import (
     Refusal,
     Result,
     conclude_effect,
+    end_rows,
 )
 from services.writer.lease import LATE_CALL_S
 from services.writer.outcome import store_changes, tell_late
 from services.writer.plan import IMPORTS_MAX
-from services.writer.values import ContactId, Task, View, Wanted
+from services.writer.values import ContactId, Unit, View
 
 CHECK_FIRST_S = 1.0
 AGAIN_S = 30.0  # After a failed look at an import's rows.
 ROOM_S = 2.0  # A turn must be short: 100 singles take longer.
 CHECK_MOST_S = 60.0
+PATIENT_CHECKS = 3  # Looks without progress that follow at the first's distance; then it doubles.
 ASK_AFTER_CHECKS = 2  # Looks at the rows that must have shown no progress before asking.
 NOT_FOUND = "not_found"  # What a provider says of an import that it has forgotten.
 LIST_MISSING = "list_missing"
@@ -87,10 +90,10 @@ class Imports:
 
     async def send(self, account: Account, destination: Destination, intent: Intent) -> None:
         """Send an import that was just written down; what is surely not sent is parked."""
-        tasks = list(intent.tasks.values())
+        writes = [row.write for row in intent.rows.values()]
         intent.check_at = self._clock.monotonic() + self._check_first_s
         try:
-            process_id = await destination.start_import([task.write() for task in tasks], None)
+            process_id = await destination.start_import(writes, None)
         except LeaseLostError:
             raise
         except UnknownOutcomeError:
@@ -104,7 +107,7 @@ class Imports:
             await self._finish(
                 account,
                 intent,
-                dict.fromkeys(intent.tasks, not_sent),
+                dict.fromkeys(intent.rows, not_sent),
                 must_be_single=not isinstance(error, TransientError),
             )
             return
@@ -149,11 +152,11 @@ class Imports:
             await self._ask(account, destination)
         by_list: dict[str, list[Intent]] = defaultdict(list)
         for intent in due:
-            by_list[next(iter(intent.tasks.values())).list_id].append(intent)
+            by_list[next(iter(intent.rows.values())).write.list_id].append(intent)
         for list_id, intents in by_list.items():
-            remotes = await self._read(destination, list_id, intents)
+            await self._read(account, destination, list_id, intents)
             for intent in intents:
-                await self._judge(account, destination, intent, remotes)
+                await self._judge(account, destination, intent)
 
     async def make_room(self, account: Account, destination: Destination) -> None:
         """Wait a moment for one of the imports under way to end, if all that may be are.
@@ -219,72 +222,74 @@ class Imports:
         return status.state is not ImportState.RUNNING
 
     async def _read(
-        self, destination: Destination, list_id: str, intents: Sequence[Intent]
-    ) -> dict[ContactId, RemoteContact]:
-        """Return the rows that stand on the list now, as they stand there."""
-        wanted = {
-            contract.identity_key(task.identity): contact
-            for intent in intents
-            for contact, task in intent.tasks.items()
-        }
+        self,
+        account: Account,
+        destination: Destination,
+        list_id: str,
+        intents: Sequence[Intent],
+    ) -> None:
+        """Find out which further rows stand on the list as they should."""
         decides = any(intent.has_ended or self._is_too_old(intent) for intent in intents)
         since = min(intent.sent_at or self._clock.now() for intent in intents)
         since -= CLOCKS_DIFFER if decides else CLOCKS_DIFFER_MOSTLY
         # The rows are the newest of the list: the oldest first would show all that was imported
         # within those seconds before them. Only the look that decides must miss nobody.
-        found: dict[ContactId, RemoteContact] = {}
         cursor: Cursor | None = None
-        while len(found) < len(wanted):
+        while missing := sum(len(intent.away) for intent in intents):
             try:
-                page = await destination.read_list(list_id, cursor, since, newest_first=not decides)
+                page = await destination.read_list(
+                    list_id,
+                    cursor,
+                    since,
+                    newest_first=not decides,
+                    among=account.awaited(),
+                    hoped=missing,
+                )
             except MisconfiguredError as error:
                 if error.what != LIST_MISSING:
                     raise
-                return {}  # Nobody stands on a list that is gone: the single writes will say so.
-            for remote in page.contacts:
-                contact = wanted.get(contract.identity_key(remote.identity))
-                if contact is not None:
-                    found[contact] = remote
+                return  # Nobody stands on a list that is gone: the single writes will say so.
+            self.see(account, destination, page.contacts)
             cursor = page.cursor
             if cursor is None:
                 break
-        return found
 
-    async def _judge(
-        self,
-        account: Account,
-        destination: Destination,
-        intent: Intent,
-        remotes: dict[ContactId, RemoteContact],
+    def see(
+        self, account: Account, destination: Destination, remotes: Iterable[RemoteContact]
     ) -> None:
+        """Take in contacts as they stand at the destination: they may be rows that are awaited."""
+        intents = [intent for intent in account.intents.values() if intent.away]
+        for remote in remotes:
+            address = contract.identity_key(remote.identity)
+            for intent in intents:
+                row = intent.away.get(address)
+                if row is not None and has_joined(destination, row.write, remote):
+                    del intent.away[address]
+
+    async def _judge(self, account: Account, destination: Destination, intent: Intent) -> None:
         """End an import whose rows are all there, or that has ended; else look again later."""
-        there = {
-            contact
-            for contact, task in intent.tasks.items()
-            if has_happened(destination, task, remotes.get(contact))
-        }
-        if len(there) < len(intent.tasks) and not (intent.has_ended or self._is_too_old(intent)):
-            self._look_later(intent, len(there))
+        away = list(intent.away.values())
+        if away and not (intent.has_ended or self._is_too_old(intent)):
+            self._look_later(intent)
             return
-        results: dict[ContactId, Result] = dict.fromkeys(there, Done())
-        away = [task for contact, task in intent.tasks.items() if contact not in there]
         refused = await self._refused(destination, intent) if away else {}
-        for task in away:
-            code = refused.get(contract.identity_key(task.identity))
-            results[task.contact] = (
-                Refusal(code) if code is not None else NotSent(Park.DESTINATION_DOWN)
-            )
+        failed: dict[ContactId, Result] = {}
+        for row in away:
+            code = refused.get(row.place.address)
+            failed[row.contact] = Refusal(code) if code else NotSent(Park.DESTINATION_DOWN)
         self._reached("import_judged")
-        log.info("import_ended", rows=len(intent.tasks), failures=len(away))
-        await self._finish(account, intent, results)
+        log.info("import_ended", rows=len(intent.rows), failures=len(away))
+        await self._finish(account, intent, failed)
 
     def _is_too_old(self, intent: Intent) -> bool:
         return self._clock.now() - (intent.sent_at or self._clock.now()) > GIVE_UP_AFTER
 
-    def _look_later(self, intent: Intent, seen: int) -> None:
-        intent.checked = 0 if seen > intent.seen else intent.checked + 1
-        intent.seen = seen
-        wait_s = min(CHECK_MOST_S, self._check_first_s * 2.0**intent.checked)
+    def _look_later(self, intent: Intent) -> None:
+        seen, intent.seen = intent.seen, len(intent.rows) - len(intent.away)
+        intent.checked = 0 if intent.seen > seen else intent.checked + 1
+        wait_s = min(
+            CHECK_MOST_S, self._check_first_s * 2.0 ** max(0, intent.checked - PATIENT_CHECKS)
+        )
         intent.check_at = self._clock.monotonic() + wait_s
 
     async def _refused(self, destination: Destination, intent: Intent) -> dict[str, str]:
@@ -304,52 +309,45 @@ class Imports:
         self,
         account: Account,
         intent: Intent,
-        results: dict[ContactId, Result],
+        failed: Mapping[ContactId, Result],
         *,
         must_be_single: bool = True,
     ) -> None:
-        """Store how every row ended, and tell of it, in one transaction."""
-        tasks = intent.tasks
-        units = {contact: account.units[contact] for contact in tasks}
-        is_late = next(iter(tasks.values())).is_late
+        """Store how every row ended, and tell of it, in one transaction.
+
+        Most rows are there and nothing else is known of their contacts: those are linked as they
+        are. The others failed, or something happened to their contacts beside the import.
+        """
+        rows = intent.rows
+        is_late = next(iter(rows.values())).head.is_late
         stage = f"{'drain' if is_late else 'import'}:{intent.intent}"
         step = ids.computed("import", account.next_attempt())
 
-        async def work(session: AsyncSession) -> Changes:
+        async def work(session: AsyncSession) -> None:
             is_new = await account.lease.begin(session, step)
             view = View(
-                links=await store.links(session, list(tasks)),
-                parked=await store.parked(session, list(tasks)),
+                links=await store.links(session, rows), parked=await store.parked(session, rows)
             )
             changes = Changes()
-            for contact, task in tasks.items():
-                item = _wanted(task, must_be_single=must_be_single)
-                conclude_effect(item, units[contact], results[contact], view, changes)
+            known = {*view.links, *view.parked, *failed}
+            end_rows(
+                [row for row in rows.values() if row.contact not in known], intent.hold, changes
+            )
+            for contact in known:
+                item = replace(rows[contact].wanted, must_be_single=must_be_single)
+                unit = Unit(rows[contact].task, intent.intent, intent.hold, in_import=True)
+                conclude_effect(item, unit, failed.get(contact, Done()), view, changes)
             if is_new:
+                await store.shrink_intent(session, intent=intent.intent, left=[])
                 await store_changes(session, account, changes)
                 await tell_late(session, account, changes, stage)
-            return changes
 
-        changes = await transact(self._sessions, work)
+        await transact(self._sessions, work)
         self._reached("import_ended")
-        account.end(changes.ended)
+        account.end_import(intent)
         IMPORTS.labels("ended").inc()
 
 
 def _single(reason: str) -> str:
     """Return why a row waits for a single write: what was wrong with the import is not its own."""
     return reason if reason in {Park.RATE_LIMITED, Park.CONFIGURATION} else Park.DESTINATION_DOWN
-
-
-def _wanted(task: Task, *, must_be_single: bool) -> Wanted:
-    return Wanted(
-        contact=task.contact,
-        wish=task.wish,
-        version=task.version,
-        part=task.of_part,
-        mapping_version=task.mapping_version,
-        identity=task.identity,
-        attributes=bytes(task.attributes),
-        hash=task.hash,
-        must_be_single=must_be_single,
-    )

@@ -16,14 +16,15 @@ from libs.common import logs
 from libs.common.consumer import Batch
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, UnavailableError
-from libs.common.events import DIRECT, Event, Mapped, Operation, RunRead, Settled, Topic
+from libs.common.events import DIRECT, Event, Mapped, RunRead, Settled, Topic
 from libs.common.failpoints import Reached, nothing
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import settled_id
 from services.writer.email_changes import apply_run_read
 from services.writer.plan import SINGLES_MAX
-from services.writer.values import ContactId, PartId, Version, Wanted, Wish, shared
+from services.writer.records import part_of
+from services.writer.values import PartId
 from services.writer.write import Turn, Writing
 
 log = logs.get(__name__)
@@ -31,12 +32,6 @@ log = logs.get(__name__)
 # Longer than a lease and the wait for a dead owner's calls: then the batch is tried anew.
 LEASE_PATIENCE_S = 60.0
 BATCHES_WAITING_MAX = 2  # With more behind it, a slow account must not stop its partition.
-
-_WISHES = {
-    Operation.UPSERT: Wish.UPSERT,
-    Operation.DELETE: Wish.DELETE,
-    Operation.LEAVE: Wish.LEAVE,
-}
 
 
 class Publish(Protocol):
@@ -123,8 +118,8 @@ class Live:
                 continue
             turn = Turn(
                 account,
-                [item for record in records for item in wanted_in(record)],
-                {part_of(record): record.id for record in records},
+                mapped=records,
+                records={part_of(record): record.id for record in records},
                 is_again=is_again,
                 singles_max=singles_max,
             )
@@ -170,45 +165,3 @@ def segments(events: Sequence[Event]) -> Iterator[tuple[list[Mapped], list[RunRe
         parts.add(part_of(event))
     if mapped or run_reads:
         yield mapped, run_reads
-
-
-def part_of(record: Mapped) -> PartId:
-    """Return what a record's outcomes are counted by."""
-    integration, run = shared(record.integration), shared(record.run)
-    return PartId(integration, run, record.run_no, record.page, record.part)
-
-
-def wanted_in(record: Mapped) -> Iterator[Wanted]:
-    """Return every contact of a record as it is wanted."""
-    part = part_of(record)
-    integration = part.integration
-    for effect in record.effects:
-        yield Wanted(
-            contact=ContactId(integration, effect.id),
-            wish=_WISHES[effect.op],
-            version=Version(effect.version_ms, record.run_no),
-            part=part,
-            mapping_version=record.mapping_version,
-            identity=effect.identity,
-            attributes=bytes(effect.attributes),
-            hash=effect.hash,
-            merged_from=tuple(effect.merged_from),
-            fencing=record.fencing,
-        )
-    for source_id, version_ms, reason in record.rejected:
-        yield Wanted(
-            contact=ContactId(integration, source_id),
-            wish=Wish.REJECTED,
-            version=Version(version_ms, record.run_no),
-            part=part,
-            mapping_version=record.mapping_version,
-            reason=reason,
-        )
-    for source_id, version_ms in record.filtered:
-        yield Wanted(
-            contact=ContactId(integration, source_id),
-            wish=Wish.FILTERED,
-            version=Version(version_ms, record.run_no),
-            part=part,
-            mapping_version=record.mapping_version,
-        )

@@ -1,31 +1,75 @@
 """Step 1: everything that a turn is judged by, in a few queries of one transaction."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from uuid import UUID
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ledger
+from libs.common.events import Mapped
 from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account
-from services.writer.values import ContactId, Parked, View, Wanted, identity_key
+from services.writer.records import wanted_in
+from services.writer.usual import Usual, columns, sort_column
+from services.writer.values import (
+    ContactId,
+    Integration,
+    Parked,
+    Place,
+    Run,
+    View,
+    Wanted,
+    identity_key,
+    shared,
+)
 
 CONNECTED = "connected"
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What is the same for all contacts of a turn; `connection` is None if it was removed."""
+
+    connection: store.Connection | None
+    block: store.Block | None
+    integrations: Mapping[UUID, Integration]
+    runs: Mapping[UUID, Run]
+    is_open: bool
+
+    def blocked(self, *, is_probe: bool) -> str | None:
+        """Return why nothing can be written now; None if something can.
+
+        A probe looks past the block that it is to end, but not past missing credentials.
+        """
+        if self.connection is None or self.connection.state != CONNECTED:
+            return Park.NEEDS_REAUTH
+        return self.block.reason if self.block is not None and not is_probe else None
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """What is known when a turn begins; `connection` is None if it was removed.
+    """What is known when a turn begins.
 
     `items` are what it is known of, each with those that its parked row says were merged into it.
     """
 
     items: Sequence[Wanted]
     view: View
-    connection: store.Connection | None
-    block: store.Block | None
+    around: Around
+
+    @property
+    def connection(self) -> store.Connection | None:
+        """Return the destination as configured; None if it was removed."""
+        return self.around.connection
+
+    @property
+    def block(self) -> store.Block | None:
+        """Return why nothing is sent to the destination; None if it is not blocked."""
+        return self.around.block
 
     @property
     def attempts(self) -> int:
@@ -33,20 +77,31 @@ class Known:
         return self.block.attempts if self.block is not None else 0
 
 
-async def look_up(
-    session: AsyncSession, account: Account, items: Sequence[Wanted], *, is_probe: bool
-) -> Known:
-    """Return what is known of these contacts and of where they go.
+async def look_around(
+    session: AsyncSession,
+    account: Account,
+    integrations: AbstractSet[UUID],
+    runs: AbstractSet[UUID],
+) -> Around:
+    """Return what is the same for all contacts of these integrations and runs."""
+    return Around(
+        connection=await store.connection_of(session, account.connection),
+        block=await store.block_of(session, account.connection),
+        integrations=await store.integrations(session, integrations),
+        runs=await store.runs(session, runs),
+        is_open=await ledger.is_open(session, workspace=account.workspace),
+    )
 
-    A probe looks past the block that it is to end, but not past missing credentials.
-    """
-    connection = await store.connection_of(session, account.connection)
-    block = await store.block_of(session, account.connection)
-    blocked: str | None = None
-    if connection is None or connection.state != CONNECTED:
-        blocked = Park.NEEDS_REAUTH
-    elif block is not None and not is_probe:
-        blocked = block.reason
+
+async def look_up(
+    session: AsyncSession,
+    account: Account,
+    items: Sequence[Wanted],
+    around: Around,
+    *,
+    is_probe: bool,
+) -> Known:
+    """Return what is known of these contacts and of where they go."""
     contacts = dict.fromkeys([item.contact for item in items])
     rows = await store.parked(session, contacts)
     items = [_with_merged(item, rows) for item in items]
@@ -59,25 +114,53 @@ async def look_up(
         rows |= await store.parked(session, merged)
     links = await store.links(session, [*contacts, *merged])
     addresses = {
-        (item.contact.integration, key)
+        Place(item.contact.integration, key)
         for item in items
         if (key := identity_key(item.identity)) is not None
-    } | {(link.contact.integration, link.key) for link in links.values() if link.key is not None}
+    }
+    addresses |= {
+        Place(link.contact.integration, link.key) for link in links.values() if link.key is not None
+    }
     view = View(
-        integrations=await store.integrations(
-            session, {item.contact.integration for item in items}
-        ),
-        runs=await store.runs(session, {item.part.run for item in items}),
+        integrations=around.integrations,
+        runs=around.runs,
         links=links,
         owners=await store.owners(session, addresses),
         parked=rows,
         units=account.units,
+        importing=account.importing,
         held=account.claims,
-        blocked=blocked,
+        blocked=around.blocked(is_probe=is_probe),
         is_probe=is_probe,
-        is_open=await ledger.is_open(session, workspace=account.workspace),
+        is_open=around.is_open,
     )
-    return Known(items, view, connection, block)
+    return Known(items, view, around)
+
+
+async def sort_out(
+    session: AsyncSession, account: Account, records: Sequence[Mapped], around: Around
+) -> Usual:
+    """Return the usual contacts of a live batch, and the rest for a closer look."""
+    found = columns(records)
+    if not found:
+        return Usual(rest=[item for record in records for item in wanted_in(record)])
+    all_ = Usual()
+    for integration, column in found.items():
+        seen = await store.glance(session, shared(integration), column.addresses)
+        if any(seen.parked.values()):
+            # Somebody was merged into one that waits: who, only the closer look says.
+            return Usual(rest=[item for record in records for item in wanted_in(record)])
+        all_.add(
+            sort_column(
+                column,
+                seen,
+                around.integrations.get(integration),
+                around.runs,
+                account,
+                takes_firsts=around.is_open and around.blocked(is_probe=False) is None,
+            )
+        )
+    return all_
 
 
 def _with_merged(item: Wanted, rows: Mapping[ContactId, Parked]) -> Wanted:

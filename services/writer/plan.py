@@ -6,11 +6,11 @@ singles later. A live batch that is too large for singles and too small for an i
 too: most often it is the beginning of many (docs/decisions/0102).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.writer.values import Task
+from services.writer.values import ContactId, ImportRow, Task
 
 SINGLES_MAX = 100  # About 12 s at Brevo's slowest tier.
 GATHER_FROM = 50  # Rows of a live batch that are worth waiting for more (PROTOCOL.md 6).
@@ -32,8 +32,8 @@ class Plan:
     """Where each fresh effect goes; effects whose unit was taken along are always single."""
 
     singles: Sequence[Task]
-    rows: Sequence[Task]
-    later: Sequence[Task]
+    rows: Sequence[ImportRow]
+    later: Sequence[ContactId]
 
 
 def way(rows: int, *, rows_min: int, open_imports: int, is_late: bool) -> Way:
@@ -45,28 +45,29 @@ def way(rows: int, *, rows_min: int, open_imports: int, is_late: bool) -> Way:
     return Way.GATHER
 
 
-def rows_that_fit(tasks: Sequence[Task], rows_max: int) -> list[Task]:
-    """Return the first effects that fit one import, all of one list."""
-    fitting: list[Task] = []
+def rows_that_fit(rows: Sequence[ImportRow], rows_max: int) -> list[ImportRow]:
+    """Return the first rows that fit one import, all of one list."""
+    fitting: list[ImportRow] = []
     weight = 0
-    for task in tasks:
-        if task.list_id != tasks[0].list_id:
+    for row in rows:
+        if row.write.list_id != rows[0].write.list_id:
             continue
-        weight += len(bytes(task.attributes)) + ROW_BYTES
+        weight += len(row.write.attributes) + ROW_BYTES
         if len(fitting) == rows_max or (fitting and weight > IMPORT_BYTES_MAX):
             break
-        fitting.append(task)
+        fitting.append(row)
     return fitting
 
 
 def plan(
     tasks: Sequence[Task],
     *,
-    rows: Sequence[Task] = (),
-    gathered: Sequence[Task] = (),
+    rows: Sequence[ImportRow] = (),
+    gathered: Collection[ContactId] = (),
     singles_max: int = SINGLES_MAX,
 ) -> Plan:
     """Split effects into the rows of an import, those that wait for one, and singles."""
-    elsewhere = {id(task) for task in (*rows, *gathered)}  # The same objects, all of them.
-    others = [task for task in tasks if id(task) not in elsewhere]
-    return Plan(others[:singles_max], rows, [*others[singles_max:], *gathered])
+    elsewhere = {row.contact for row in rows}.union(gathered)
+    others = [task for task in tasks if task.contact not in elsewhere]
+    later = [task.contact for task in others[singles_max:]]
+    return Plan(others[:singles_max], rows, [*later, *gathered])

@@ -7,7 +7,8 @@ the whole transaction fail instead of writing beside the new owner (RELIABILITY 
 Thousands of rows go to the driver as arrays (PERFORMANCE.md 4).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,22 +22,30 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import ledger
 from libs.common.database import driver
 from libs.common.errors import LeaseLostError
-from libs.common.events import Event, Identity, Settled, Topic, encode
-from services.writer.conclude import Changes, Row
+from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
+from libs.connectors.contract import Write
+from services.writer.conclude import Changes, Moved, Row
 from services.writer.values import (
     ContactId,
+    Head,
+    ImportRow,
     Integration,
     IntegrationState,
     Link,
     LinkState,
     Parked,
     PartId,
+    Place,
     Run,
+    Seen,
+    SeenLink,
     Task,
     Version,
     Wanted,
     Wish,
+    digest,
     identity_key,
+    shared,
 )
 
 SEPARATOR = "\x1f"  # In no id and no address: the poller and the mapper see to that.
@@ -45,7 +54,6 @@ SEPARATOR = "\x1f"  # In no id and no address: the poller and the mapper see to 
 _STATES = {each.value: each for each in LinkState}
 _WISHES = {each.value: each for each in Wish}
 
-_TASKS = msgspec.json.Decoder(list[Task])
 MISCONFIGURED_AGAIN = timedelta(minutes=15)  # One contact, in case a person mended it.
 OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
 
@@ -293,7 +301,7 @@ async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[Co
     """Return the links of these contacts."""
     connection = await driver(session)
     found: dict[ContactId, Link] = {}
-    for integration, ids in by_integration(contacts).items():
+    for integration, ids in _source_ids(contacts).items():
         rows = await connection.fetch(
             """
             select source_id, state, version_ms, run_no, operation, email, sms, hash,
@@ -310,16 +318,19 @@ async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[Co
     return found
 
 
-def by_integration(values: Iterable[tuple[UUID, str]]) -> dict[UUID, str]:
-    """Return texts by their integration, joined: asyncpg takes an array apart, a text as it is."""
-    found: dict[UUID, list[str]] = {}
-    for integration, value in values:
-        found.setdefault(integration, []).append(value)
+def _source_ids(contacts: Iterable[ContactId]) -> dict[UUID, str]:
+    """Return contacts by their integration, packed."""
+    found: dict[UUID, list[str]] = defaultdict(list)
+    for contact in contacts:
+        found[contact.integration].append(contact.source_id)
     return {integration: packed(own) for integration, own in found.items()}
 
 
 def packed(texts: Iterable[str]) -> str:
-    """Return texts as one parameter, for `string_to_array($1, chr(31))`."""
+    """Return texts as one parameter, for `string_to_array($1, chr(31))`.
+
+    asyncpg takes an array apart element by element, and a text as it is.
+    """
     return SEPARATOR.join(texts)
 
 
@@ -352,32 +363,38 @@ def _link(integration: UUID, row: "asyncpg.Record[Any]") -> Link:
     )
 
 
-async def owners(
-    session: AsyncSession, addresses: Collection[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], str]:
+async def owners(session: AsyncSession, places: Collection[Place]) -> dict[Place, str]:
     """Return which linked contact holds each of these addresses."""
-    connection = await driver(session)
-    found: dict[tuple[UUID, str], str] = {}
-    for integration, keys in by_integration(addresses).items():
-        rows = await connection.fetch(
-            """
-            select identity, source_id from delivery.links
-            where integration_id = $1 and identity = any (string_to_array($2, chr(31)))
-              and state = 'linked'
-            """,
-            integration,
-            keys,
-        )
-        for identity, source_id in rows:
-            found[integration, identity] = source_id
+    found: dict[Place, str] = {}
+    by_integration: dict[UUID, list[str]] = defaultdict(list)
+    for place in places:
+        by_integration[place.integration].append(place.address)
+    for integration, addresses in by_integration.items():
+        for address, source_id in await _owners(session, integration, addresses):
+            found[Place(integration, address)] = source_id
     return found
+
+
+async def _owners(
+    session: AsyncSession, integration: UUID, addresses: Iterable[str]
+) -> "list[asyncpg.Record[Any]]":
+    found = await (await driver(session)).fetch(
+        """
+        select identity, source_id from delivery.links
+        where integration_id = $1 and identity = any (string_to_array($2, chr(31)))
+          and state = 'linked'
+        """,
+        integration,
+        packed(addresses),
+    )
+    return list(found)
 
 
 async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
     """Return what is parked of these contacts."""
     connection = await driver(session)
     found: dict[ContactId, Parked] = {}
-    for integration, ids in by_integration(contacts).items():
+    for integration, ids in _source_ids(contacts).items():
         rows = await connection.fetch(
             """
             select source_id, version_ms, run_no, operation, reason, email, sms,
@@ -399,6 +416,37 @@ async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[C
                 tuple(merged),
             )
     return found
+
+
+async def glance(session: AsyncSession, integration: UUID, addresses: Mapping[str, str]) -> Seen:
+    """Return as little of these contacts of an integration as tells the usual cases.
+
+    `addresses` has a contact's own, or an empty text.
+    """
+    connection = await driver(session)
+    source_ids = packed(addresses)
+    rows = await connection.fetch(
+        """
+        select source_id, version_ms, run_no, hash, state = 'linked' and operation = 'upsert'
+          and refused_identity is null and not needs_recheck
+        from delivery.links
+        where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+        """,
+        integration,
+        source_ids,
+    )
+    links = {row[0]: SeenLink(row[1], row[2], row[3], row[4]) for row in rows}
+    waiting = await connection.fetch(
+        """
+        select source_id, merged_from <> '{}' from delivery.parked
+        where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+        """,
+        integration,
+        source_ids,
+    )
+    new = [address for source_id, address in addresses.items() if source_id not in links]
+    owned = await _owners(session, integration, new) if new else []
+    return Seen(links, dict(map(tuple, waiting)), {row["identity"] for row in owned})
 
 
 async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
@@ -433,7 +481,8 @@ class StoredIntent:
     kind: str
     state: str
     fencing: int
-    tasks: list[Task]
+    tasks: Sequence[Task]
+    rows: Sequence[ImportRow]
     process_id: str | None
     created_at: datetime
     sent_at: datetime | None
@@ -455,13 +504,92 @@ async def open_intents(session: AsyncSession, connection: UUID) -> list[StoredIn
             row["kind"],
             row["state"],
             row["fencing"],
-            _TASKS.decode(row["units"]),
+            *_units_in(row["units"]),
             row["process_id"],
             row["created_at"],
             row["sent_at"],
         )
         for row in found
     ]
+
+
+class _PackedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A row of an import as it is stored, in this order; `head` counts those of the intent."""
+
+    head: int
+    source_id: str
+    email: str | None
+    sms: str | None
+    attributes: msgspec.Raw
+    version_ms: int
+    hash: bytes
+    key: bytes
+    was_linked: bool
+
+
+class _PackedRows(msgspec.Struct, frozen=True):
+    """All rows of an import: what those of a part have in common is stored once."""
+
+    heads: list[Head]
+    rows: list[_PackedRow]
+
+
+_UNITS = msgspec.json.Decoder(list[Task] | _PackedRows)
+
+
+def _packed_rows(rows: Sequence[ImportRow]) -> bytes:
+    places = {head: place for place, head in enumerate(dict.fromkeys([row.head for row in rows]))}
+    # Tuples in the order of `_PackedRow`: they cost a third of a struct that nobody looks at.
+    packed_rows = [
+        (
+            places[row.head],
+            row.contact.source_id,
+            row.write.identity.email,
+            row.write.identity.sms,
+            msgspec.Raw(row.write.attributes),
+            row.version_ms,
+            row.hash,
+            row.key,
+            row.was_linked,
+        )
+        for row in rows
+    ]
+    return msgspec.json.encode({"heads": list(places), "rows": packed_rows})
+
+
+def _units_in(body: bytes) -> tuple[Sequence[Task], Sequence[ImportRow]]:
+    """Return the units of an intent: single effects, or rows of an import."""
+    found = _UNITS.decode(body)
+    if not isinstance(found, _PackedRows):
+        return found, ()
+    heads = [_shared(head) for head in found.heads]
+    return (), [_row(heads[packed_row.head], packed_row) for packed_row in found.rows]
+
+
+def _shared(head: Head) -> Head:
+    known = {"integration": shared(head.part.integration), "run": shared(head.part.run)}
+    part = msgspec.structs.replace(head.part, **known)
+    return msgspec.structs.replace(head, part=part)
+
+
+def _row(head: Head, packed_row: _PackedRow) -> ImportRow:
+    identity = Identity(email=packed_row.email, sms=packed_row.sms)
+    return ImportRow(
+        ContactId(head.part.integration, packed_row.source_id),
+        Place(head.part.integration, identity_key(identity) or ""),
+        head,
+        Write(
+            Operation.UPSERT,
+            identity,
+            bytes(packed_row.attributes),
+            head.list_id,
+            join_list=True,
+        ),
+        packed_row.version_ms,
+        packed_row.hash,
+        packed_row.key,
+        packed_row.was_linked,
+    )
 
 
 async def insert_intent(
@@ -472,9 +600,13 @@ async def insert_intent(
     workspace: UUID,
     hold: UUID,
     fencing: int,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] = (),
+    rows: Sequence[ImportRow] = (),
 ) -> None:
-    """Say which granted units belong to which contacts; said twice, it is said once."""
+    """Say which granted units belong to which contacts; said twice, it is said once.
+
+    They are single effects, or rows of an import.
+    """
     await (await driver(session)).execute(
         """
         insert into delivery.intents
@@ -486,7 +618,7 @@ async def insert_intent(
         workspace,
         hold,
         fencing,
-        msgspec.json.encode(tasks),
+        _packed_rows(rows) if rows else msgspec.json.encode(tasks),
     )
 
 
@@ -536,6 +668,9 @@ async def apply(session: AsyncSession, connection: UUID, workspace: UUID, change
     """Store links, parked rows, postings and releases of a batch (PROTOCOL.md 5, step 6)."""
     await _drop_rows(session, changes.drops)
     await _store_links(session, workspace, list(changes.links.values()))
+    for moved in changes.moved:
+        await _move_links(session, moved)
+    await _store_firsts(session, workspace, changes.firsts)
     await _park_rows(session, connection, workspace, list(changes.parks.values()))
     for hold, postings in sorted(changes.posts.items()):
         await ledger.post(session, hold_id=hold, postings=postings)
@@ -569,12 +704,16 @@ async def _store_links(session: AsyncSession, workspace: UUID, changed: list[Lin
         groups.setdefault((is_linked, link.contact.integration), []).append(link)
     for (is_linked, integration), own in sorted(groups.items()):
         if is_linked:
-            await _take_addresses(session, integration, own)
+            await _let_go(
+                session, integration, [(each.contact.source_id, each.key or "") for each in own]
+            )
         await _upsert_links(session, workspace, integration, own)
 
 
-async def _take_addresses(session: AsyncSession, integration: UUID, linked: list[Link]) -> None:
-    """Let tombstones go of the addresses that others are linked by now."""
+async def _let_go(
+    session: AsyncSession, integration: UUID, linked: Sequence[tuple[str, str]]
+) -> None:
+    """Let tombstones go of the addresses that others (contact, address) are linked by now."""
     await (await driver(session)).execute(
         """
         update delivery.links l set identity = null, email = null, sms = null
@@ -583,8 +722,8 @@ async def _take_addresses(session: AsyncSession, integration: UUID, linked: list
           and l.state = 'removed'
         """,
         integration,
-        packed([link.contact.source_id for link in linked]),
-        packed([link.key or "" for link in linked]),
+        packed([source_id for source_id, _ in linked]),
+        packed([address for _, address in linked]),
     )
 
 
@@ -637,6 +776,61 @@ async def _upsert_links(
         packed(["t" if link.removed_by_us else "f" for link in changed]),
         packed(["t" if link.needs_recheck else "f" for link in changed]),
     )
+
+
+async def _move_links(session: AsyncSession, moved: Moved) -> None:
+    """Let links say that they hold a newer version, which is as the one before."""
+    await (await driver(session)).execute(
+        """
+        update delivery.links l
+        set version_ms = u.ms::bigint, run_no = $2, written_at = clock_timestamp()
+        from unnest(string_to_array($3, chr(31)), string_to_array($4, chr(31))) u (s, ms)
+        where l.integration_id = $1 and l.source_id = u.s
+        """,
+        moved.integration,
+        moved.run_no,
+        packed(moved.source_ids),
+        packed(map(str, moved.versions_ms)),
+    )
+
+
+_INSERT_FIRSTS = """
+insert into delivery.links
+  (workspace_id, integration_id, source_id, state, identity, email, sms, version_ms,
+   run_no, operation, hash, content_hash, written_at)
+select $1, $2, s, 'linked', identity, email, sms, ms::bigint, run_no::int, 'upsert',
+  substr($9::bytea, (16 * o - 15)::int, 16), substr($10::bytea, (16 * o - 15)::int, 16),
+  clock_timestamp()
+from unnest(string_to_array($3, chr(31)), string_to_array($4, chr(31)),
+  string_to_array($5, chr(31)), string_to_array($6, chr(31), ''), string_to_array($7, chr(31)),
+  string_to_array($8, chr(31))) with ordinality u (s, identity, email, sms, ms, run_no, o)
+"""
+
+
+async def _store_firsts(
+    session: AsyncSession, workspace: UUID, firsts: Sequence[ImportRow]
+) -> None:
+    """Link contacts that had no link, by columns."""
+    own_of: dict[UUID, list[ImportRow]] = {}
+    for row in firsts:
+        own_of.setdefault(row.contact.integration, []).append(row)
+    for integration, own in own_of.items():
+        addresses = [row.place.address for row in own]
+        source_ids = [row.contact.source_id for row in own]
+        await _let_go(session, integration, list(zip(source_ids, addresses, strict=True)))
+        await (await driver(session)).execute(
+            _INSERT_FIRSTS,
+            workspace,
+            integration,
+            packed(source_ids),
+            packed(addresses),
+            packed([row.write.identity.email or "" for row in own]),
+            packed([row.write.identity.sms or "" for row in own]),
+            packed([str(row.version_ms) for row in own]),
+            packed([str(row.head.part.run_no) for row in own]),
+            b"".join([row.hash for row in own]),
+            b"".join([digest(row.write.attributes) for row in own]),
+        )
 
 
 async def _park_rows(

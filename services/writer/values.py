@@ -6,7 +6,7 @@ destination can repeat it, read it back, or park it (PROTOCOL.md 5).
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -25,10 +25,6 @@ HASH_BYTES = 16
 NO_IDENTITY = Identity()
 
 
-# Half the cost of calling a named tuple's class, a dozen times for each contact.
-_new_tuple = tuple.__new__
-
-
 @functools.lru_cache(maxsize=4096)
 def shared(id_: UUID) -> UUID:
     """Return the one object of this process for an id that thousands of contacts have in common.
@@ -39,21 +35,31 @@ def shared(id_: UUID) -> UUID:
     return cast("UUID", pgproto.UUID(id_.bytes))
 
 
-class Version(NamedTuple):
+class Version(msgspec.Struct, frozen=True, order=True, gc=False):
     """How new a state of a contact is: the provider's clock, then the run that read it."""
 
     ms: int
     run_no: int
 
 
-class ContactId(NamedTuple):
-    """A source contact of an integration."""
+class ContactId(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
+    """A source contact of an integration.
+
+    No tuple: thousands of those are looked at by the garbage collector, again and again.
+    """
 
     integration: UUID
     source_id: str
 
 
-class PartId(NamedTuple):
+class Place(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
+    """An address in an integration, where it belongs to one contact; as `identity_key` has it."""
+
+    integration: UUID
+    address: str
+
+
+class PartId(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, gc=False):
     """One part of one page of a run: what outcomes are counted by."""
 
     integration: UUID
@@ -218,12 +224,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     @property
     def contact(self) -> ContactId:
         """Return whose effect this is."""
-        return _new_tuple(ContactId, (self.integration, self.source_id))
+        return ContactId(self.integration, self.source_id)
 
     @property
     def version(self) -> Version:
         """Return the version it writes."""
-        return _new_tuple(Version, (self.version_ms, self.run_no))
+        return Version(self.version_ms, self.run_no)
 
     @property
     def identity(self) -> Identity:
@@ -258,6 +264,93 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
         return msgspec.structs.replace(self, known_email=None, known_sms=None, join_list=True)
 
 
+class Head(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
+    """What the contacts of one part have in common, said once for all of them."""
+
+    part: PartId
+    mapping_version: int
+    list_id: str
+    is_late: bool = False  # From a drain: outside the sum of its run (PROTOCOL.md 8).
+
+
+class ImportRow(msgspec.Struct, frozen=True, gc=False):
+    """A first link that goes by import, and the unit of quota that is its contact's.
+
+    Thousands at a time are made, kept, sent, compared and linked, so a row has what differs from
+    the others of its part, and nothing else. `task` is the same effect as one that goes singly.
+    """
+
+    contact: ContactId
+    place: Place
+    head: Head
+    write: Write
+    version_ms: int
+    hash: bytes
+    key: bytes
+    was_linked: bool = False
+
+    @property
+    def version(self) -> Version:
+        """Return the version it writes."""
+        return Version(self.version_ms, self.head.part.run_no)
+
+    @property
+    def task(self) -> Task:
+        """Return the effect as one of its own."""
+        part, write = self.head.part, self.write
+        return Task(
+            integration=part.integration,
+            source_id=self.contact.source_id,
+            kind=Kind.UPSERT,
+            wish=Wish.UPSERT,
+            version_ms=self.version_ms,
+            run_no=part.run_no,
+            run=part.run,
+            page=part.page,
+            part=part.part,
+            mapping_version=self.head.mapping_version,
+            list_id=write.list_id,
+            key=self.key,
+            email=write.identity.email,
+            sms=write.identity.sms,
+            hash=self.hash,
+            content_hash=digest(write.attributes),
+            attributes=msgspec.Raw(write.attributes),
+            join_list=True,
+            was_linked=self.was_linked,
+            is_late=self.head.is_late,
+        )
+
+    @property
+    def wanted(self) -> Wanted:
+        """Return the state that its contact is wanted in, as a record brought it."""
+        return Wanted(
+            contact=self.contact,
+            wish=Wish.UPSERT,
+            version=self.version,
+            part=self.head.part,
+            mapping_version=self.head.mapping_version,
+            identity=self.write.identity,
+            attributes=self.write.attributes,
+            hash=self.hash,
+        )
+
+
+def row_of(task: Task) -> ImportRow:
+    """Return an effect that an import can take as a row of it."""
+    head = Head(task.of_part, task.mapping_version, task.list_id, task.is_late)
+    return ImportRow(
+        task.contact,
+        Place(task.integration, identity_key(task.identity) or ""),
+        head,
+        task.write(),
+        task.version_ms,
+        task.hash,
+        task.key,
+        task.was_linked,
+    )
+
+
 class Unit(msgspec.Struct, frozen=True, gc=False):
     """One unit of quota that belongs to a contact until it is posted or released."""
 
@@ -278,7 +371,7 @@ class Unit(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def claims_of(task: Task) -> Iterator[tuple[tuple[UUID, str], str]]:
+def claims_of(task: Task) -> Iterator[tuple[Place, str]]:
     """Yield which addresses an open unit takes, and for whom.
 
     A move takes the one that it comes from as well: who was written there meanwhile, because a
@@ -288,11 +381,11 @@ def claims_of(task: Task) -> Iterator[tuple[tuple[UUID, str], str]]:
         return
     key = task.email.lower() if task.email else task.sms
     if key:
-        yield (task.integration, key), task.source_id
+        yield Place(task.integration, key), task.source_id
     if task.kind is Kind.MOVE:
         old = task.known_email.lower() if task.known_email else task.known_sms
         if old:
-            yield (task.integration, old), task.source_id
+            yield Place(task.integration, old), task.source_id
 
 
 class EffectSeed(NamedTuple):
@@ -305,8 +398,8 @@ class EffectSeed(NamedTuple):
 
 def effect_key(contact: ContactId, version: Version, seed: EffectSeed) -> bytes:
     """Return the id that makes charging for an effect idempotent (PROTOCOL.md 1)."""
-    content = digest(f"{seed.identity}".encode() + b"\x1f" + seed.hash)
-    return ids.effect_key(contact.integration, contact.source_id, version, seed.kind, content)
+    keys = ids.EffectKeys(contact.integration, version.run_no, seed.kind)
+    return keys.of(contact.source_id, version.ms, seed.identity, seed.hash)
 
 
 class IntegrationState(StrEnum):
@@ -340,37 +433,62 @@ class Run:
     is_outdated: bool
 
 
+class SeenLink(msgspec.Struct, frozen=True, gc=False):
+    """A link at a glance; `is_plain`: linked by an upsert, not suspect, no address refused."""
+
+    version_ms: int
+    run_no: int
+    hash: bytes | None
+    is_plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of an integration's contacts at a glance.
+
+    `parked` says of each parked row whether others were merged into its contact; `owned` are
+    addresses of linked contacts, looked for only on behalf of contacts without a link.
+    """
+
+    links: Mapping[str, SeenLink]
+    parked: Mapping[str, bool]
+    owned: Collection[str]
+
+
 @dataclass(slots=True)
 class View:
     """Everything that a batch is judged by; `claims` grow while it is judged.
 
-    `owners` says who holds an address: linked contacts only. `blocked` is the reason why nothing
+    `units` are those of single effects, `importing` the rows of imports under way. `owners` says
+    who holds an address: linked contacts only. `blocked` is the reason why nothing
     can be written to the destination now. A probe looks past an integration's error.
     """
 
     integrations: Mapping[UUID, Integration] = field(default_factory=dict)
     runs: Mapping[UUID, Run] = field(default_factory=dict)
     links: dict[ContactId, Link] = field(default_factory=dict)
-    owners: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    owners: dict[Place, str] = field(default_factory=dict)
     parked: Mapping[ContactId, Parked] = field(default_factory=dict)
     units: Mapping[ContactId, Unit] = field(default_factory=dict)
+    importing: Mapping[ContactId, ImportRow] = field(default_factory=dict)
     blocked: str | None = None
     is_probe: bool = False
     is_open: bool = True
-    claims: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    claims: dict[Place, str] = field(default_factory=dict)
     # Addresses of open units are taken, like those of links.
-    held: Mapping[tuple[UUID, str], str] = field(default_factory=dict)
+    held: Mapping[Place, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find out who holds an address by an open unit, unless the caller keeps account of it."""
-        if self.units and not self.held:
-            self.held = dict(
-                claim for unit in self.units.values() for claim in claims_of(unit.task)
-            )
+        if not self.held:
+            self.held = {
+                **dict(claim for unit in self.units.values() for claim in claims_of(unit.task)),
+                **{row.place: row.contact.source_id for row in self.importing.values()},
+            }
 
     def owner(self, contact: ContactId, key: str) -> str | None:
         """Return which other contact of the integration holds an address, if one does."""
-        place = (contact.integration, key)
+        place = Place(contact.integration, key)
         for holders in (self.owners, self.claims, self.held):
             holder = holders.get(place)
             if holder is not None and holder != contact.source_id:
@@ -379,5 +497,5 @@ class View:
 
     def is_claimed(self, contact: ContactId, key: str) -> bool:
         """Return whether another contact is being written to an address without a linked one."""
-        place = (contact.integration, key)
+        place = Place(contact.integration, key)
         return place not in self.owners and self.owner(contact, key) is not None

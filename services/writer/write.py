@@ -8,7 +8,7 @@ Nothing is sent inside a transaction, and every transaction holds the lease's to
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, SyncError
-from libs.common.events import DIRECT, Settled
+from libs.common.events import DIRECT, Mapped, Settled
 from libs.common.failpoints import Reached, nothing
 from libs.common.reasons import Park
 from libs.connectors.contract import Destination, Written
@@ -41,7 +41,7 @@ from services.writer.conclude import (
     Doubt,
     NotSent,
     Result,
-    RowOfImport,
+    begin_rows,
     conclude,
     conclude_effect,
     conclude_read_back,
@@ -49,18 +49,21 @@ from services.writer.conclude import (
 )
 from services.writer.health import Blocks
 from services.writer.imports import Imports
-from services.writer.look_up import Known, look_up
+from services.writer.look_up import Known, look_around, look_up, sort_out
 from services.writer.outcome import store_changes, tell_late
 from services.writer.plan import SINGLES_MAX, Plan, Way, plan, rows_that_fit, way
+from services.writer.usual import Usual
 from services.writer.values import (
     TOMBSTONES,
     ContactId,
+    ImportRow,
     PartId,
     Task,
     Unit,
     View,
     Wanted,
     Wish,
+    row_of,
     shared,
 )
 
@@ -84,18 +87,22 @@ UNITS_READ_BACK = metrics.counter(
 class Turn:
     """What one turn works on.
 
-    `records` are the live records by their part, empty for a drain, whose `stage` then names it.
+    A live one has `mapped`, and its record ids by their part; `items` are then those of its
+    contacts that need a closer look, and `firsts` those that are simply new. A drain has `items`
+    alone, and its `stage` names it.
     `is_again`: their parts were told of before, from other records: a page that was read again.
     """
 
     account: Account
-    items: Sequence[Wanted]
+    items: Sequence[Wanted] = ()
+    mapped: Sequence[Mapped] = ()
     records: dict[PartId, UUID] = field(default_factory=dict)
     stage: str = DIRECT
     is_again: bool = False
     is_probe: bool = False
     singles_max: int = SINGLES_MAX
     known: Known = field(init=False)
+    firsts: list[ImportRow] = field(default_factory=list)
     chosen: dict[ContactId, Wanted] = field(init=False)  # The newest state of each contact.
     destination: Destination | None = None
     changes: Changes = field(default_factory=Changes)
@@ -137,7 +144,7 @@ class Writing:
 
     async def take(self, turn: Turn) -> list[Settled]:
         """Do steps 1 to 6; return what is to be told of each record, stored already."""
-        await self._look_up(turn)
+        await self._sort_out(turn)
         await self._read_back(turn)
         await self._look_again(turn)
         effects = self._classify(turn)
@@ -147,7 +154,7 @@ class Writing:
         results = await self._call(turn, units)
         self._reached("called")
         self._observe(effects, results)
-        results.update(dict.fromkeys(rows, RowOfImport()))
+        begin_rows(rows, turn.known.view, turn.changes)
         for item, task in effects:
             unit = turn.account.units.get(task.contact)
             if unit is not None and task.contact in results:
@@ -159,14 +166,63 @@ class Writing:
             await self._imports.send(turn.account, turn.destination, intent)
         return settled
 
+    async def _sort_out(self, turn: Turn) -> None:
+        """Look at everything once: at most contacts by columns, at the rest one by one."""
+
+        async def work(session: AsyncSession) -> tuple[Usual, Known]:
+            if not turn.mapped:
+                return Usual(), await self._known(session, turn, turn.items)
+            around = await look_around(
+                session,
+                turn.account,
+                {record.integration for record in turn.mapped},
+                {record.run for record in turn.mapped},
+            )
+            usual = await sort_out(session, turn.account, turn.mapped, around)
+            return usual, await look_up(
+                session, turn.account, usual.rest, around, is_probe=turn.is_probe
+            )
+
+        usual, turn.known = await transact(self._sessions, work)
+        turn.changes.moved += usual.moved
+        for part, count in usual.unchanged.items():
+            turn.changes.tallies[part].unchanged += count
+        turn.firsts = usual.firsts
+        await self._begin(turn)
+
     async def _look_up(self, turn: Turn) -> None:
         async def work(session: AsyncSession) -> Known:
-            return await look_up(session, turn.account, turn.items, is_probe=turn.is_probe)
+            return await self._known(session, turn, turn.items)
 
         turn.known = await transact(self._sessions, work)
+        await self._begin(turn)
+
+    async def _known(self, session: AsyncSession, turn: Turn, items: Sequence[Wanted]) -> Known:
+        around = await look_around(
+            session,
+            turn.account,
+            {item.contact.integration for item in items},
+            {item.part.run for item in items},
+        )
+        return await look_up(session, turn.account, items, around, is_probe=turn.is_probe)
+
+    async def _begin(self, turn: Turn) -> None:
+        """Judge by what was looked up; nothing new is written where nothing can be."""
         turn.items = [_judged(item, turn.known.view) for item in turn.known.items]
         if turn.known.view.blocked is None:
             await self._connect(turn)
+        self._keep_firsts(turn)
+
+    def _keep_firsts(self, turn: Turn) -> None:
+        """Let new contacts have their addresses; let them wait with the others if all must."""
+        view = turn.known.view
+        if not turn.firsts:
+            return
+        if view.blocked is None and turn.items:
+            view.claims |= {row.place: row.contact.source_id for row in turn.firsts}
+        elif view.blocked is not None:
+            turn.items = [*turn.items, *(row.wanted for row in turn.firsts)]
+            turn.firsts = []
 
     async def _connect(self, turn: Turn) -> None:
         connection = turn.known.connection
@@ -209,6 +265,8 @@ class Writing:
                 await self._blocks.rename(turn, {})
                 turn.known.view.blocked = turn.stop.reason
                 turn.destination = None
+                self._keep_firsts(turn)
+                turn.chosen = newest(turn.items)
                 return
             await self._look_up(turn)
             turn.chosen = newest(turn.items)
@@ -324,22 +382,24 @@ class Writing:
 
     async def _hold(
         self, turn: Turn, effects: list[tuple[Wanted, Task]]
-    ) -> tuple[list[Unit], list[ContactId]]:
-        """Reserve units and write down whose they are; return what to call for, and the rows."""
+    ) -> tuple[list[Unit], Sequence[ImportRow]]:
+        """Reserve units and write down whose they are; return what to call for, and the rows.
+
+        New contacts that no import takes now, and those that no unit is left for, join the effects.
+        """
         account = turn.account
         taken_along = [item.contact for item, _ in effects if item.contact in account.units]
         # Few a turn, like all singles: a crash beside an import leaves thousands.
         known = taken_along[: turn.singles_max]
         turn.singles_max -= len(known)
         planned = await self._plan(turn, effects)
-        singles = [task.contact for task in planned.singles]
-        rows = [task.contact for task in planned.rows]
-        granted = await self._reserve(
-            turn, [*planned.singles, *planned.rows], first_row=len(singles)
-        )
-        taken = set([*singles, *rows][:granted])
-        later = {task.contact for task in planned.later} | set(taken_along) - set(known)
-        has_unit = taken.union(known)
+        granted = await self._reserve(turn, planned.singles, planned.rows)
+        singles = [task.contact for task in planned.singles[:granted]]
+        rows = planned.rows[: granted - len(singles)]
+        held = {row.contact for row in rows}
+        effects += [(row.wanted, row.task) for row in turn.firsts if row.contact not in held]
+        later = set(planned.later) | set(taken_along) - set(known)
+        has_unit = {*singles, *held, *known}
         for item, task in effects:
             if task.is_extra or item.contact in has_unit:
                 continue
@@ -347,106 +407,108 @@ class Writing:
                 continue  # It waits as it did: its turn comes.
             reason = Park.BACKLOG if item.contact in later else Park.QUOTA
             park(item, reason, turn.known.view, turn.changes)
-        units = [account.units[contact] for contact in known]
-        units += [account.units[contact] for contact in singles if contact in taken]
-        return units, [contact for contact in rows if contact in taken]
+        return [account.units[contact] for contact in (*known, *singles)], rows
 
     async def _plan(self, turn: Turn, effects: list[tuple[Wanted, Task]]) -> Plan:
         """Decide which of the effects without a unit go singly, by import or later."""
         account, destination = turn.account, turn.destination
-        fresh = [task for item, task in effects if item.contact not in account.units]
+        tasks = [task for item, task in effects if item.contact not in account.units]
         if destination is None or destination.facts.import_rows_max is None or turn.is_probe:
-            return plan(fresh, singles_max=turn.singles_max)
-        rows = [
-            task
+            return plan([*tasks, *_tasks(turn.firsts)], singles_max=turn.singles_max)
+        rows = [row for row in turn.firsts if destination.importable(row.write)]
+        rows += [
+            row_of(task)
             for item, task in effects
             if not (task.is_extra or task.merged or item.must_be_single)
             and item.contact not in account.units
             and destination.importable(task.write())
         ]
-        facts = destination.facts
-        chosen = way(
-            len(rows),
-            rows_min=facts.import_rows_min,
-            open_imports=len(account.imports()),
-            is_late=turn.is_late,
-        )
-        if chosen is Way.GATHER and len(rows) >= facts.import_rows_min:
-            await self._imports.make_room(account, destination)
-            chosen = way(
-                len(rows),
-                rows_min=facts.import_rows_min,
-                open_imports=len(account.imports()),
+        chosen = await self._way(turn, destination, len(rows))
+        gathered: list[ContactId] = []
+        if chosen is Way.IMPORT:
+            rows = rows_that_fit(rows, destination.facts.import_rows_max)
+            rows = await self._screened(turn, destination, rows)
+        elif chosen is Way.GATHER:
+            gathered, rows = [row.contact for row in rows], []
+        else:
+            rows = []
+        imported = {row.contact for row in rows}
+        tasks += _tasks(row for row in turn.firsts if row.contact not in imported)
+        return plan(tasks, rows=rows, gathered=gathered, singles_max=turn.singles_max)
+
+    async def _way(self, turn: Turn, destination: Destination, rows: int) -> Way:
+        """Return how so many rows go now; an import that is about to end is waited for."""
+
+        def now() -> Way:
+            return way(
+                rows,
+                rows_min=destination.facts.import_rows_min,
+                open_imports=len(turn.account.imports()),
                 is_late=turn.is_late,
             )
-        if chosen is Way.GATHER:
-            return plan(fresh, gathered=rows, singles_max=turn.singles_max)
-        if chosen is Way.IMPORT:
-            fitting = rows_that_fit(rows, destination.facts.import_rows_max)
-            rows = await self._screened(turn, destination, fitting)
-            return plan(fresh, rows=rows, singles_max=turn.singles_max)
-        return plan(fresh, singles_max=turn.singles_max)
 
-    async def _screened(self, turn: Turn, destination: Destination, rows: list[Task]) -> list[Task]:
+        if now() is Way.GATHER and rows >= destination.facts.import_rows_min:
+            await self._imports.make_room(turn.account, destination)
+        return now()
+
+    async def _screened(
+        self, turn: Turn, destination: Destination, rows: list[ImportRow]
+    ) -> list[ImportRow]:
         """Return the rows that an import may take; none if too few of them are new there."""
         try:
-            may = await destination.screen_import([task.write() for task in rows])
+            screening = await destination.screen_import(
+                [row.write for row in rows], turn.account.awaited()
+            )
         except LeaseLostError:
             raise
         except SyncError as error:
             turn.stop = stop_of(error)
             return []
-        screened = [task for task, is_new in zip(rows, may, strict=True) if is_new]
+        # What it came across of imports under way need not be read for them once more.
+        self._imports.see(turn.account, destination, screening.seen)
+        screened = [row for row, is_new in zip(rows, screening.may, strict=True) if is_new]
         return screened if len(screened) >= destination.facts.import_rows_min else []
 
-    async def _reserve(self, turn: Turn, tasks: list[Task], *, first_row: int) -> int:
-        """Hold units for these effects in their order; return for how many of them.
-
-        From `first_row` on they are rows of an import.
-        """
-        if not tasks:
+    async def _reserve(self, turn: Turn, singles: Sequence[Task], rows: Sequence[ImportRow]) -> int:
+        """Hold units for these effects in their order; return for how many of them."""
+        keys = [task.key for task in singles] + [row.key for row in rows]
+        if not keys:
             return 0
         account = turn.account
-        attempt = account.next_attempt()
-        hold = shared(ids.batch_id("hold", [task.key for task in tasks], attempt))
-        intents = shared(ids.computed("intent", hold)), shared(ids.computed("import", hold))
-        names = dict(zip((False, True), intents, strict=True))
+        hold = shared(ids.batch_id("hold", keys, account.next_attempt()))
+        intent, import_ = shared(ids.computed("intent", hold)), shared(ids.computed("import", hold))
 
-        async def work(session: AsyncSession) -> dict[UUID, list[Task]]:
+        async def work(session: AsyncSession) -> int:
             await account.lease.keep(session)
             granted = await ledger.hold(
-                session, workspace=account.workspace, hold_id=hold, wanted=len(tasks)
+                session, workspace=account.workspace, hold_id=hold, wanted=len(keys)
             )
-            by_intent: dict[UUID, list[Task]] = {}
-            singles, rows = tasks[: min(first_row, granted)], tasks[first_row:granted]
-            for is_row, own in ((False, singles), (True, rows)):
-                if own:  # An intent without a unit would never end.
-                    by_intent[names[is_row]] = own
-            for intent, own in by_intent.items():
-                await store.insert_intent(
-                    session,
-                    intent=intent,
-                    connection=account.connection,
-                    workspace=account.workspace,
-                    hold=hold,
-                    fencing=account.lease.fencing,
-                    tasks=own,
-                )
-            return by_intent
+            own, own_rows = singles[:granted], rows[: max(0, granted - len(singles))]
+            # An intent without a unit would never end.
+            for name, tasks, items in ((intent, own, ()), (import_, (), own_rows)):
+                if tasks or items:
+                    await store.insert_intent(
+                        session,
+                        intent=name,
+                        connection=account.connection,
+                        workspace=account.workspace,
+                        hold=hold,
+                        fencing=account.lease.fencing,
+                        tasks=tasks,
+                        rows=items,
+                    )
+            return granted
 
-        by_intent = await transact(self._sessions, work)
-        for intent, own in by_intent.items():
-            account.add(
-                Intent(
-                    intent,
-                    hold,
-                    "open",
-                    {task.contact: task for task in own},
-                    created_at=self._clock.now(),
-                )
-            )
-        turn.import_intent = names[True] if names[True] in by_intent else None
-        return sum(map(len, by_intent.values()))
+        granted = await transact(self._sessions, work)
+        tasks = {task.contact: task for task in singles[:granted]}
+        held = {row.contact: row for row in rows[: max(0, granted - len(singles))]}
+        created_at = self._clock.now()
+        if tasks:
+            account.add(Intent(intent, hold, "open", tasks, created_at=created_at))
+        if held:
+            account.add(Intent(import_, hold, "open", rows=held, created_at=created_at))
+            turn.import_intent = import_
+        return granted
 
     async def _call(self, turn: Turn, units: Sequence[Unit]) -> dict[ContactId, Result]:
         """Send the single effects, one integration after the other."""
@@ -558,6 +620,10 @@ def _judged(item: Wanted, view: View) -> Wanted:
 
 def _unsent(units: Sequence[Unit], reason: str) -> dict[ContactId, Result]:
     return {unit.task.contact: Doubt() if unit.is_doubtful else NotSent(reason) for unit in units}
+
+
+def _tasks(rows: Iterable[ImportRow]) -> list[Task]:
+    return [row.task for row in rows]
 
 
 def _in_stage(task: Task, turn: Turn) -> Task:

@@ -31,7 +31,7 @@ from services.mapper.store import StoredMapping
 from services.poller import plan
 from services.poller.attend import Attendant, Bounds
 from services.poller.plan import Assignment
-from services.writer import store
+from services.writer import store, usual
 from services.writer.account import Accounts
 from services.writer.drain import Drain
 from services.writer.health import Blocks
@@ -481,7 +481,12 @@ def play(seed: int, *, show: bool = False) -> History:
     history.shows = show
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        with _untraced(), _production_made_repeatable(history.random):
+        usual_from = 2 if seed % 2 else usual.USUAL_FROM
+        with (
+            _untraced(),
+            _production_made_repeatable(history.random),
+            mock.patch.object(usual, "USUAL_FROM", usual_from),  # Batches are small here.
+        ):
             loop.run_until_complete(history.run())
     finally:
         loop.close()

@@ -15,6 +15,7 @@ import msgspec
 from libs.connectors.contract import Write
 from services.writer.calls import has_happened
 from services.writer.email_changes import Change, Decision
+from services.writer.store import StoredIntent
 from services.writer.values import ContactId, LinkState, Task, Wish
 from tests.fakes import FakeDestination
 from tests.simulation.memory.database import Database, Tables
@@ -82,7 +83,9 @@ class Oracle:
             )
             require(held == period.held, "held units without a hold", period)
         tasks = [
-            (row.stored.hold, task) for row in tables.intents.values() for task in row.stored.tasks
+            (row.stored.hold, task)
+            for row in tables.intents.values()
+            for task in _tasks_of(row.stored)
         ]
         require(Counter(hold for hold, _ in tasks) == open_units, "a unit is nobody's")
         self._tasks.update((task.key, task) for _, task in tasks)
@@ -117,7 +120,7 @@ class Oracle:
 
     def _open_tasks(self) -> list[Task]:
         rows = self._database.tables.intents.values()
-        return [task for row in rows for task in row.stored.tasks]
+        return [task for row in rows for task in _tasks_of(row.stored)]
 
     def judge(self, history: "History") -> None:
         """Look at how everything ended."""
@@ -139,6 +142,10 @@ class Oracle:
                 require(is_proved, "a run's proof does not fit", (row.run_no, settled))
 
 
+def _tasks_of(stored: StoredIntent) -> list[Task]:
+    return [*stored.tasks, *(row.task for row in stored.rows)]
+
+
 def _is_of(task: Task, write: Write) -> bool:
     own = task.write()
     return (own.op, own.identity, own.attributes, own.list_id) == (
@@ -150,7 +157,10 @@ def _is_of(task: Task, write: Write) -> bool:
 
 
 def _waiting(tables: Tables) -> list[object]:
-    parked = [(*contact, row.reason) for contact, row in tables.parked.items()]
+    parked = [
+        (contact.integration, contact.source_id, row.reason)
+        for contact, row in tables.parked.items()
+    ]
     return [*parked, *tables.intents.values(), len(tables.outbox)]
 
 

@@ -7,7 +7,7 @@ from tests.simulation.history import History
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.oracle import ViolationError
 
-FIRST_HISTORY_NEEDS = next(each.name for each in MUTATIONS if each.seed == 0)
+EARLY = min(MUTATIONS, key=lambda each: each.seed)  # Found soonest.
 
 
 def test_a_history_is_shown_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,10 +32,10 @@ def test_a_broken_promise_is_shown_at_the_end(
 def test_the_first_seed_that_misses_a_sentence_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert asked.main(["look", FIRST_HISTORY_NEEDS, "--seeds", "1"]) == 0
-    assert f"{FIRST_HISTORY_NEEDS}: seed=0 " in capsys.readouterr().out
+    assert asked.main(["look", EARLY.name, "--seeds", "50"]) == 0
+    assert f"{EARLY.name}: seed=" in capsys.readouterr().out
 
 
 def test_a_look_in_vain_says_how_far_it_went(capsys: pytest.CaptureFixture[str]) -> None:
-    assert asked.main(["look", FIRST_HISTORY_NEEDS, "--seeds", "0"]) == 1
-    assert capsys.readouterr().out == f"{FIRST_HISTORY_NEEDS}: none of 0\n"
+    assert asked.main(["look", EARLY.name, "--seeds", "0"]) == 1
+    assert capsys.readouterr().out == f"{EARLY.name}: none of 0\n"

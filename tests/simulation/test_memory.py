@@ -21,20 +21,26 @@ from libs.common import ids, ledger
 from libs.common.clock import SystemClock
 from libs.common.database import SessionMaker, create_engine, session_maker
 from libs.common.errors import LeaseLostError
-from libs.common.events import Identity, RunMode, Settled
+from libs.common.events import Identity, Operation, RunMode, Settled
 from libs.common.ledger import Posting
 from libs.common.reasons import Park
+from libs.connectors.contract import Write
 from services.poller.plan import Assignment, Roll, begin, run_id
-from services.writer.conclude import Changes, Row
+from services.writer.conclude import Changes, Moved, Row
 from services.writer.values import (
     ContactId,
+    Head,
+    ImportRow,
     IntegrationState,
     Link,
     LinkState,
     PartId,
+    Place,
+    SeenLink,
     Version,
     Wanted,
     Wish,
+    digest,
 )
 from tests.services.writer.world import LIST, World, make_world
 from tests.simulation.memory import ledger as memory_ledger
@@ -395,17 +401,91 @@ async def test_an_address_is_one_linked_contacts_and_a_tombstone_lets_it_go(
     old, new = wanted(stores, "a"), wanted(stores, "b", "a@example.com")
     await apply(stores, Changes(links={old.contact: linked(old, LinkState.REMOVED)}))
     await apply(stores, Changes(links={new.contact: linked(new)}))
-    address = (stores.integration, "a@example.com")
+    place = Place(stores.integration, "a@example.com")
     async with stores.begin() as session:
-        owners = await stores.writer.owners(session, [address])
+        owners = await stores.writer.owners(session, [place])
         links = await stores.writer.links(session, [old.contact, new.contact])
 
-    assert owners == {address: "b"}
+    assert owners == {place: "b"}
     assert links[old.contact] == replace(linked(old, LinkState.REMOVED), identity=Identity())
     assert links[new.contact] == linked(new)
     third = wanted(stores, "c", "a@example.com")
     with pytest.raises(Exception, match=r"(?i)unique"):
         await apply(stores, Changes(links={third.contact: linked(third)}))
+
+
+async def test_a_glance_shows_what_tells_the_usual_cases(stores: Stores) -> None:
+    items = {each: wanted(stores, each) for each in "abcde"}
+    links = {items[each].contact: linked(items[each]) for each in "abc"}
+    links[items["b"].contact] = replace(links[items["b"].contact], refused="x@example.com")
+    links[items["c"].contact] = linked(items["c"], LinkState.REMOVED)
+    await apply(stores, Changes(links=links))
+    await park(stores, (items["d"], "quota", None))
+    merged = replace(items["e"], merged_from=("z",))
+    await park(stores, (merged, "quota", None))
+    addresses = {each: f"{each}@example.com" for each in "abcde"} | {"f": "a@example.com", "g": ""}
+    async with stores.begin() as session:
+        seen = await stores.writer.glance(session, stores.integration, addresses)
+
+    version = items["a"].version
+    assert seen.links == {
+        each: SeenLink(version.ms, version.run_no, items[each].hash or None, each == "a")
+        for each in "abc"
+    }
+    assert seen.parked == {"d": False, "e": True}
+    assert set(seen.owned) == {"a@example.com"}  # Asked for on behalf of f alone.
+
+
+async def test_links_move_and_new_contacts_are_linked_by_columns(stores: Stores) -> None:
+    old, gone, new = wanted(stores, "a"), wanted(stores, "b", "c@example.com"), wanted(stores, "c")
+    links = {old.contact: linked(old), gone.contact: linked(gone, LinkState.REMOVED)}
+    await apply(stores, Changes(links=links))
+    head = Head(new.part, 1, LIST)
+    write = Write(Operation.UPSERT, new.identity, b"{}", LIST, join_list=True)
+    place = Place(stores.integration, "c@example.com")
+    row = ImportRow(new.contact, place, head, write, 7, b"h" * 16, b"k" * 16)
+    moved = Moved(stores.integration, 4, ["a"], [9])
+    await apply(stores, Changes(moved=[moved], firsts=[row]))
+    async with stores.begin() as session:
+        found = await stores.writer.links(session, [*links, new.contact])
+
+    assert found[old.contact] == replace(linked(old), version=Version(9, 4))
+    assert found[gone.contact].identity == Identity()  # The newcomer is linked by its address.
+    assert found[new.contact] == Link(
+        new.contact,
+        LinkState.LINKED,
+        row.version,
+        Wish.UPSERT,
+        identity=new.identity,
+        hash=b"h" * 16,
+        content_hash=digest(b"{}"),
+    )
+
+
+async def test_rows_of_an_import_are_read_as_they_were_written(stores: Stores) -> None:
+    fencing, intent, hold = await own(stores), uuid4(), uuid4()
+    item = wanted(stores, "a")
+    write = Write(Operation.UPSERT, item.identity, b'{"CITY":"K\xc3\xb6ln"}', LIST, join_list=True)
+    place = Place(stores.integration, "a@example.com")
+    row = ImportRow(
+        item.contact, place, Head(item.part, 3, LIST, is_late=True), write, 7, b"h", b"k", True
+    )
+    async with stores.begin() as session:
+        await stores.writer.insert_intent(
+            session,
+            intent=intent,
+            connection=stores.destination,
+            workspace=stores.workspace,
+            hold=hold,
+            fencing=fencing,
+            rows=[row],
+        )
+    async with stores.begin() as session:
+        (stored,) = await stores.writer.open_intents(session, stores.destination)
+
+    assert (stored.intent, stored.hold, stored.state) == (intent, hold, "open")
+    assert list(stored.rows) == [row]
+    assert not stored.tasks
 
 
 async def test_marks_make_links_doubtful_once(stores: Stores) -> None:

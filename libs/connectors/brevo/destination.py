@@ -9,8 +9,9 @@ writer says so, and never for a list that the person unsubscribed from.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
@@ -44,6 +45,7 @@ from libs.connectors.contract import (
     Refused,
     RemoteContact,
     RemotePage,
+    Screening,
     Taken,
     TokenSupply,
     Unknown,
@@ -57,6 +59,8 @@ from libs.connectors.http import Answer, HttpClient, lost
 # Calls of one account at a time: enough for 10 a second at an answer time of 400 ms. The gate
 # holds the rate; this only bounds how many answers can be lost at once.
 _TOGETHER = 4
+# Pages that are asked for at once.
+_PAGES_TOGETHER = 4
 _IMPORT = "IMPORTUSER"  # What Brevo calls such a process.
 _PHONE_LEFT_OUT = "phone_left_out"
 
@@ -166,20 +170,32 @@ class BrevoDestination:
         since: datetime | None = None,
         *,
         newest_first: bool = False,
+        among: Container[str] | None = None,
+        hoped: int = 0,
     ) -> RemotePage:
-        """Return a page of a list's contacts as they are now, in the order of their creation."""
+        """Return contacts of a list as they are now, in the order of their creation."""
         offset = int(after or 0)
+        sort = "desc" if newest_first else "asc"
+        suffix = f"&modifiedSince={quote(_moment(since))}" if since is not None else ""
+        pages = min(_PAGES_TOGETHER, max(1, -(-hoped // facts.LIST_PAGE_MAX)))
         members = f"/contacts/lists/{quote(list_id)}/contacts"
-        path = _paged(members, facts.LIST_PAGE_MAX, offset, sort="desc" if newest_first else "asc")
-        if since is not None:
-            path += f"&modifiedSince={quote(_moment(since))}"
-        answer = await self._calls.call(facts.CONTACTS, "GET", path, expect=(404,))
-        if answer.status == 404:
-            raise MisconfiguredError(answer.host, "list_missing")
-        page = answer.decode(payload.CONTACT_PAGE).contacts
-        is_last = len(page) < facts.LIST_PAGE_MAX
-        cursor = None if is_last else Cursor(str(offset + len(page)))
-        return RemotePage([payload.remote_of(each) for each in page], cursor)
+        paths = [
+            _paged(members, facts.LIST_PAGE_MAX, offset + place * facts.LIST_PAGE_MAX, sort=sort)
+            for place in range(pages)
+        ]
+        answers = await self._side_by_side(
+            self._calls.call(facts.CONTACTS, "GET", path + suffix, expect=(404,)) for path in paths
+        )
+        found: list[RemoteContact] = []
+        for answer in answers:
+            if answer.status == 404:
+                raise MisconfiguredError(answer.host, "list_missing")
+            page = answer.decode(payload.SIGHTINGS).contacts
+            offset += len(page)
+            found += [payload.remote_of(each) for each in page if _is_among(each, among)]
+            if len(page) < facts.LIST_PAGE_MAX:
+                return RemotePage(found, None)
+        return RemotePage(found, Cursor(str(offset)))
 
     def matches(self, remote: RemoteContact, write: Write) -> bool:
         """Return whether the contact holds what the write wanted, by Brevo's own forms."""
@@ -189,15 +205,18 @@ class BrevoDestination:
         is_member = list_id in remote.list_ids or list_id in remote.left_list_ids
         if write.join_list and not is_member:
             return False
-        email = write.identity.email
-        if email is not None and not payload.same("EMAIL", email, remote.identity.email):
+        email, email_there = write.identity.email, remote.identity.email
+        if email not in (None, email_there) and not payload.same("EMAIL", email, email_there):
             return False
         sms = write.identity.sms
         if email is None and not payload.same("SMS", sms, remote.identity.sms):
             return False
         there = remote.attributes
         for name, value in payload.attributes_of(write.attributes).items():
-            if name != "EMAIL" and not payload.same(name, value, there.get(name)):
+            # Most values are equal as they are: without a call for each of them.
+            if there.get(name) == value or name == "EMAIL":
+                continue
+            if not payload.same(name, value, there.get(name)):
                 return False
         return True
 
@@ -215,8 +234,10 @@ class BrevoDestination:
             and not payload.holds_boolean(write.attributes)
         )
 
-    async def screen_import(self, writes: Sequence[Write]) -> Sequence[bool]:
-        """Return for each importable write whether its address is new to the account.
+    async def screen_import(
+        self, writes: Sequence[Write], among: Container[str] = frozenset()
+    ) -> Screening:
+        """Return which importable writes have an address that is new to the account.
 
         Reads the account, 1,000 contacts a call, as far as it has grown since the last look,
         unless that costs more than single calls.
@@ -225,21 +246,38 @@ class BrevoDestination:
         wanted = set(addresses)
         known = self._known
         known.begin(asyncio.get_running_loop().time())
+        seen: list[RemoteContact] = []
         while True:
-            path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, known.next_offset)
-            page = (await self._get(path)).decode(payload.SIGHTINGS)
+            page = await self._sightings(known.next_offset)
             if not known.follows(page.contacts):
                 known.forget()
                 continue
-            if not _import_pays(len(wanted), max((page.count or 0) - known.read, 0)):
-                return [False] * len(writes)
-            known.add(page.contacts)
+            left = max((page.count or 0) - known.read, 0)
+            if not _import_pays(len(wanted), left):
+                return Screening([False] * len(writes), seen)
+            new = known.add(page.contacts)
+            seen += [payload.remote_of(each) for each in new if _is_among(each, among)]
             if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
                 break
         there = known.among(wanted)
         if known.read > KEPT_MAX:
             known.forget()
-        return [address not in there for address in addresses]
+        return Screening([address not in there for address in addresses], seen)
+
+    async def _sightings(self, offset: int) -> payload.Sightings:
+        path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, offset)
+        return (await self._get(path)).decode(payload.SIGHTINGS)
+
+    async def _side_by_side(self, calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+        """Return the answers of calls that need not wait for one another; all end before it does.
+
+        The first error is raised.
+        """
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Answer)]
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
         """Start an import of contacts that `screen_import` let pass; return Brevo's id for it."""
@@ -318,7 +356,7 @@ class BrevoDestination:
             record = await self._read(known_as)
             if record is None:
                 return Missing()
-            left = record.list_unsubscribed or []
+            left = record.list_unsubscribed or ()
             list_ids = [int(write.list_id)] if int(write.list_id) not in left else None
         return await self._put(write, known_as, payload.ContactBody(list_ids=list_ids), without)
 
@@ -507,6 +545,11 @@ def _believe(answer: Answer) -> None:
     """Raise UnknownOutcomeError for a success that is none: Brevo says nothing, or an object."""
     if answer.body and answer.decode(payload.ACKNOWLEDGED).code:
         raise lost(answer.host, "success with an error in it", writes=True)
+
+
+def _is_among(sighting: payload.Sighting, among: Container[str] | None) -> bool:
+    """Return whether a contact is to be shown: one without an e-mail address always is."""
+    return among is None or sighting.email is None or sighting.email.lower() in among
 
 
 def _moves(write: Write) -> bool:

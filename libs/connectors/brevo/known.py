@@ -44,13 +44,14 @@ class KnownAddresses:
         """Return whether a page from `next_offset` begins where the last one ended."""
         return self._last_id is None or (bool(page) and page[0].id == self._last_id)
 
-    def add(self, page: Sequence[Sighting]) -> None:
-        """Take in a page that follows."""
+    def add(self, page: Sequence[Sighting]) -> Sequence[Sighting]:
+        """Take in a page that follows; return those of it that were not read before."""
         new = page if self._last_id is None else page[1:]
         self._hashes.update(hash(each.email.lower()) for each in new if each.email)
         self.read += len(new)
         if new:
             self._last_id = new[-1].id
+        return new
 
     def among(self, addresses: Collection[str]) -> set[str]:
         """Return which of these (lower-case) addresses the account has."""

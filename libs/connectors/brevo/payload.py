@@ -51,27 +51,28 @@ class ContactRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     email: str | None = None
     email_blacklisted: bool = False
     sms_blacklisted: bool = False
-    list_ids: list[int] = []
-    list_unsubscribed: list[int] | None = None
+    list_ids: tuple[int, ...] = ()
+    list_unsubscribed: tuple[int, ...] | None = None
     attributes: dict[str, Any] = {}
 
 
-class ContactPage(msgspec.Struct, frozen=True):
-    """A page of contacts."""
+class Sighting(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A contact of which mostly no more is needed than its address and its place in the account.
 
-    contacts: list[ContactRecord] = []
-    count: int | None = None
-
-
-class Sighting(msgspec.Struct, frozen=True, gc=False):
-    """What tells that a contact is there: its address and its place in the account's order."""
+    The rest stands beside, not taken apart, for the few that are looked at.
+    """
 
     id: int
     email: str | None = None
+    email_blacklisted: bool = False
+    sms_blacklisted: bool = False
+    list_ids: tuple[int, ...] = ()
+    list_unsubscribed: tuple[int, ...] | None = None
+    attributes: msgspec.Raw = NO_ATTRIBUTES
 
 
 class Sightings(msgspec.Struct, frozen=True):
-    """A page of contacts, nothing but who they are."""
+    """A page of contacts, most of them not taken apart."""
 
     contacts: list[Sighting] = []
     count: int | None = None
@@ -211,7 +212,6 @@ class Fault(msgspec.Struct, frozen=True):
 
 CONTACT = msgspec.json.Decoder(ContactRecord)
 SIGHTINGS = msgspec.json.Decoder(Sightings)
-CONTACT_PAGE = msgspec.json.Decoder(ContactPage)
 LIST = msgspec.json.Decoder(ListRecord)
 LIST_PAGE = msgspec.json.Decoder(ListPage)
 FOLDER_PAGE = msgspec.json.Decoder(FolderPage)
@@ -300,15 +300,18 @@ def attributes_for(
     return msgspec.Raw(msgspec.json.encode(attributes))
 
 
-def remote_of(record: ContactRecord) -> RemoteContact:
+def remote_of(record: ContactRecord | Sighting) -> RemoteContact:
     """Return a contact as it is at Brevo; a phone identifies one that has no address."""
-    sms = record.attributes.get("SMS")
+    attributes = record.attributes
+    if isinstance(attributes, msgspec.Raw):
+        attributes = _ATTRIBUTES.decode(attributes)
+    sms = attributes.get("SMS")
     return RemoteContact(
         identity=Identity(email=record.email or None, sms=str(sms) if sms else None),
-        attributes=record.attributes,
-        list_ids=_names_of(tuple(record.list_ids)),
+        attributes=attributes,
+        list_ids=_names_of(record.list_ids),
         is_blocked=record.email_blacklisted or record.sms_blacklisted,
-        left_list_ids=_names_of(tuple(record.list_unsubscribed or ())),
+        left_list_ids=_names_of(record.list_unsubscribed or ()),
     )
 
 
@@ -352,8 +355,8 @@ def emails_of_report(text: str) -> list[str]:
 
 def holds_boolean(encoded: bytes) -> bool:
     """Return whether an attribute is yes or no: an import does not overwrite true by false."""
-    if b"true" not in encoded and b"false" not in encoded:
-        return False
+    if b":true" not in encoded and b":false" not in encoded:
+        return False  # As they are encoded, without a blank: a longer needle is found sooner.
     return any(isinstance(value, bool) for value in attributes_of(encoded).values())
 
 
@@ -372,7 +375,8 @@ def same(name: str, wanted: Any, there: Any) -> bool:
     if wanted == there or there is None:
         return there is not None
     if name in PHONES:
-        return digits(str(wanted)) == digits(str(there))
+        wanted, there = str(wanted), str(there)
+        return wanted.removeprefix("+") == there or digits(wanted) == digits(there)
     if name == "EMAIL":
         return str(wanted).lower() == str(there).lower()
     if isinstance(wanted, list) and isinstance(there, list):

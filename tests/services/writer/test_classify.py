@@ -25,6 +25,7 @@ from services.writer.classify import (
 )
 from services.writer.values import (
     ContactId,
+    ImportRow,
     Integration,
     IntegrationState,
     Kind,
@@ -32,6 +33,7 @@ from services.writer.values import (
     LinkState,
     Parked,
     PartId,
+    Place,
     Run,
     Task,
     Unit,
@@ -40,6 +42,7 @@ from services.writer.values import (
     Wanted,
     Wish,
     digest,
+    row_of,
 )
 
 ID = UUID(int=1)
@@ -104,7 +107,7 @@ def view(*links: Link, **known: object) -> View:
         integrations={ID: ACTIVE},
         links={each.contact: each for each in links},
         owners={
-            (ID, each.key): each.contact.source_id
+            Place(ID, each.key): each.contact.source_id
             for each in links
             if each.state is LinkState.LINKED and each.key is not None
         },
@@ -112,7 +115,7 @@ def view(*links: Link, **known: object) -> View:
     return replace(made, **known)  # type: ignore[arg-type]  # named fields, checked by replace
 
 
-def unit(item: Wanted, *, in_import: bool = False, kind: Kind = Kind.UPSERT) -> Unit:
+def unit(item: Wanted, *, kind: Kind = Kind.UPSERT) -> Unit:
     """Return an open unit for exactly what is wanted."""
     task = Task(
         integration=ID,
@@ -131,7 +134,12 @@ def unit(item: Wanted, *, in_import: bool = False, kind: Kind = Kind.UPSERT) -> 
         hash=item.hash,
         attributes=msgspec.Raw(item.attributes),
     )
-    return Unit(task, UUID(int=8), UUID(int=9), in_import, is_doubtful=True)
+    return Unit(task, UUID(int=8), UUID(int=9), is_doubtful=True)
+
+
+def row(item: Wanted) -> ImportRow:
+    """Return a row of an import for exactly what is wanted."""
+    return row_of(unit(item).task)
 
 
 def task_of(decision: Decision) -> Task:
@@ -427,11 +435,13 @@ def test_a_change_that_was_taken_back_is_an_ordinary_contact_again() -> None:
 
 def test_a_row_of_an_import_is_importing_for_its_own_record_only() -> None:
     item = wanted()
-    known = view(units={A: unit(item, in_import=True)})
+    known = view(importing={A: row(item)})
 
     assert classify(item, known) == Importing()
     assert (
-        classify(msgspec.structs.replace(item, part=item.part._replace(page=2)), known)
+        classify(
+            msgspec.structs.replace(item, part=msgspec.structs.replace(item.part, page=2)), known
+        )
         == Superseded()
     )
     assert classify(wanted(ms=20), known) == Parking("import_running")
@@ -440,7 +450,7 @@ def test_a_row_of_an_import_is_importing_for_its_own_record_only() -> None:
 
 def test_a_rejected_version_beside_an_import_is_remembered() -> None:
     """The row's own version must not come back over it once the import has ended."""
-    known = view(units={A: unit(wanted(), in_import=True)})
+    known = view(importing={A: row(wanted())})
 
     decision = classify(wanted(wish=Wish.REJECTED, ms=20, reason="x"), known)
 
@@ -461,7 +471,7 @@ def test_only_the_very_same_effect_is_repeated_without_a_look() -> None:
         assert must_read_back([other], known) == [known.units[A]]
     assert must_read_back([item], view(units={A: unit(item, kind=Kind.MOVE)}))
     assert must_read_back([item], replace(known, integrations={}))
-    assert not must_read_back([wanted(ms=20)], view(units={A: unit(item, in_import=True)}))
+    assert not must_read_back([wanted(ms=20)], view(importing={A: row(item)}))
     assert must_read_back([wanted("b", merged_from=("a",))], known)
 
 
@@ -504,7 +514,7 @@ def test_a_survivor_keeps_a_link_of_its_own() -> None:
     [
         view(),
         view(link(identity=Identity(), state=LinkState.REMOVED)),
-        view(link(), units={A: unit(wanted(), in_import=True)}),
+        view(link(), importing={A: row(wanted())}),
         view(link(), link(wanted("b", ms=99))),
     ],
 )

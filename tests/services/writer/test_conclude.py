@@ -15,11 +15,12 @@ from services.writer.conclude import (
     NotSent,
     Refusal,
     Result,
-    RowOfImport,
     Tally,
+    begin_rows,
     conclude,
     conclude_effect,
     conclude_read_back,
+    end_rows,
     linked_after,
     park,
 )
@@ -36,6 +37,7 @@ from services.writer.values import (
     View,
     Wanted,
     Wish,
+    row_of,
 )
 
 ID, HOLD = UUID(int=1), UUID(int=9)
@@ -186,10 +188,35 @@ def test_what_is_written_beside_a_parked_change_is_counted_apart() -> None:
 
 
 def test_a_row_of_an_import_is_counted_when_it_is_live_only() -> None:
-    live, late = concluded(RowOfImport()), concluded(RowOfImport(), unit(is_late=True))
+    live, late = Changes(), Changes()
+
+    begin_rows([row_of(unit().task)], View(), live)
+    begin_rows([row_of(unit(is_late=True).task)], View(), late)
 
     assert live.tallies[PART].importing == 1
-    assert late.tallies[PART].is_empty
+    assert not late.tallies
+
+
+def test_a_row_of_an_import_settles_what_is_parked_unless_that_is_newer() -> None:
+    older, newer = Changes(), Changes()
+
+    begin_rows([row_of(unit().task)], View(parked={A: row()}), older)
+    begin_rows([row_of(unit().task)], View(parked={A: row(ms=30)}), newer)
+
+    assert older.drops == {A: Version(20, 1)}
+    assert not newer.drops
+
+
+def test_rows_that_are_there_are_linked_charged_and_counted() -> None:
+    changes = Changes()
+
+    end_rows([row_of(unit().task)], HOLD, changes)
+
+    assert [each.contact for each in changes.firsts] == [A]
+    assert [(each.effect_key, each.operation) for each in changes.posts[HOLD]] == [
+        (b"k" * 16, "upsert")
+    ]
+    assert changes.tallies[PART].created == ["a"]
 
 
 def test_a_refused_change_of_address_is_a_warning_on_what_was_written() -> None:

@@ -8,7 +8,8 @@ from libs.common import ids
 from libs.common.consumer import Batch, Record
 from libs.common.errors import NeedsReauthError, UnavailableError
 from libs.common.events import Event, Topic
-from services.writer.live import segments, wanted_in
+from services.writer.live import segments
+from services.writer.records import wanted_in
 from services.writer.values import Wish
 from tests.fakes import Fault
 from tests.services.writer.world import World, crash_at, upsert

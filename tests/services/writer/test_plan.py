@@ -1,12 +1,13 @@
 """How the effects of a turn go out."""
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from services.writer.plan import IMPORT_BYTES_MAX, Way, plan, rows_that_fit, way
-from services.writer.values import Kind, Task, Wish
+from services.writer.values import ImportRow, Kind, Task, Wish, row_of
 
 
 def tasks(count: int, *, list_id: str = "7", weight: int = 2) -> list[Task]:
@@ -30,6 +31,10 @@ def tasks(count: int, *, list_id: str = "7", weight: int = 2) -> list[Task]:
     ]
 
 
+def rows(count: int, **kind: Any) -> list[ImportRow]:
+    return [row_of(task) for task in tasks(count, **kind)]
+
+
 @pytest.mark.parametrize(
     ("rows", "open_imports", "is_late", "expected"),
     [
@@ -49,21 +54,23 @@ def test_many_go_by_import_few_singly_and_between_they_gather(
 
 
 def test_an_import_holds_one_list_and_is_bounded() -> None:
-    mixed = [*tasks(3), *tasks(2, list_id="8"), *tasks(1)]
+    mixed = [*rows(3), *rows(2, list_id="8"), *rows(1)]
 
-    assert {task.list_id for task in rows_that_fit(mixed, 10)} == {"7"}
-    assert len(rows_that_fit(tasks(5), 3)) == 3
-    heavy = rows_that_fit(tasks(5, weight=IMPORT_BYTES_MAX // 2), 100)
+    assert {row.write.list_id for row in rows_that_fit(mixed, 10)} == {"7"}
+    assert len(rows_that_fit(rows(5), 3)) == 3
+    heavy = rows_that_fit(rows(5, weight=IMPORT_BYTES_MAX // 2), 100)
     assert len(heavy) == 1
-    assert len(rows_that_fit(tasks(1, weight=IMPORT_BYTES_MAX * 2), 100)) == 1
+    assert len(rows_that_fit(rows(1, weight=IMPORT_BYTES_MAX * 2), 100)) == 1
     assert rows_that_fit([], 5) == []
 
 
 def test_what_is_too_much_for_now_is_left_for_later() -> None:
     all_tasks = tasks(10)
+    imported = [row_of(task) for task in all_tasks[:4]]
+    gathered = [task.contact for task in all_tasks[4:6]]
 
-    planned = plan(all_tasks, rows=all_tasks[:4], gathered=all_tasks[4:6], singles_max=3)
+    planned = plan(all_tasks, rows=imported, gathered=gathered, singles_max=3)
 
     assert list(planned.singles) == all_tasks[6:9]
-    assert list(planned.rows) == all_tasks[:4]
-    assert list(planned.later) == [all_tasks[9], *all_tasks[4:6]]
+    assert list(planned.rows) == imported
+    assert list(planned.later) == [all_tasks[9].contact, *gathered]

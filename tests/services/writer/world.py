@@ -352,7 +352,8 @@ class World:
         )
         assert open_units == await self.held()
         intents = await self.rows("select units from delivery.intents")
-        named = sum(len(msgspec.json.decode(bytes(row.units))) for row in intents)
+        units = [msgspec.json.decode(bytes(row.units)) for row in intents]
+        named = sum(len(each["rows"] if isinstance(each, dict) else each) for each in units)
         assert named == open_units
 
 

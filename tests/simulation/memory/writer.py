@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from uuid import UUID
@@ -16,20 +16,26 @@ from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, RunMode, Settled, Topic
 from services.poller.setbacks import SOURCE_TROUBLE
 from services.writer import store
-from services.writer.conclude import Changes
+from services.writer.conclude import Changes, Moved
 from services.writer.conclude import Row as ParkedItem
 from services.writer.store import Block, Busy, Connection, Granted, StoredIntent
 from services.writer.values import (
     ContactId,
+    ImportRow,
     Integration,
     IntegrationState,
     Link,
     LinkState,
     Parked,
+    Place,
     Run,
+    Seen,
+    SeenLink,
     Task,
+    Version,
     Wanted,
     Wish,
+    digest,
     identity_key,
 )
 from tests.simulation.memory import ledger
@@ -217,16 +223,14 @@ async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[Co
     return {contact: known[contact] for contact in contacts if contact in known}
 
 
-async def owners(
-    session: AsyncSession, addresses: Collection[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], str]:
+async def owners(session: AsyncSession, places: Collection[Place]) -> dict[Place, str]:
     linked = _linked(tables_of(session))
-    return {address: linked[address] for address in addresses if address in linked}
+    return {place: linked[place] for place in places if place in linked}
 
 
-def _linked(tables: Tables) -> dict[tuple[UUID, str], str]:
+def _linked(tables: Tables) -> dict[Place, str]:
     return {
-        (contact.integration, link.key): contact.source_id
+        Place(contact.integration, link.key): contact.source_id
         for contact, link in tables.links.items()
         if link.state is LinkState.LINKED and link.key is not None
     }
@@ -245,6 +249,26 @@ async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[C
         )
         for contact, row in ((each, rows[each]) for each in contacts if each in rows)
     }
+
+
+async def glance(session: AsyncSession, integration: UUID, addresses: Mapping[str, str]) -> Seen:
+    tables = tables_of(session)
+    links: dict[str, SeenLink] = {}
+    waiting: dict[str, bool] = {}
+    for source_id in addresses:
+        contact = ContactId(integration, source_id)
+        link, row = tables.links.get(contact), tables.parked.get(contact)
+        if link is not None:
+            is_plain = link.state is LinkState.LINKED and link.wish is Wish.UPSERT
+            is_plain = is_plain and link.refused is None and not link.needs_recheck
+            links[source_id] = SeenLink(
+                link.version.ms, link.version.run_no, link.hash or None, is_plain
+            )
+        if row is not None:
+            waiting[source_id] = bool(row.item.merged_from)
+    linked = _linked(tables)
+    new = {address for source_id, address in addresses.items() if source_id not in links}
+    return Seen(links, waiting, {each for each in new if Place(integration, each) in linked})
 
 
 async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
@@ -279,11 +303,12 @@ async def insert_intent(
     workspace: UUID,
     hold: UUID,
     fencing: int,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] = (),
+    rows: Sequence[ImportRow] = (),
 ) -> None:
     created_at = database_of(session).now()
     stored = StoredIntent(
-        intent, hold, "single", "open", fencing, list(tasks), None, created_at, None
+        intent, hold, "single", "open", fencing, list(tasks), list(rows), None, created_at, None
     )
     row = IntentRow(connection=connection, workspace=workspace, stored=stored)
     tables_of(session).intents.setdefault(intent, row)
@@ -294,7 +319,7 @@ async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[T
     if not left:
         intents.pop(intent, None)
     elif intent in intents:
-        _change_intent(session, intent, tasks=list(left))
+        _change_intent(session, intent, tasks=list(left), rows=())
 
 
 def _change_intent(session: AsyncSession, intent: UUID, **fields: object) -> None:
@@ -330,6 +355,9 @@ async def apply(session: AsyncSession, connection: UUID, workspace: UUID, change
         if row is not None and row.item.version == version:
             del tables.parked[contact]
     _store_links(tables, list(changes.links.values()))
+    for moved in changes.moved:
+        _move_links(tables, moved)
+    _store_links(tables, [_first(row) for row in changes.firsts])
     for parked_item in changes.parks.values():
         _park(session, connection, workspace, parked_item)
     for hold, postings in sorted(changes.posts.items()):
@@ -350,13 +378,34 @@ def _store_links(tables: Tables, changed: Sequence[Link]) -> None:
     for link in (*leaving, *linked):
         before = tables.links.get(link.contact)
         if before is not None and before.state is LinkState.LINKED and before.key is not None:
-            owned.pop((link.contact.integration, before.key), None)
+            owned.pop(Place(link.contact.integration, before.key), None)
         tables.links[link.contact] = link
         if link.state is LinkState.LINKED and link.key is not None:
             # Row by row, as the index is checked.
-            owner = owned.setdefault((link.contact.integration, link.key), link.contact.source_id)
+            owner = owned.setdefault(
+                Place(link.contact.integration, link.key), link.contact.source_id
+            )
             if owner != link.contact.source_id:
                 raise UniqueError
+
+
+def _move_links(tables: Tables, moved: Moved) -> None:
+    for source_id, version_ms in zip(moved.source_ids, moved.versions_ms, strict=True):
+        contact = ContactId(moved.integration, source_id)
+        version = Version(version_ms, moved.run_no)
+        tables.links[contact] = replace(tables.links[contact], version=version)
+
+
+def _first(row: ImportRow) -> Link:
+    return Link(
+        contact=row.contact,
+        state=LinkState.LINKED,
+        version=row.version,
+        wish=Wish.UPSERT,
+        identity=row.write.identity,
+        hash=row.hash,
+        content_hash=digest(row.write.attributes),
+    )
 
 
 def _park(
@@ -372,7 +421,7 @@ def _park(
             contact=wanted.contact,
             wish=wanted.wish,
             version=wanted.version,
-            part=wanted.part._replace(run_no=wanted.version.run_no),
+            part=replace(wanted.part, run_no=wanted.version.run_no),
             mapping_version=wanted.mapping_version,
             identity=wanted.identity,
             attributes=wanted.attributes,
@@ -622,7 +671,7 @@ def _waiting(
         if integration.state is not IntegrationState.ACTIVE or is_blocked:
             return False
         address = identity_key(row.item.identity)
-        owner = linked.get((contact.integration, address or ""))
+        owner = linked.get(Place(contact.integration, address or ""))
         last = max(row.last_at, row.tried_at or row.last_at)
         gone = {
             **may_go,
