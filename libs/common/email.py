@@ -23,13 +23,14 @@ _LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++
 _PATTERN = re.compile(
     rf"{_LOCAL}@(?:(?![Xx][Nn]--)[A-Za-z0-9](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.)+[A-Za-z]{{2,63}}"
 )
-# What needs no change and no second look, in half the time: lower case and no hyphen after the @.
-_PLAIN = re.compile(rf"{_LOCAL}@(?:[a-z0-9]{{1,63}}+\.)+[a-z]{{2,63}}")
+# What needs no change and no second look, in half the time: a short domain of a few labels, in
+# lower case and without hyphens. Whatever it matches has at most 221 characters.
+_PLAIN = re.compile(rf"(?=[^@]{{1,64}}@){_LOCAL}@(?:[a-z0-9]{{1,32}}+\.){{1,4}}+[a-z]{{2,24}}")
 
 
 def is_plain(address: str) -> bool:
-    """Return whether an address is a valid one that is written already as we write it."""
-    return _fits(address) and _PLAIN.fullmatch(address) is not None
+    """Return whether an address is at a glance a valid one, written already as we write it."""
+    return _PLAIN.fullmatch(address) is not None
 
 
 def _fits(address: str) -> bool:

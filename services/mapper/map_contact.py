@@ -113,6 +113,8 @@ def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapC
 def with_others(changes: Sequence[Change], map_upserts: MapContacts) -> Sequence[Outcome]:
     """Return the outcomes of all, mapping those that a mapping concerns: no delete, no leave."""
     upserts = [change for change in changes if change.op is Operation.UPSERT]
+    if upserts and len(upserts) == len(changes):
+        return map_upserts(upserts)
     outcomes = iter(map_upserts(upserts)) if upserts else iter(())
     return [
         next(outcomes)
@@ -276,9 +278,10 @@ def _encoder(
     ) -> Sequence[bytes]:
         rows = zip(*columns, strict=True) if columns else repeat((), count)
         encoded = [encode_one(attributes(*row)) for row in rows]
-        for place, each in enumerate(encoded):
-            if len(each) > ATTRIBUTES_BYTES_MAX:
-                refused.setdefault(place, Reject.VALUE_TOO_LONG)
+        if max(map(len, encoded)) > ATTRIBUTES_BYTES_MAX:
+            for place, each in enumerate(encoded):
+                if len(each) > ATTRIBUTES_BYTES_MAX:
+                    refused.setdefault(place, Reject.VALUE_TOO_LONG)
         return encoded
 
     return encode

@@ -82,3 +82,35 @@ def test_no_text_is_worse_than_rejected(text: str) -> None:
         outcome = rejected.reason
 
     assert outcome == "invalid_email" or "@" in outcome
+
+
+LETTERS = st.text("ab.-_+A9@", max_size=70)
+
+
+@given(
+    st.one_of(
+        st.emails(), st.tuples(LETTERS, LETTERS).map(lambda parts: f"{parts[0]}@{parts[1]}.de")
+    )
+)
+def test_what_is_plain_is_written_already_as_we_write_it(address: str) -> None:
+    if email.is_plain(address):
+        assert email.normalise(address) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "is_plain"),
+    [
+        ("ada.b+c_d-e@mail.example.com", True),
+        ("Ada@example.com", True),
+        ("ada@Example.com", False),
+        ("ada@xn--bcher-kva.example", False),
+        (f"{'a' * 64}@example.com", True),
+        (f"{'a' * 65}@example.com", False),
+        (f"a@{'b' * 33}.com", False),
+        ("ada@example.com\n", False),
+        ("a..da@example.com", False),
+        (" ada@example.com", False),
+    ],
+)
+def test_most_addresses_are_plain_at_a_glance(address: str, *, is_plain: bool) -> None:
+    assert email.is_plain(address) is is_plain
