@@ -395,7 +395,7 @@ class Consumer(ConsumerRebalanceListener):
             metadata_max_age_ms=60_000,
             fetch_min_bytes=1,
             fetch_max_wait_ms=500,
-            fetch_max_bytes=2 << 20,
+            fetch_max_bytes=1 << 20,
             max_partition_fetch_bytes=2 << 20,
         )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from libs.common import database
 from libs.common.consumer import Bounds, Consumer
-from libs.common.events import Topic
+from libs.common.events import Event, Settled, Topic
 from libs.common.lifecycle import Process, run
 from libs.common.publisher import Publisher
 from libs.common.settings import read
@@ -12,6 +12,14 @@ from services.activity.settings import Settings
 from services.activity.settle import Projection
 
 READ_PAUSE_S = 0.2  # Who looks at a run sees it so much later; a transaction holds more of it.
+
+
+def weigh(event: Event) -> int:
+    """Return how many contacts' statuses a record changes."""
+    if not isinstance(event, Settled):
+        return 1
+    written = len(event.created) + len(event.updated) + len(event.removed)
+    return written + len(event.rejected) + len(event.parked)
 
 
 async def main(process: Process, settings: Settings) -> None:
@@ -29,6 +37,7 @@ async def main(process: Process, settings: Settings) -> None:
                 topics=[Topic.CONTACTS_SETTLED],
                 handler=Projection(database.session_maker(engine)),
                 publisher=publisher,
+                weigh=weigh,
                 bounds=replace(Bounds.of(settings), read_pause_s=READ_PAUSE_S),
             )
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)

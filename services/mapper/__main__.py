@@ -20,8 +20,8 @@ from services.mapper.store import Integration
 
 GROUP = "mapper"
 # Mapping takes no time, so nothing is gained by holding more than the next batches.
-IN_FLIGHT_BYTES_MAX = 6 << 20
-READ_PAUSE_S = 0.2  # Six pages at once instead of one by one: half of what Kafka costs us.
+IN_FLIGHT_BYTES_MAX = 4 << 20
+READ_PAUSE_S = 0.2  # Six pages at once, not one by one: fewer fetches, questions, publications.
 
 
 def weigh(event: Event) -> int:

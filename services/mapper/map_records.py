@@ -6,7 +6,7 @@ gives the same record. Whatever can not be mapped is rejected, never dropped: al
 integration is archived, gone, or its mapping damaged.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -56,10 +56,16 @@ class RecordMapper:
         """Publish the mapped form of every record; return when all are acknowledged."""
         events = [_expected(record.event) for record in batch.records]
         integration = await self._load_integration(events)
-        mapped = [self._map(event, integration) for event in events]
-        self._reached("mapped")
-        await self._publish(Topic.CONTACTS_MAPPED, mapped)
+        await self._publish(Topic.CONTACTS_MAPPED, self._mapped(events, integration))
         self._reached("published")
+
+    def _mapped(
+        self, events: Sequence[Changed | RunRead], integration: Integration | None
+    ) -> Iterator[tuple[str, Event]]:
+        """Yield one after the other: what is encoded for the broker is not kept as well."""
+        for event in events:
+            yield self._map(event, integration)
+        self._reached("mapped")
 
     async def _load_integration(self, events: Sequence[Changed | RunRead]) -> Integration | None:
         # One lane is one integration: its id is the key of its records.

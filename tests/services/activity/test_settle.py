@@ -11,6 +11,7 @@ from libs.common import database, ids
 from libs.common.consumer import Batch, Record
 from libs.common.database import SessionMaker
 from libs.common.events import Event, RunMode, RunRead, Settled, Topic
+from services.activity.__main__ import weigh
 from services.activity.settle import Projection
 
 WORKSPACE, INTEGRATION, RUN = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -123,6 +124,13 @@ async def test_counts_are_the_same_however_the_records_are_cut_and_repeated(
         ("5", "updated"),
         ("9", "created"),
     ]
+
+
+def test_a_record_weighs_the_contacts_whose_status_it_changes() -> None:
+    """A transaction is bounded by contacts, not by records: those may be full or nearly empty."""
+    told = settled(1, created=["1", "2"], removed=["3"], parked=[("4", "quota")], unchanged=200)
+
+    assert weigh(told) == 4
 
 
 async def test_a_run_that_was_not_read_to_its_end_is_incomplete(activity: SessionMaker) -> None:
