@@ -143,7 +143,7 @@ def ended(
     return asyncio.run(suffered(tmp_path_factory.mktemp("hostile"), every=request.param))
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_every_hostile_answer_is_given_and_everything_comes_right(ended: Ended) -> None:
     """Fault 44. Proves X2 and Q6: nobody is lost, stale or charged twice, and no process ends."""
     assert ended.unheard == []

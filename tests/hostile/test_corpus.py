@@ -22,7 +22,7 @@ from tests.integration import oracle
 
 SEED = int(os.environ.get("HOSTILE_SEED", "55"))
 FEW, MANY = 1_000, int(os.environ.get("HOSTILE_CONTACTS", "12000"))
-QUIET_WITHIN_S = 90.0
+QUIET_WITHIN_S = 240.0
 # Ids that can be kept, and ids that cannot: those contacts are left out and counted.
 ODD_IDS = (
     "'; drop table x; --",
@@ -90,7 +90,7 @@ def ended(
     return asyncio.run(carried(tmp_path_factory.mktemp("hostile"), request.param))
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_the_corpus_is_carried_to_its_end_and_nobody_dies_of_it(ended: Ended) -> None:
     """Fault 55. Proves X1 and X2 for hostile input: the runs are complete, and no process ended."""
     assert ended.left == []
