@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from tests.simulation.history import play
-from tests.simulation.mutations import MISSED, MUTATIONS, Mutation, applied
+from tests.simulation.mutations import MISSED, MUTATIONS, Mutation
+from tests.simulation.pool import broken
 
 SEEDS = 200
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wanted.what == "seed":
         return _show(wanted.seed)
     chosen = [each for each in MUTATIONS if wanted.name in (None, each.name)]
-    return max([_look(mutation, wanted.seeds) for mutation in chosen])
+    return max([_look(mutation, wanted.seeds, first=wanted.first) for mutation in chosen])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     names = [mutation.name for mutation in MUTATIONS]
     look.add_argument("name", nargs="?", choices=names, metavar="name", help=", ".join(names))
     look.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="how many to try")
+    look.add_argument("--first", type=int, default=0, metavar="N", help="where to begin")
     return parser
 
 
@@ -48,14 +50,10 @@ def _show(seed: int) -> int:
     return 0
 
 
-def _look(mutation: Mutation, seeds: int) -> int:
-    with applied(mutation):
-        for seed in range(seeds):
-            try:
-                play(seed)
-            except MISSED as error:
-                print(f"{mutation.name}: seed={seed} {error}", flush=True)
-                return 0
+def _look(mutation: Mutation, seeds: int, *, first: int) -> int:
+    for seed, said in broken(range(first, first + seeds), without=mutation.name):
+        print(f"{mutation.name}: seed={seed} {said}", flush=True)
+        return 0
     print(f"{mutation.name}: none of {seeds}", flush=True)
     return 1
 

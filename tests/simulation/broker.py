@@ -7,7 +7,8 @@ until it hears of it, but commits nothing any more. Each key is a partition of i
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 from uuid import UUID
 
 from libs.common import tracing
@@ -84,6 +85,8 @@ class Publisher:
     ) -> None:
         if before is not None and not before.done():
             await asyncio.wait({before})
+        if topic is Topic.CONTACTS_CHANGED:
+            self._process.suffer_before_a_record()
         await self._process.step("send")
         is_lost = self._process.loses_connection()
         if not is_lost or self._broker.weather.random.random() < 0.5:
@@ -126,6 +129,20 @@ class Group:
                 del self._owners[key]
                 self._assign_somebody(key)
 
+    def evict(self, process: Process) -> None:
+        """Give the keys of a process that is not heard of to others; it learns of it later."""
+        for key, old in list(self._owners.items()):
+            others = [each for each in self._members if each is not old]
+            if old.process is process and others:
+                self._assign(key, self._broker.weather.random.choice(others))
+                seconds = self._broker.weather.random.uniform(5.0, 40.0)
+                self._begin(old.learn_later(key, seconds))
+
+    def _begin(self, moving: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(moving)
+        self._moving.add(task)
+        task.add_done_callback(self._moving.discard)
+
     def _assign_somebody(self, key: str) -> None:
         if self._members:
             self._assign(key, self._broker.weather.random.choice(self._members))
@@ -148,9 +165,7 @@ class Group:
         if moving is None:
             self._assign(key, new)
             moving = old.learn_later(key, random.uniform(0.0, 15.0))
-        task = asyncio.create_task(moving)
-        self._moving.add(task)
-        task.add_done_callback(self._moving.discard)
+        self._begin(moving)
 
     async def _hand_over(self, key: str, old: "Member", new: "Member") -> None:
         await old.revoked(key)

@@ -52,7 +52,7 @@ from tests.simulation.memory.database import (
 from tests.simulation.memory.swap import stores_in_memory
 from tests.simulation.oracle import QUIET_WITHIN_S, Oracle
 from tests.simulation.people import Source, now_and_then
-from tests.simulation.processes import Process, Weather, keep_alive
+from tests.simulation.processes import AWAY_S, Process, Weather, keep_alive
 from tests.simulation.provider import Account, Destination
 
 PROVIDER = "hubspot"
@@ -66,6 +66,10 @@ ACTIONS = {
     "pause": 1,
     "rebalance": 3,
 }
+# From this seed on the world is rougher: everything above and this, with more destinations.
+ROUGH_FROM = 500
+ROUGH_ACTIONS = {**ACTIONS, "cut off": 2, "freeze": 2, "lower": 2}
+EVICTED_AFTER_S = (2.0, 10.0)
 # Production's times in small, and in the same order: a call's time-out (5 s), how late a call may
 # arrive, a lease; a call is never later than a new owner waits.
 LATE_CALL_S = 6.0
@@ -89,38 +93,51 @@ class History:
 
     def __init__(self, seed: int, loop: asyncio.AbstractEventLoop) -> None:
         self.random = Random(seed)
+        self.is_rough = seed >= ROUGH_FROM
         self.clock = VirtualClock(loop)
-        self.weather = Weather(self.random)
+        self.weather = Weather(self.random, is_rough=self.is_rough)
         self.log: list[tuple[float, str, object]] = []
         self.database = Database(self.clock)
         self.oracle = Oracle(self.database)
         self.database.watch = self.oracle.watch
-        self.account = Account(self.oracle.covers, self.tell)
-        self.oracle.account = self.account
+        self.accounts: dict[UUID, Account] = {}  # By destination.
+        self.oracle.account_of = self.account_of
         self.broker = Broker(self.weather, self.tell)
         self.changed = self.broker.group(Topic.CONTACTS_CHANGED)
         self.mapped = self.broker.group(Topic.CONTACTS_MAPPED)
         self.settled = self.broker.group(Topic.CONTACTS_SETTLED)
         self.workspace = ids.computed("workspace", seed)
         self.source = ids.computed("source", seed)
-        self.destination = ids.computed("destination", seed)
+        self.destinations = [ids.computed("destination", seed)]
         self.sources: dict[UUID, Source] = {}
         self.rows_min = self.random.choice([3, 3, 50])
+        self.alive: dict[str, Process] = {}
         self.shows = False
         self._peace_ms = 0
         self._make()
 
     def _make(self) -> None:
         tables = self.database.tables
-        for connection, provider in ((self.source, PROVIDER), (self.destination, "fake")):
+        if self.is_rough and self.random.random() < 0.5:
+            self.destinations.append(ids.computed("another destination", self.workspace))
+        accounts = [(each, "fake") for each in self.destinations]
+        for connection, provider in ((self.source, PROVIDER), *accounts):
             tables.connections[connection] = Connection(
                 connection=connection, workspace=self.workspace, provider=provider
             )
+        for connection in self.destinations:
+            self.accounts[connection] = Account(self.oracle.covers, self.tell)
         tables.limits[self.workspace] = self.random.choice([4, 8, 15, 10_000])
         for number in range(2):
-            self._integrate(ids.computed("integration", self.workspace, number), "ab"[number])
+            destination = self.destinations[number % len(self.destinations)]
+            integration = ids.computed("integration", self.workspace, number)
+            self._integrate(integration, "ab"[number], destination)
 
-    def _integrate(self, integration: UUID, prefix: str) -> None:
+    def account_of(self, integration: UUID) -> Account:
+        """Return where an integration's contacts go."""
+        return self.accounts[self.database.tables.integrations[integration].destination]
+
+    def _integrate(self, integration: UUID, prefix: str, destination: UUID) -> None:
         random, tables = self.random, self.database.tables
         source = Source(prefix, random, self.database.now_ms)
         self.sources[integration] = source
@@ -130,7 +147,7 @@ class History:
             integration=integration,
             workspace=self.workspace,
             source=self.source,
-            destination=self.destination,
+            destination=destination,
             source_list_id=source.list_id,
             list_id=f"list-{prefix}",
             deletion_policy=random.choice(["keep", "remove_from_list", "remove_from_list"]),
@@ -224,9 +241,16 @@ class History:
             key = (self.workspace, self.database.months)
             tables.periods[key] = change(period, limit=limit)
 
+    def lower_quota(self, by: int) -> None:
+        """Take units away, below what is used as well: nothing is granted then."""
+        limit = self.database.tables.limits[self.workspace]
+        self.raise_quota(-min(by, limit))
+
     # The services
 
     def poller(self, process: Process) -> list[Coroutine[Any, Any, None]]:
+        self.alive[process.name] = process
+
         async def open_source(assignment: Assignment) -> contract.Source:
             await process.step("open")
             return self.sources[assignment.integration].seen_by(process)
@@ -259,6 +283,9 @@ class History:
         return [Member(self.changed, process, handler, self.weather).run()]
 
     def writer(self, process: Process) -> list[Coroutine[Any, Any, None]]:
+        self.alive[process.name] = process
+        if self.is_rough:
+            process.missed = lambda: self._evict_later(process)
         sessions = self.database.sessions(process)
         leases = Leases(
             sessions,
@@ -273,7 +300,8 @@ class History:
             connection: store.Connection, lease: Lease
         ) -> contract.Destination:
             gate = LeasedGate(OpenGate(), lease)
-            return Destination(self.account, gate, process, self.weather, rows_min=self.rows_min)
+            account = self.accounts[connection.connection]
+            return Destination(account, gate, process, self.weather, rows_min=self.rows_min)
 
         accounts = Accounts(sessions, leases, serves=lambda each: member.serves(str(each)))
         imports = Imports(sessions, self.clock, poll_s=20.0, late_call_s=LATE_CALL_S)
@@ -292,6 +320,10 @@ class History:
             self._relay(publisher),
             member.run(),
         ]
+
+    def _evict_later(self, process: Process) -> None:
+        after_s = self.random.uniform(*EVICTED_AFTER_S)
+        asyncio.get_running_loop().call_later(after_s, self.mapped.evict, process)
 
     async def _relay(self, publisher: Publisher) -> None:
         """Do what the outbox's relay does: publish, then delete."""
@@ -363,7 +395,8 @@ class History:
     def _act(self) -> None:
         random = self.random
         integration = random.choice(sorted(self.sources))
-        action = random.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+        actions = ROUGH_ACTIONS if self.is_rough else ACTIONS
+        action = random.choices(list(actions), list(actions.values()))[0]
         what = action
         match action:
             case "edit":
@@ -385,7 +418,21 @@ class History:
                 self.pause_or_resume(integration)
             case "rebalance":
                 self.mapped.rebalance()
+            case _:
+                self._disturb(action)
         self.tell(what)
+
+    def _disturb(self, action: str) -> None:
+        """Do what only happens in a rough world."""
+        random = self.random
+        number, seconds = random.randint(1, 2), random.uniform(*AWAY_S)
+        match action:
+            case "lower":
+                self.lower_quota(random.randint(1, 6))
+            case "cut off":
+                self.alive[f"writer-{number}"].cut_off(seconds)
+            case "freeze":
+                self.alive[f"poller-{number}"].freeze(seconds)
 
     async def _make_peace(self) -> None:
         self.weather.clear()
@@ -394,7 +441,7 @@ class History:
             self.resume(integration)
         self.tell("peace")
         await asyncio.sleep(STOOD_STILL_AT_MOST_S)
-        if self.account.overdue:
+        if any(account.overdue for account in self.accounts.values()):
             # What came too late is mended with the next version, at the latest by a full run.
             for integration in self.sources:
                 self.schedule(integration, full=True)

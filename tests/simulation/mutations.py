@@ -411,4 +411,45 @@ MUTATIONS = (
         ),
         seed=88,
     ),
+    Mutation(
+        "a_lapsed_lease_is_not_waited_out",
+        "Who takes over a lapsed lease waits out the calls that may still be on their way.",
+        (
+            Cut(
+                f"{WRITER}.lease:Leases.acquire",
+                "self._late_call_s - lapsed[0] if lapsed else 0.0",
+                "0.0 if lapsed else 0.0",
+            ),
+        ),
+        seed=643,
+    ),
+    Mutation(
+        "the_token_is_not_looked_at",
+        "Every write to links, intents and parked matches the token.",
+        (Cut(f"{MEMORY}.writer:_held", "or row.fencing != fencing", "or row.fencing < fencing"),),
+        seed=805,
+    ),
+    Mutation(
+        "a_step_is_stored_twice",
+        "A transaction whose answer was lost is run again, and changes nothing the second time.",
+        (Cut(f"{MEMORY}.writer:begin_step", "row.last_step != step", "row.last_step is not True"),),
+        seed=505,
+    ),
+    Mutation(
+        "a_lowered_limit_grants",
+        "posted + held stays within the limit always; below use, nothing is granted.",
+        (
+            Cut(
+                f"{MEMORY}.ledger:hold",
+                "max(0, min(wanted, period.limit - period.posted - period.held))",
+                "min(wanted, abs(period.limit - period.posted - period.held))",
+            ),
+            Cut(
+                f"{MEMORY}.ledger:is_open",
+                "return period.posted + period.held < period.limit",
+                "return period.limit >= 0",
+            ),
+        ),
+        seed=503,
+    ),
 )

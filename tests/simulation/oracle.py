@@ -7,6 +7,7 @@ no unit is open, every run's proof fits, and nothing waits without cause.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from services.writer.email_changes import Change, Decision
 from services.writer.store import StoredIntent
 from services.writer.values import ContactId, LinkState, Task, Wish
 from tests.fakes import FakeDestination
-from tests.simulation.memory.database import Database, Tables
+from tests.simulation.memory.database import Database, Period, Tables
 from tests.simulation.people import INVALID, Source
 from tests.simulation.provider import REFUSED_NAME, Account
 
@@ -51,7 +52,8 @@ class Oracle:
         self._seen: object = None
         self._tasks: dict[bytes, Task] = {}
         self._newest: dict[ContactId, Task] = {}  # What was charged last.
-        self.account: Account | None = None
+        self.account_of: Callable[[UUID], Account] | None = None
+        self._used: dict[tuple[UUID, int], int] = {}  # Posted and held, as last seen.
         self.broken: ViolationError | None = None  # The first one: what follows is its consequence.
         self._written: set[bytes] = set()
         self._charged: set[bytes] = set()
@@ -75,7 +77,7 @@ class Oracle:
     def _look_at_units(self, tables: Tables) -> None:
         open_units = Counter({hold: row.open for hold, row in tables.holds.items() if row.open})
         for (workspace, month), period in tables.periods.items():
-            require(period.posted + period.held <= period.limit, "over the limit", period)
+            self._look_at_limit((workspace, month), period)
             held = sum(
                 row.open
                 for row in tables.holds.values()
@@ -92,6 +94,13 @@ class Oracle:
         contacts = Counter(task.contact for _, task in tasks)
         require(all(count == 1 for count in contacts.values()), "two units of one contact")
 
+    def _look_at_limit(self, key: tuple[UUID, int], period: Period) -> None:
+        """Nothing is granted over the limit; after it was lowered, what there was may stay."""
+        used = period.posted + period.held
+        stood = used <= self._used.get(key, 0)
+        require(used <= period.limit or stood, "over the limit", period)
+        self._used[key] = used
+
     def _see_charges(self, tables: Tables) -> None:
         for (_, _, key), charge in list(tables.postings.items())[self._postings :]:
             require(key not in self._charged, "charged twice", charge)
@@ -103,8 +112,9 @@ class Oracle:
 
     def _stands(self, task: Task) -> bool:
         """Return whether the account has an effect already, whoever made it: a look cannot tell."""
-        assert self.account is not None
-        return has_happened(FakeDestination(self.account), task, self.account.remote(task.write()))
+        assert self.account_of is not None
+        account = self.account_of(task.contact.integration)
+        return has_happened(FakeDestination(account), task, account.remote(task.write()))
 
     def covers(self, write: Write, *, stood_still: bool) -> bool:
         """Return whether a unit is held for a write that takes effect now, and remember it."""
@@ -173,7 +183,8 @@ class _Ended:
         self._integration = integration
         self._source = source
         self._row = self._tables.integrations[integration]
-        self._there = history.account.contacts
+        self._account = history.account_of(integration)
+        self._there = self._account.contacts
         self._decisions = [
             msgspec.json.decode(run.email_decision, type=Decision)
             for run in self._tables.runs.values()
@@ -214,7 +225,7 @@ class _Ended:
 
     def _was_refused(self, source_id: str, email: str) -> bool:
         mark = Change(source_id, email).mark
-        return email in self._history.account.taken or any(
+        return email in self._account.taken or any(
             each.refused.get(source_id) == mark
             and (self._row.email_change_policy == "none" or len(each.refused) > 1)
             for each in self._decisions
@@ -267,5 +278,5 @@ class _Ended:
         """Nobody is there twice: every address that was written is some link's."""
         for key in self._there:
             is_ours = key.startswith(self._source.prefix)
-            if is_ours and key not in self._history.account.overdue:
+            if is_ours and key not in self._account.overdue:
                 require(self._is_held(key), "there twice", key)

@@ -143,6 +143,8 @@ class Destination(FakeDestination):
             if not answer.done():
                 answer.set_result(outcome)
 
+        if fate != "answered":
+            self._process.suffer_with_a_call()
         if fate != "lost":
             loop.call_later(travel_s, arrive)
         if fate == "answered":
