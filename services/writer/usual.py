@@ -76,11 +76,11 @@ def columns(records: Sequence[Mapped]) -> dict[UUID, Column]:
     for record in records:
         column = found[record.integration]
         column.records.append(record)
-        addresses = column.addresses
+        addresses, own = column.addresses, taken[record.integration]
         for effect in record.effects:
             email = effect.identity.email
             address = email.lower() if email else effect.identity.sms or ""
-            taken[record.integration].append(address)
+            own.append(address)
             if effect.id in addresses:
                 column.twice.add(effect.id)
             addresses[effect.id] = address
