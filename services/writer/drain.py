@@ -31,6 +31,7 @@ from services.writer.write import Turn, Writing
 
 GATHER_ROWS_MAX = 2_000  # A backlog of this many is worth an import, whoever else is coming.
 GATHER_REST_S = 2.0  # A backlog that nobody has joined for this long is complete.
+GATHER_MOST_S = 10.0  # Nobody waits longer for more: the same ones may come again and again.
 ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
 PROBES_MAX = 20  # Contacts of one turn that are looked at to find one that can be sent.
 SIDE_BY_SIDE = 8  # Destinations drained at a time; each holds a database connection at times.
@@ -276,8 +277,12 @@ class Drain:
         return await transact(self._sessions, work)
 
     async def _gathers(self, session: AsyncSession, account: Account) -> bool:
-        waiting, rest_s = await store.backlog_of(session, account.connection)
-        return waiting < GATHER_ROWS_MAX and rest_s < self._gather_rest_s
+        backlog = await store.backlog_of(session, account.connection)
+        return (
+            backlog.waiting < GATHER_ROWS_MAX
+            and backlog.rest_s < self._gather_rest_s
+            and backlog.longest_s < GATHER_MOST_S
+        )
 
     async def _misconfigured(self, account: Account) -> Wanted | None:
         async def work(session: AsyncSession) -> Wanted | None:

@@ -1278,18 +1278,28 @@ async def has_parked(session: AsyncSession, connection: UUID) -> bool:
     return bool(found)
 
 
-async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, float]:
-    """Return how many contacts wait for their turn, and since when none has come (seconds)."""
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Contacts that wait for their turn: how many, since when none has come, and the longest."""
+
+    waiting: int
+    rest_s: float
+    longest_s: float
+
+
+async def backlog_of(session: AsyncSession, connection: UUID) -> Backlog:
+    """Return who waits for their turn at a destination."""
     found = await (await driver(session)).fetchrow(
         """
         select count(*),
-          coalesce(extract(epoch from clock_timestamp() - max(last_at)), 0)::float8
+          coalesce(extract(epoch from clock_timestamp() - max(last_at)), 0)::float8,
+          coalesce(extract(epoch from clock_timestamp() - min(first_at)), 0)::float8
         from delivery.parked where connection_id = $1 and reason = 'backlog'
         """,
         connection,
     )
     assert found is not None
-    return found[0], found[1]
+    return Backlog(*found.values())
 
 
 async def count_parked(session: AsyncSession) -> dict[str, int]:

@@ -364,6 +364,21 @@ async def test_a_batch_too_large_for_singles_leaves_the_rest_for_later(world: Wo
     assert not world.account.imports
 
 
+async def test_a_backlog_that_never_rests_is_not_gathered_for_ever(world: World) -> None:
+    """Contacts that come again and again put nothing off: theirs is the longest wait."""
+    await world.begin_run(1)
+    world.rows_min = 10_000
+    writer = world.writer(gather_rest_s=3600.0)
+    await world.write(writer, world.record(*[upsert(f"c{n}") for n in range(60)]))
+
+    await world.drain(writer)
+    assert await world.posted() == 0
+    await world.execute("update delivery.parked set first_at = first_at - interval '11 s'")
+    await world.drain(writer)
+
+    assert await world.posted() == 60
+
+
 async def test_another_writers_destination_is_left_to_it(world: World) -> None:
     await world.begin_run(1)
     await world.write(world.writer(), world.record(upsert("a")))

@@ -256,7 +256,13 @@ class World:
             read=1,
         )
 
-    def writer(self, *, reached: Callable[[str], None] = nothing, late_s: float = 0.0) -> Writer:
+    def writer(
+        self,
+        *,
+        reached: Callable[[str], None] = nothing,
+        late_s: float = 0.0,
+        gather_rest_s: float = 0.0,
+    ) -> Writer:
         """Return a writer process of its own."""
         clock = Clock()
         leases = Mortal(self.sessions, clock, uuid4(), late_call_s=late_s)
@@ -278,7 +284,7 @@ class World:
 
         writing = Writing(self.sessions, clock, open_destination, imports, blocks, reached=reached)
         live = Live(self.sessions, accounts, writing, publish)
-        drain = Drain(self.sessions, clock, accounts, writing, imports, gather_rest_s=0.0)
+        drain = Drain(self.sessions, clock, accounts, writing, imports, gather_rest_s=gather_rest_s)
         return Writer(live, drain, accounts, leases, imports, clock, told)
 
     async def write(self, writer: Writer, *events: Event) -> list[Settled]:

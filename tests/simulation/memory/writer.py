@@ -18,7 +18,7 @@ from services.poller.setbacks import SOURCE_TROUBLE
 from services.writer import store
 from services.writer.conclude import Changes, Moved
 from services.writer.conclude import Row as ParkedItem
-from services.writer.store import Block, Busy, Connection, Granted, StoredIntent
+from services.writer.store import Backlog, Block, Busy, Connection, Granted, StoredIntent
 from services.writer.values import (
     ContactId,
     ImportRow,
@@ -738,15 +738,18 @@ async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted |
     return chosen.item
 
 
-async def backlog_of(session: AsyncSession, connection: UUID) -> tuple[int, float]:
-    last = [
-        row.last_at
+async def backlog_of(session: AsyncSession, connection: UUID) -> Backlog:
+    rows = [
+        row
         for row in tables_of(session).parked.values()
         if row.connection == connection and row.reason == "backlog"
     ]
-    if not last:
-        return 0, 0.0
-    return len(last), (database_of(session).now() - max(last)).total_seconds()
+    if not rows:
+        return Backlog(0, 0.0, 0.0)
+    now = database_of(session).now()
+    rest = now - max(row.last_at for row in rows)
+    longest = now - min(row.first_at for row in rows)
+    return Backlog(len(rows), rest.total_seconds(), longest.total_seconds())
 
 
 async def has_parked(session: AsyncSession, connection: UUID) -> bool:
