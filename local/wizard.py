@@ -70,11 +70,12 @@ async def set_up(
     source_list: str,
     destination_list: str,
     destination_key: str = SANDBOX_KEY,
+    destination_tier: str = "general",
     fields: Sequence[Field] = FIELDS,
 ) -> str:
     """Connect both accounts, choose lists and map fields; return the draft's id."""
     source = await _connect_hubspot(api)
-    destination = await _connect_brevo(api, destination_key)
+    destination = await _connect_brevo(api, destination_key, destination_tier)
     made = await api.post("/v1/integrations", {"name": "HubSpot → Brevo"})
     integration = f"/v1/integrations/{made['id']}"
     lists = await api.items(f"/v1/connections/{source}/lists", object="contacts")
@@ -140,10 +141,10 @@ async def _grant(authorize_url: str) -> None:
             raise StackError(what, "see the log of config-api")
 
 
-async def _connect_brevo(api: Api, api_key: str) -> str:
+async def _connect_brevo(api: Api, api_key: str, tier: str) -> str:
     made = await api.post(
         "/v1/connections",
-        {"provider": "brevo", "name": "Our Brevo", "api_key": api_key},
+        {"provider": "brevo", "name": "Our Brevo", "api_key": api_key, "tier": tier},
     )
     return str(made["id"])
 

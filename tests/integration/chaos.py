@@ -65,6 +65,7 @@ class Ordeal:
     has_bad_links: bool = False
     crashes: Sequence[str] = ()  # Servers that are killed once each.
     quiet_within_s: float = 150.0
+    tier: str = "general"  # Of the destinations; what is parked drains as fast as it allows.
 
 
 SMALL = Ordeal(
@@ -86,6 +87,7 @@ FULL = Ordeal(
     has_bad_links=True,
     crashes=("postgres", "kafka"),
     quiet_within_s=600.0,
+    tier="extended",
 )
 
 
@@ -144,6 +146,7 @@ async def undergo(ordeal: Ordeal, folder: Path, seed: int) -> Outcome:
                 contacts=ordeal.contacts,
                 quota=ordeal.quota_first,
                 seed=seed,
+                tier=ordeal.tier,
             )
         )
         watched = await exits.enter_async_context(oracle.watching_the_ledger(running))

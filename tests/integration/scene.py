@@ -65,9 +65,9 @@ class Sandbox(Provider):
         """Put contacts on a list, exactly so."""
         await self._call("POST", "contacts:upsert", {"contacts": list(contacts), "list": name})
 
-    async def open_account(self, name: str) -> Json:
+    async def open_account(self, name: str, *, tier: str = "general") -> Json:
         """Make another account; return its id and its credentials."""
-        return await self._call("POST", "accounts", {"name": name})
+        return await self._call("POST", "accounts", {"name": name, "tier": tier})
 
     async def plan_faults(self, faults: Sequence[Json]) -> None:
         """Let calls go wrong from now on; an empty plan ends that."""
@@ -158,9 +158,12 @@ class Scene:
 
 @asynccontextmanager
 async def set_up(
-    stack: Stack, *, ways: int, contacts: int, quota: int, seed: int
+    stack: Stack, *, ways: int, contacts: int, quota: int, seed: int, tier: str = "general"
 ) -> AsyncIterator[Scene]:
-    """Fill so many lists with so many contacts in all; make a workspace and its integrations."""
+    """Fill so many lists with so many contacts in all; make a workspace and its integrations.
+
+    `tier` is the destinations' subscription: their limits.
+    """
     async with AsyncExitStack() as exits:
         source = await exits.enter_async_context(sandbox(stack.providers["hubspot"]))
         brevo = await exits.enter_async_context(sandbox(stack.providers["brevo"]))
@@ -169,19 +172,25 @@ async def set_up(
         api = await exits.enter_async_context(Api.connect(stack.api, workspace.api_key))
         scene = Scene(stack, operator, api, workspace.id, source)
         for number in range(ways):
-            made = await brevo.open_account(f"account-{number}")
+            made = await brevo.open_account(f"account-{number}", tier=tier)
             destination = await exits.enter_async_context(
                 sandbox(stack.providers["brevo"], made["account"])
             )
             share = contacts // ways + (number < contacts % ways)
             scene.ways.append(
-                await _set_up_way(scene, destination, made["api_key"], number, share, seed)
+                await _set_up_way(scene, destination, made["api_key"], number, share, seed, tier)
             )
         yield scene
 
 
 async def _set_up_way(
-    scene: Scene, destination: Sandbox, api_key: str, number: int, contacts: int, seed: int
+    scene: Scene,
+    destination: Sandbox,
+    api_key: str,
+    number: int,
+    contacts: int,
+    seed: int,
+    tier: str,
 ) -> Way:
     source_list, destination_list = f"List {number}", f"From list {number}"
     await scene.source.fill(
@@ -194,6 +203,7 @@ async def _set_up_way(
         source_list=source_list,
         destination_list=destination_list,
         destination_key=api_key,
+        destination_tier=tier,
     )
     return Way(integration, source_list, destination_list, destination, before)
 
