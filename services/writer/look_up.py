@@ -138,7 +138,12 @@ async def look_up(
 
 
 async def sort_out(
-    session: AsyncSession, account: Account, records: Sequence[Mapped], around: Around
+    session: AsyncSession,
+    account: Account,
+    records: Sequence[Mapped],
+    around: Around,
+    *,
+    is_late: bool,
 ) -> Usual:
     """Return the usual contacts of a live batch, and the rest for a closer look."""
     found = columns(records)
@@ -158,6 +163,7 @@ async def sort_out(
                 around.runs,
                 account,
                 takes_firsts=around.is_open and around.blocked(is_probe=False) is None,
+                is_late=is_late,
             )
         )
     return all_

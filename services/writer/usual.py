@@ -104,10 +104,11 @@ def sort_column(
     account: Account,
     *,
     takes_firsts: bool,
+    is_late: bool = False,
 ) -> Usual:
     """Return who of an integration's contacts is unchanged or new, and who needs a closer look.
 
-    `takes_firsts`: new contacts may be written now.
+    `takes_firsts`: new contacts may be written now. `is_late`: outside the sums of their runs.
     """
     usual = Usual()
     takes_firsts = (
@@ -123,17 +124,17 @@ def sort_column(
         ):
             usual.rest += [wanted_of(effect, record, part) for effect in record.effects]
         else:
-            _sort_record(record, part, column, seen, integration, account, usual, takes_firsts)
+            head = Head(part, record.mapping_version, integration.list_id, is_late)
+            _sort_record(record, head, column, seen, account, usual, takes_firsts)
         usual.rest += left_out_of(record, part)
     return usual
 
 
 def _sort_record(
     record: Mapped,
-    part: PartId,
+    head: Head,
     column: Column,
     seen: Seen,
-    integration: Integration,
     account: Account,
     usual: Usual,
     takes_firsts: bool,
@@ -142,7 +143,7 @@ def _sort_record(
 
     One loop without calls for the usual: at a hundred thousand contacts each call of one is felt.
     """
-    head = Head(part, record.mapping_version, integration.list_id)
+    part = head.part
     keys = ids.EffectKeys(part.integration, record.run_no, Kind.UPSERT)
     links, parked, run_no = seen.links, seen.parked, record.run_no
     twice, units, importing = column.twice, account.units, account.importing

@@ -178,7 +178,9 @@ class Writing:
                 {record.integration for record in turn.mapped},
                 {record.run for record in turn.mapped},
             )
-            usual = await sort_out(session, turn.account, turn.mapped, around)
+            usual = await sort_out(
+                session, turn.account, turn.mapped, around, is_late=turn.is_again
+            )
             return usual, await look_up(
                 session, turn.account, usual.rest, around, is_probe=turn.is_probe
             )

@@ -50,6 +50,26 @@ async def test_many_contacts_go_by_one_import(world: World) -> None:
     await world.check_ledger()
 
 
+async def test_new_contacts_of_a_second_reading_are_outside_of_their_runs_sum(
+    world: World,
+) -> None:
+    """Proves W8: a page that was read again has more contacts, and these go by an import."""
+    await world.begin_run(1)
+    writer = world.writer()
+
+    first, second = await world.write(
+        writer, world.record(upsert("a")), world.record(*many(), fencing=2)
+    )
+    world.account.land()
+    await imported(world, writer)
+
+    assert (first.stage, first.created) == ("direct", ["a"])
+    assert (second.importing, second.parked) == (0, [])
+    (ended,) = await world.later()
+    assert ended.stage.startswith("drain:")
+    assert len(ended.created) == COUNT
+
+
 async def test_an_import_that_is_all_there_is_not_asked_about(world: World) -> None:
     """What costs one of a hundred asks an hour is asked only if rows stay away."""
     await world.begin_run(1)
