@@ -17,7 +17,7 @@ promises, and `tests/connectors/conformance.py` holds each of them to account:
 """
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -217,6 +217,14 @@ class MemberPage:
     cursor: Cursor | None
 
 
+# Told by a source where the page after this one starts, as soon as it knows; None: there is none.
+Onward = Callable[[Cursor | None], Awaitable[None]]
+
+
+async def alone(following: Cursor | None) -> None:
+    """Let a page be read to its end: nobody asks for the next one meanwhile."""
+
+
 class Source(Protocol):
     """An account that contacts are read from."""
 
@@ -237,11 +245,14 @@ class Source(Protocol):
     async def count(self, sweep: Sweep) -> int | None:
         """Return the provider's own total for a sweep; None where it tells none."""
 
-    async def read_page(self, sweep: Sweep, after: Cursor | None) -> Page:
+    async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
         """Return a page of a sweep; every contact that matches is on at least one page.
 
         A sweep over a list without `since_ms` reads its members; one with `since_ms` may also
         return contacts that are not members: the caller knows who is.
+
+        A source that knows the page's `cursor` before its contacts awaits `onward` with it, once,
+        and reads them when that returns: so the caller may begin the next page meanwhile.
         """
 
     async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:

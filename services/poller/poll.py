@@ -27,7 +27,7 @@ from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
 from libs.common.events import Change, Changed, Event, Operation, RunMode, RunRead, Topic
 from libs.common.failpoints import Reached, nothing
-from libs.connectors.contract import ContactList, Cursor, Page, Source, Sweep
+from libs.connectors.contract import ContactList, Cursor, Onward, Page, Source, Sweep
 from services.poller import leavers, plan
 from services.poller.leavers import Leavers
 from services.poller.parts import split, storable, storable_ids
@@ -281,8 +281,8 @@ class Run:
         if self._sweeping.is_swept:
             return
 
-        async def read_page(after: Cursor | None) -> Page:
-            return await self._source.read_page(self._sweep_wanted, after)
+        async def read_page(after: Cursor | None, onward: Onward) -> Page:
+            return await self._source.read_page(self._sweep_wanted, after, onward)
 
         async with ReadAhead(read_page, plan.cursor_of(self._sweeping), self._clock) as ahead:
             while pages := await ahead.next_group():

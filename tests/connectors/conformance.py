@@ -174,6 +174,26 @@ class SourceConformance(ABC):
         assert [each.id for each in once.changes] == [each.id for each in twice.changes]
         assert not {each.id for each in first.changes} & {each.id for each in once.changes}
 
+    async def test_where_to_go_on_is_told_as_the_page_says_it(self, provider: Served) -> None:
+        ids = await self.fill(provider, 450)
+        source = self.source(provider)
+        (found,) = await source.find_lists(self.object)
+        told: list[Cursor | None] = []
+
+        async def onward(following: Cursor | None) -> None:
+            told.append(following)
+
+        for sweep in (self.sweep(list_id=found.id), self.sweep(), self.sweep(since_ms=1)):
+            cursor: Cursor | None = None
+            read: list[str] = []
+            while not read or cursor is not None:
+                told.clear()
+                page = await source.read_page(sweep, cursor, onward)
+                cursor = page.cursor
+                read += [change.id for change in page.changes]
+                assert told in ([], [cursor])
+            assert sorted(read) == sorted(ids)
+
     async def test_a_page_is_bounded_and_empty_when_nothing_changed(self, provider: Served) -> None:
         """Promise 3."""
         await self.fill(provider, 450)

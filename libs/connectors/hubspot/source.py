@@ -31,9 +31,11 @@ from libs.connectors.contract import (
     Field,
     Gate,
     MemberPage,
+    Onward,
     Page,
     Sweep,
     TokenSupply,
+    alone,
 )
 from libs.connectors.http import UNUSABLE, Answer, HttpClient, lost
 from libs.connectors.hubspot import facts, payload
@@ -118,15 +120,20 @@ class HubSpotSource:
         total = (await self._search(sweep, _FIRST_ID, 1)).total
         return None if total is None or total >= facts.SEARCH_TOTAL_MAX else total
 
-    async def read_page(self, sweep: Sweep, after: Cursor | None) -> Page:
+    async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
         """Return a page of a sweep; every contact that matches is on at least one page."""
         if sweep.since_ms is not None:
-            return await self._changed_page(sweep, after)
-        if sweep.list_id is not None:
+            found = await self._changed_ids(sweep, after)
+        elif sweep.list_id is not None:
             members = await self._members(sweep.list_id, after, _MEMBERS_PER_PAGE)
             ids = [each.record_id for each in members.results]
-            return Page(await self.read_contacts(sweep, ids), _next(members.paging))
-        return await self._scanned_page(sweep, after)
+            found = MemberPage(ids, _next(members.paging))
+        elif _fits_address(sweep):
+            return await self._scanned_page(sweep, after)
+        else:
+            found = await self.read_members(sweep.object, None, after)
+        await onward(found.cursor)
+        return Page(await self.read_contacts(sweep, found.ids), found.cursor)
 
     async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:
         """Return these contacts as they are now; ids that are gone are left out."""
@@ -145,11 +152,11 @@ class HubSpotSource:
         members = await self._members(list_id, after, facts.MEMBERS_MAX)
         return MemberPage([each.record_id for each in members.results], _next(members.paging))
 
-    async def _changed_page(self, sweep: Sweep, after: Cursor | None) -> Page:
+    async def _changed_ids(self, sweep: Sweep, after: Cursor | None) -> MemberPage:
         found = await self._search(sweep, after or _FIRST_ID, facts.SEARCH_MAX)
         ids = [each.id for each in found.results]
         last = self._last(ids) if len(ids) == facts.SEARCH_MAX else None
-        return Page(await self.read_contacts(sweep, ids), None if last is None else Cursor(last))
+        return MemberPage(ids, None if last is None else Cursor(last))
 
     def _last(self, ids: Sequence[str]) -> str:
         """Return the highest id of a page; HubSpot's are numbers, and another starts no query."""
@@ -159,12 +166,7 @@ class HubSpotSource:
         return max(numbers, key=int)
 
     async def _scanned_page(self, sweep: Sweep, after: Cursor | None) -> Page:
-        names = _names(sweep)
-        if sum(len(name) + 1 for name in names) > facts.QUERY_CHARACTERS_MAX:
-            page = await self._scan(("hs_object_id",), after)
-            ids = [each.id for each in page.results]
-            return Page(await self.read_contacts(sweep, ids), _next(page.paging))
-        page = await self._scan(names, after)
+        page = await self._scan(_names(sweep), after)
         changes = [self._change(each) for each in page.results]
         return Page(changes, _next(page.paging))
 
@@ -268,6 +270,11 @@ def _names(sweep: Sweep) -> list[str]:
     """Return the properties to ask for: the mapped ones, and those that we need ourselves."""
     ours = (payload.MODIFIED, payload.MERGED, payload.MERGED_AT)
     return list(dict.fromkeys([*sweep.properties, *ours]))
+
+
+def _fits_address(sweep: Sweep) -> bool:
+    """Return whether the names of all properties fit into the address of a call."""
+    return sum(len(name) + 1 for name in _names(sweep)) <= facts.QUERY_CHARACTERS_MAX
 
 
 def _next(paging: payload.Paging | None) -> Cursor | None:

@@ -8,7 +8,7 @@ import pytest
 
 from libs.common.errors import MisconfiguredError, NeedsReauthError, UnavailableError
 from libs.connectors.account import StaticToken
-from libs.connectors.contract import Account, Gate, OpenGate, Sweep
+from libs.connectors.contract import Account, Cursor, Gate, OpenGate, Sweep
 from libs.connectors.hubspot import facts
 from libs.connectors.hubspot.source import HubSpotSource
 from sandbox.clock import Clock
@@ -66,6 +66,30 @@ async def test_more_than_10000_contacts_on_one_millisecond_are_all_found() -> No
     assert {change.version_ms for change in changes} == {1_790_000_000_123}
     assert total is None
     assert gate.entered.count(facts.SEARCH) == 53  # 200 a page, and a last one that is not full.
+
+
+@pytest.mark.parametrize("names", [0, 400])
+@pytest.mark.parametrize("since_ms", [None, 1])
+@pytest.mark.parametrize("listed", [True, False])
+async def test_where_to_go_on_is_told_before_contacts_are_read(
+    provider: Served, names: int, since_ms: int | None, *, listed: bool
+) -> None:
+    told = await provider.post("contacts:fill", {"count": 450, "list": "News"})
+    many = [f"property_with_a_long_name_{number}" for number in range(names)]
+    list_id = str(told["list_id"]) if listed else None
+    wanted = Sweep("contacts", list_id, ["email", *many], since_ms, FOREVER_MS)
+    cursors = []
+    gate = RecordingGate()
+
+    async def onward(following: Cursor | None) -> None:
+        cursors.append(following)
+        assert len(gate.entered) == 1
+
+    page = await source_of(provider, gate).read_page(wanted, None, onward)
+
+    takes_one_call = not (names or since_ms or listed)
+    assert cursors == ([] if takes_one_call else [page.cursor])
+    assert page.cursor is not None
 
 
 async def test_a_search_never_outgrows_its_body(provider: Served) -> None:

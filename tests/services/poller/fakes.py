@@ -15,8 +15,10 @@ from libs.connectors.contract import (
     Facts,
     Field,
     MemberPage,
+    Onward,
     Page,
     Sweep,
+    alone,
 )
 
 LONG_AGO_MS = 1_600_000_000_000
@@ -110,15 +112,20 @@ class FakeSource:
             return None
         return len(self._matching(sweep)) if self.total is None else self.total
 
-    async def read_page(self, sweep: Sweep, after: Cursor | None) -> Page:
+    async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
         await self._called("page")
         ids = [id_ for id_ in self._matching(sweep) if after is None or id_ > after]
         chosen = ids[: self.page_size]
         cursor = Cursor(chosen[-1]) if len(ids) > self.page_size else None
-        return Page([self._change(id_) for id_ in chosen], cursor)
+        await onward(cursor)
+        return Page(await self._contacts(chosen), cursor)
 
     async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:
         await self._called("contacts")
+        return await self._contacts(ids)
+
+    async def _contacts(self, ids: Sequence[str]) -> Sequence[Change]:
+        await asyncio.sleep(0)
         found = {}
         for id_ in ids:
             for present, contact in self.contacts.items():
