@@ -421,7 +421,7 @@ MUTATIONS = (
                 "0.0 if lapsed else 0.0",
             ),
         ),
-        seed=643,
+        seed=1173,
     ),
     Mutation(
         "the_token_is_not_looked_at",
