@@ -200,11 +200,12 @@ class Writing:
         await self._begin(turn)
 
     async def _known(self, session: AsyncSession, turn: Turn, items: Sequence[Wanted]) -> Known:
+        parts = {item.part for item in items} | {row.head.part for row in turn.firsts}
         around = await look_around(
             session,
             turn.account,
-            {item.contact.integration for item in items},
-            {item.part.run for item in items},
+            {part.integration for part in parts},
+            {part.run for part in parts},
         )
         return await look_up(session, turn.account, items, around, is_probe=turn.is_probe)
 

@@ -8,6 +8,7 @@ from libs.common import ids
 from libs.common.consumer import Batch, Record
 from libs.common.errors import NeedsReauthError, UnavailableError
 from libs.common.events import Event, Topic
+from services.writer import usual
 from services.writer.live import segments
 from services.writer.records import wanted_in
 from services.writer.values import Wish
@@ -97,6 +98,30 @@ async def test_the_second_reading_of_a_page_is_told_outside_of_its_runs_sum(worl
     assert (first.stage, first.created) == ("direct", ["a"])
     assert (second.stage, second.updated) == (f"drain:{reread.id}", ["a"])
     assert await world.write(writer, reread) == [second]
+
+
+async def test_new_contacts_beside_one_that_must_be_read_back_are_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked up again is the one in doubt; the other integration is known all the same."""
+    monkeypatch.setattr(usual, "USUAL_FROM", 1)
+    await world.begin_run(1)
+    other = uuid4()
+    await world.add_integration(other)
+    writer = await world.killed(
+        world.writer(reached=crash_at("called")), world.record(upsert("a", VORNAME="A"))
+    )
+
+    edited, new = await world.write(
+        writer,
+        world.record(upsert("a", ms=2000, VORNAME="B"), page=2),
+        world.record(upsert("b"), integration=other),
+    )
+
+    assert edited.updated == ["a"]
+    assert new.created == ["b"]
+    assert await world.posted() == 3
+    await world.check_ledger()
 
 
 async def test_copies_of_a_record_in_one_batch_are_one(world: World) -> None:
