@@ -46,12 +46,19 @@ def way(rows: int, *, rows_min: int, open_imports: int, is_late: bool) -> Way:
 
 
 def rows_that_fit(rows: Sequence[ImportRow], rows_max: int) -> list[ImportRow]:
-    """Return the first rows that fit one import, all of one list."""
+    """Return the first rows that fit one import, all of one list.
+
+    An address is in it once: two integrations may share a list, and what stands there can be
+    compared with one of them only.
+    """
     fitting: list[ImportRow] = []
+    addresses: set[str] = set()
     weight = 0
     for row in rows:
-        if row.write.list_id != rows[0].write.list_id:
+        address = row.place.address
+        if row.write.list_id != rows[0].write.list_id or address in addresses:
             continue
+        addresses.add(address)
         weight += len(row.write.attributes) + ROW_BYTES
         if len(fitting) == rows_max or (fitting and weight > IMPORT_BYTES_MAX):
             break

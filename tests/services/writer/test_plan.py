@@ -24,6 +24,7 @@ def tasks(count: int, *, list_id: str = "7", weight: int = 2) -> list[Task]:
             part=0,
             mapping_version=1,
             list_id=list_id,
+            email=f"{list_id}-{number}@example.com",
             key=b"",
             attributes=msgspec.Raw(b"{" + b" " * (weight - 2) + b"}"),
         )
@@ -62,6 +63,16 @@ def test_an_import_holds_one_list_and_is_bounded() -> None:
     assert len(heavy) == 1
     assert len(rows_that_fit(rows(1, weight=IMPORT_BYTES_MAX * 2), 100)) == 1
     assert rows_that_fit([], 5) == []
+
+
+def test_an_import_has_an_address_once() -> None:
+    """Two integrations with one list may have the same person."""
+    first, other = (
+        msgspec.structs.replace(task, integration=UUID(int=number), email="Ada@example.com")
+        for number, task in enumerate(tasks(2))
+    )
+
+    assert rows_that_fit([row_of(first), row_of(other)], 10) == [row_of(first)]
 
 
 def test_what_is_too_much_for_now_is_left_for_later() -> None:
