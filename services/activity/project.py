@@ -137,8 +137,9 @@ class Ended:
 def ending(run: RunSums) -> Ended | None:
     """Return how a run ended; None while something of it is still to come.
 
-    A source whose own total moved during the read is `source_changed`, which is no fault: what
-    changed is read by the next run.
+    An incomplete run is judged again when more of it comes: another poller may have gone on where
+    one stalled. A source whose own total moved during the read is `source_changed`, which is no
+    fault: what changed is read by the next run.
     """
     if run.parts is None or run.parts_settled < run.parts or run.importing > 0:
         return None

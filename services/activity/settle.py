@@ -65,7 +65,6 @@ async def _end_runs(
     touched = {part.run for part in parts} | {event.run for event in run_reads}
     verdicts = []
     for run, standing in sorted((await store.sums(session, touched)).items()):
-        if ended := ending(standing):
-            await store.end_run(session, run, ended)
+        if (ended := ending(standing)) and await store.end_run(session, run, ended):
             verdicts.append(ended.verdict)
     return verdicts

@@ -62,14 +62,14 @@ _STORE_RUN_READ = text(
     "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
     "read = excluded.read, left_out = excluded.left_out, "
     "total_before = excluded.total_before, total_after = excluded.total_after, "
-    "read_is_complete = excluded.read_is_complete"
+    "read_is_complete = excluded.read_is_complete where r.state <> 'complete'"
 )
 
 _SETTLED = " + ".join(COUNTS)
 _STANDING = text(
     f"select run_id, parts, parts_settled, read, {_SETTLED} as settled, importing, "  # noqa: S608  # names, not values
     "read_is_complete, total_before, total_after from activity.runs "
-    "where run_id = any (:runs) and state = 'settling'"
+    "where run_id = any (:runs) and state <> 'complete'"
 )
 
 
@@ -125,7 +125,11 @@ async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) ->
 
 
 async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -> None:
-    """Store what runs said when they had read everything; the same again changes nothing."""
+    """Store what runs said when they had read everything; the same again changes nothing.
+
+    Of a run that is complete nothing more is heard: a poller that stalled may tell late what it
+    had read before another one went on.
+    """
     for event in sorted(run_reads, key=lambda event: event.run):
         await session.execute(
             _STORE_RUN_READ,
@@ -147,7 +151,7 @@ async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -
 
 
 async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
-    """Return runs that have not ended, as they stand."""
+    """Return runs that are not complete, as they stand."""
     rows = await session.execute(_STANDING, {"runs": list(runs)})
     return {
         row.run_id: RunSums(
@@ -164,15 +168,17 @@ async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, Run
     }
 
 
-async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> None:
-    """Store how a run ended."""
-    await session.execute(
+async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> bool:
+    """Store how a run ended; False if that was known."""
+    changed = await session.scalar(
         text(
             "update activity.runs set state = :state, verdict = :verdict, "
-            "ended_at = clock_timestamp() where run_id = :run"
+            "ended_at = clock_timestamp() where run_id = :run "
+            "and (state, verdict) is distinct from (:state, :verdict) returning run_id"
         ),
         {"run": run, **asdict(ended)},
     )
+    return changed is not None
 
 
 async def store_statuses(

@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from libs.common.database import GONE
 from libs.common.events import Topic
 from local import verify, wizard
 from local.api import Json
@@ -52,7 +53,7 @@ async def watching_the_ledger(stack: Stack) -> AsyncIterator[Watched]:
 
 async def _watch_through_crashes(database: str, watched: Watched) -> None:
     while True:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(asyncpg.PostgresError, *GONE):
             connection = await asyncpg.connect(database)
             try:
                 await _watch(connection, watched)

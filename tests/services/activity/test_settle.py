@@ -142,6 +142,23 @@ async def test_a_run_that_was_not_read_to_its_end_is_incomplete(activity: Sessio
     assert run == {"state": "incomplete", "verdict": "incomplete"}
 
 
+async def test_a_run_that_another_poller_read_on_is_judged_by_what_that_one_says(
+    activity: SessionMaker,
+) -> None:
+    """The first one stalled before it told; its word comes before the other's, or after it."""
+    early, late = run_read(parts=0, read=0), run_read(parts=2, read=3)
+    projection = Projection(activity)
+
+    await projection(batch(settled(1, unchanged=1), early))
+    [run] = await rows(activity, "select state from activity.runs")
+    assert run == {"state": "incomplete"}
+    await projection(batch(settled(2, unchanged=2), late))
+    await projection(batch(early))
+
+    [run] = await rows(activity, "select state, verdict, parts, read from activity.runs")
+    assert run == {"state": "complete", "verdict": "complete", "parts": 2, "read": 3}
+
+
 async def test_a_run_is_settling_until_its_import_ends(activity: SessionMaker) -> None:
     projection = Projection(activity)
     await projection(batch(settled(1, importing=2), run_read(parts=1, read=2)))

@@ -36,8 +36,11 @@ async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) ->
 async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -> None:
     rows = tables_of(session).settled_runs
     for event in run_reads:
+        before = rows.get(event.run, SettledRun(run_no=event.run_no))
+        if before.state == "complete":
+            continue
         rows[event.run] = change(
-            rows.get(event.run, SettledRun(run_no=event.run_no)),
+            before,
             parts=event.parts,
             read=event.read,
             total_before=event.total_before,
@@ -60,13 +63,15 @@ async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, Run
             total_after=row.total_after,
         )
         for run, row in ((run, rows[run]) for run in runs if run in rows)
-        if row.state == "settling"
+        if row.state != "complete"
     }
 
 
-async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> None:
+async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> bool:
     rows = tables_of(session).settled_runs
-    rows[run] = change(rows[run], state=ended.state, verdict=ended.verdict)
+    before = rows[run]
+    rows[run] = change(before, state=ended.state, verdict=ended.verdict)
+    return rows[run] != before
 
 
 async def store_statuses(
