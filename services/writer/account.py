@@ -264,6 +264,18 @@ class Accounts:
         """Let go of the destinations that are another process's from now on."""
         await self.release([each for each in self._owned if not self.serves(each)])
 
+    async def release_idle_strangers(self) -> None:
+        """Let go of what nobody did let go of when it became another process's.
+
+        The time for that is bounded, and a database that was away may have used it up: the lease
+        would be renewed for ever, and the other process wait for it. Who is in a turn lets go at
+        its end.
+        """
+        for connection in list(self._owned):
+            lock = self._locks.get(connection)
+            if not self.serves(connection) and not (lock is not None and lock.locked()):
+                await self._release(connection)
+
     async def _release(self, connection: UUID) -> None:
         async with self._locks.setdefault(connection, asyncio.Lock()):
             account = self._owned.get(connection)
@@ -287,7 +299,11 @@ class Accounts:
             return await store.open_intents(session, connection)
 
         account = Account(connection, workspace, lease)
-        account.load(await transact(self._sessions, under_way))
+        try:
+            account.load(await transact(self._sessions, under_way))
+        except BaseException:
+            self._leases.drop(lease)  # Nobody here would know of it, and it were renewed for ever.
+            raise
         self._owned[connection] = account
         log.info("destination_owned", connection=str(connection), fencing=lease.fencing)
         return account

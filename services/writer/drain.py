@@ -164,6 +164,7 @@ class Drain:
             if task.done():
                 del self._running[connection]
                 task.result()  # A bug ends the process.
+        await self._accounts.release_idle_strangers()
         for busy in await transact(self._sessions, work):
             if busy.connection not in self._running and self._accounts.serves(busy.connection):
                 self._running[busy.connection] = asyncio.create_task(self._drain(busy, stop))

@@ -151,11 +151,15 @@ class Leases:
         self._held[connection] = lease
         return lease
 
-    async def release(self, lease: Lease) -> None:
-        """Let go of a lease; harmless if it was lost."""
+    def drop(self, lease: Lease) -> None:
+        """Renew a lease no longer: it lapses by itself."""
         if self._held.get(lease.connection) is lease:
             del self._held[lease.connection]
         lease.is_lost = True
+
+    async def release(self, lease: Lease) -> None:
+        """Let go of a lease; harmless if it was lost."""
+        self.drop(lease)
 
         async def let_go(session: AsyncSession) -> None:
             await store.release_lease(

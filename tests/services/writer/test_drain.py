@@ -379,6 +379,24 @@ async def test_a_backlog_that_never_rests_is_not_gathered_for_ever(world: World)
     assert await world.posted() == 60
 
 
+async def test_a_lease_that_nobody_let_go_of_in_time_is_let_go_of_later(world: World) -> None:
+    """The revocation's time was over before the database answered: another writer waits for it."""
+    await world.begin_run(1)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("a")))
+    writer.accounts.serves = lambda _connection: False
+    stop = asyncio.Event()
+    running = asyncio.create_task(writer.drain.run(stop))
+
+    async with asyncio.timeout(20):
+        while writer.accounts.owns(world.destination):  # noqa: ASYNC110  # nobody is told of it
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+
+    assert not writer.accounts.known()
+
+
 async def test_another_writers_destination_is_left_to_it(world: World) -> None:
     await world.begin_run(1)
     await world.write(world.writer(), world.record(upsert("a")))

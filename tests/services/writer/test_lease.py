@@ -1,13 +1,17 @@
 """Who may touch a destination."""
 
 import asyncio
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import SystemClock
+from libs.common.database import transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import OpenGate
+from services.writer import account, store
 from services.writer.account import Accounts
 from services.writer.lease import LeasedGate, Leases
 from tests.services.writer.world import Clock, World, upsert
@@ -177,6 +181,29 @@ async def test_destinations_of_others_are_let_go_of_and_its_own_are_kept(world: 
 
     assert kept
     assert not accounts.owns(world.destination)
+
+
+async def test_a_lease_whose_owner_could_not_begin_lapses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it were renewed for ever by a process that does not know of it."""
+    owner = leases(world)
+    accounts = Accounts(world.sessions, owner)
+
+    async def fails(_session: AsyncSession, _connection: UUID) -> list[store.StoredIntent]:
+        raise OSError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "open_intents", fails)
+        broken.setattr(account, "transact", partial(transact, attempts_max=1))
+        with pytest.raises(OSError, match=r".*"):
+            async with accounts.turn(world.destination, world.workspace, patience_s=0.0):
+                pass
+    await world.lapse()
+    await owner.renew()
+
+    other = leases(world)
+    assert await other.acquire(world.destination, world.workspace) is not None
 
 
 async def test_turns_of_one_destination_do_not_overlap(world: World) -> None:
