@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,6 +17,7 @@ from libs.common.database import SessionMaker, transact
 from libs.common.ledger import Posting
 
 RUN = UUID(int=7)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Workspace:
@@ -41,9 +43,12 @@ class Workspace:
             granted = await ledger.hold(session, workspace=self.id, hold_id=hold_id, wanted=wanted)
         return hold_id, granted
 
-    async def post(self, hold_id: UUID, *names: str) -> int:
+    async def post(self, hold_id: UUID, *names: str, also: Mapping[str, str] = NOTHING) -> int:
+        """Post upserts of these, and of others (`also`) what they are named with."""
+        operations = {**dict.fromkeys(names, "upsert"), **also}
         postings = [
-            Posting(name.encode().ljust(16), UUID(int=1), name, RUN, "upsert") for name in names
+            Posting(name.encode().ljust(16), UUID(int=1), name, RUN, operation)
+            for name, operation in operations.items()
         ]
 
         async def work(session: AsyncSession) -> int:
@@ -176,6 +181,26 @@ async def test_both_thresholds_at_once_are_one_decision_to_tell(workspace: Works
     await workspace.post(hold_id, *"abcde")
 
     assert await workspace.published() == [(100, True)]
+
+
+async def test_a_burst_of_several_operations_is_one_decision_too(
+    workspace: Workspace, sessions: SessionMaker
+) -> None:
+    """Proves Q2, and that each posting keeps what is its own."""
+    await workspace.set_limit(5)
+    hold_id, _ = await workspace.hold(5)
+    others = {"a": "leave", "b": "leave", "c": "move", "d": "leave"}  # Four: 80 %.
+
+    assert await workspace.post(hold_id, "e", also=others) == 5
+
+    assert await workspace.published() == [(100, True)]
+    async with sessions.begin() as session:
+        rows = await session.execute(
+            text("select source_id, operation, effect_key from ledger.postings")
+        )
+        found = {row.source_id: (row.operation, row.effect_key) for row in rows}
+    wanted = {"e": "upsert", **others}
+    assert found == {name: (each, name.encode().ljust(16)) for name, each in wanted.items()}
 
 
 async def test_a_raised_limit_is_in_force_with_the_next_hold(workspace: Workspace) -> None:
