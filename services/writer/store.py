@@ -4,7 +4,7 @@ Every statement of this service is here. Functions take the session of the calle
 and never end it. Whatever changes links, parked rows or intents calls `keep_lease` first in the
 same transaction: it locks the destination's row, so a lease that was taken over meanwhile makes
 the whole transaction fail instead of writing beside the new owner (RELIABILITY R11).
-Thousands of rows go to the driver as arrays (PERFORMANCE.md 4).
+Thousands of rows go to the driver as joined texts (PERFORMANCE.md 4).
 """
 
 from collections import defaultdict
