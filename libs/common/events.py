@@ -218,10 +218,14 @@ class QuotaKind(StrEnum):
     REQUEST_OPENED = "request_opened"
     REQUEST_GRANTED = "request_granted"
     REQUEST_DECLINED = "request_declined"
+    DRIFT = "drift"
 
 
 class QuotaChanged(Event, frozen=True, kw_only=True, tag="quota_changed"):
-    """A decision of the ledger: `threshold` is 80 or 100, `both` says 80 came with 100."""
+    """A decision of the ledger: `threshold` is 80 or 100, `both` says 80 came with 100.
+
+    Of a request for more (Q4), `limit` is what is in force after the decision.
+    """
 
     topics: ClassVar[frozenset[Topic]] = frozenset({Topic.QUOTA_CHANGED})
 
@@ -235,6 +239,14 @@ class QuotaChanged(Event, frozen=True, kw_only=True, tag="quota_changed"):
     threshold: int | None = None
     both: bool = False
     at: str = ""  # RFC 3339, the database's clock.
+    request: UUID | None = None
+    wanted: int | None = None  # The limit that was asked for.
+    is_for_period: bool = False  # Granted for this month only.
+    words: str = ""  # What the operator says to it, for the people of the workspace.
+    # Of a drift that reconciliation found: which check, and by how much what is kept exceeds what
+    # it is held against. It is the operator's to see.
+    check: str = ""
+    drift: int | None = None
 
 
 class IntegrationKind(StrEnum):

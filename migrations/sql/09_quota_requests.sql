@@ -1,0 +1,1 @@
+-- asking for more (Q4)

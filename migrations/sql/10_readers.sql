@@ -1,0 +1,1 @@
+-- who gets which mails, in which language

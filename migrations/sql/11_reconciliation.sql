@@ -1,0 +1,1 @@
+-- counters held against postings, holds and links
