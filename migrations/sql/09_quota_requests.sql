@@ -1,1 +1,2 @@
 -- asking for more (Q4)
+select;

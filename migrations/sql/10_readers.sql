@@ -1,1 +1,2 @@
 -- who gets which mails, in which language
+select;

@@ -1,1 +1,2 @@
 -- counters held against postings, holds and links
+select;
