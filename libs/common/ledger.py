@@ -4,7 +4,8 @@ Every function runs in the transaction of the session it is given, so that units
 intents move together. The rules themselves are in `migrations/sql/03_ledger.sql`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.database import driver
+from libs.common.forecast import RECENT_DAYS
 
 SEPARATOR = "\x1f"  # In no id: the poller leaves out whom it is in.
 
@@ -92,3 +94,15 @@ async def is_open(session: AsyncSession, *, workspace: UUID) -> bool:
         text("select ledger.is_open(:workspace)"), {"workspace": workspace}
     )
     return bool(answer)
+
+
+async def use_per_day(session: AsyncSession, *, workspace: UUID) -> Mapping[date, int]:
+    """Return the tasks of each UTC day that a forecast looks at; days without any are left out.
+
+    For `forecast.exhausted_at`; by the roles of the API, the operator and the notifier.
+    """
+    rows = await session.execute(
+        text("select day, used from ledger.use_per_day(:workspace, :days)"),
+        {"workspace": workspace, "days": RECENT_DAYS},
+    )
+    return {row.day: row.used for row in rows}
