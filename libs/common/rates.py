@@ -4,8 +4,7 @@ A `RateGate` stands before each call of a connector. It takes call times from `l
 chunks of at most half a second's worth; it counts calls of the day; and it tells everybody when a
 provider says stop. Promises: all processes together stay below the limit in any window as long as
 calls are made when they are due; slots of a process that is later than the limit has to spare are
-dropped and never caught up. What is not seen is how long the database's answer took: a slot counts
-from its arrival here.
+dropped and never caught up, whether the process stood still or the database's answer was late.
 
 Shares of a limit: interactive calls (the wizard) have a tenth of their own, so that a busy sync
 never makes a person wait. Where a limit is small, jitter on the way is large beside the distance
@@ -36,6 +35,9 @@ CHUNK_S = 0.5
 LONG_WINDOW_S = 60.0
 SMALL_LIMIT_PER_S = 10.0
 INTERACTIVE_SHARE = 0.10
+
+# How long the database's quickest answer tells of its clock, and how far clocks part meanwhile.
+KNOWN_S, DRIFT_S = 30.0, 0.02
 
 # Two calls of one process are never closer than this share of the slots' distance.
 SPACING_SHARE = 0.95
@@ -115,10 +117,35 @@ def resets_at(now: datetime, time_zone: str) -> datetime:
 # One statement is one small transaction. Commits are not waited for: a crash may forget slots of
 # the last moments. On a day that is over, the slots were taken for nobody: it is over for all.
 _TAKE = """
-    select t.*, t.granted > 0 and $7::integer is not null
+    select t.*, extract(epoch from clock_timestamp())::double precision as now,
+        t.granted > 0 and $7::integer is not null
         and not limits.count_day($1, t.granted, $7, $8) as is_day_over
     from set_config('synchronous_commit', 'off', true), limits.take($1, $2, $3, $4, $5, $6) t
     """
+
+
+class _DatabaseClock:
+    """How our clock stands to the database's, as its quickest answer of the last moments shows.
+
+    An answer comes after the moment it tells of: how much later is known from those that were
+    quicker. Slots are by the database's clock, so the answer's own way must not move them.
+    """
+
+    def __init__(self) -> None:
+        self._ours_less_theirs = float("inf")
+        self._known_at = float("-inf")
+
+    def ours(self, theirs: float, asked: float, answered: float) -> tuple[float, float]:
+        """Return when it was `theirs` by our clock, and by how much that may be too late."""
+        ahead = answered - theirs
+        # It was told after it was asked for: if not by what we know, one of the clocks was set.
+        was_set = theirs + self._ours_less_theirs < asked - DRIFT_S
+        if was_set or answered > self._known_at + KNOWN_S:
+            self._ours_less_theirs, self._known_at = ahead, answered
+            return answered, answered - asked
+        if ahead <= self._ours_less_theirs:
+            self._ours_less_theirs, self._known_at = ahead, answered
+        return theirs + self._ours_less_theirs, 0.0
 
 
 class _Lane:
@@ -194,6 +221,7 @@ class RateGate:
         self._patience_s = patience_s
         self._time_zone = time_zone
         self._lane = lane
+        self._database_clock = _DatabaseClock()
         by_bucket: dict[str, list[LimitLike]] = {}
         for limit in limits:
             by_bucket.setdefault(limit.bucket, []).append(limit)
@@ -252,6 +280,7 @@ class RateGate:
         """Take slots for everyone who waits; return 0, or how long until it may be tried again."""
         wanted = lane.wanted(self._clock.monotonic())
         end = resets_at(self._clock.now(), self._time_zone)
+        asked = self._clock.monotonic()
         [row] = await fetch_alone(
             self._sessions,
             _TAKE,
@@ -268,7 +297,10 @@ class RateGate:
             raise RateLimitedError(bucket, (end - self._clock.now()).total_seconds())
         if not row["granted"]:
             return max(float(row["wait_s"]), 0.001)
-        lane.grant(self._clock.monotonic() + row["wait_s"], row["granted"], row["interval_s"])
+        # Slots whose time may be over are dropped; the next answer is known better.
+        now, doubt_s = self._database_clock.ours(row["now"], asked, self._clock.monotonic())
+        if doubt_s <= lane.valid_s:
+            lane.grant(now + row["wait_s"], row["granted"], row["interval_s"])
         return 0
 
     async def _sleep_until(self, moment: float) -> None:

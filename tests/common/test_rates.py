@@ -1,6 +1,7 @@
 """Provider limits shared by several processes (S10)."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,80 @@ async def test_who_stands_still_before_a_call_loses_the_slot(poller: SessionMake
 
     # Slots are 0.25 s apart by everybody else's clock: the second was lost, the third is taken.
     assert time.monotonic() - first >= 0.4
+
+
+class LateAnswers:
+    """A database whose answers are late, by as many seconds as are drawn for each."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.draw = draw
+        self.count = 0
+
+    async def fetch(self, sessions: SessionMaker, statement: str, *arguments: object) -> object:
+        answer = await database.fetch_alone(sessions, statement, *arguments)
+        self.count += 1
+        await asyncio.sleep(self.draw())
+        return answer
+
+
+async def test_a_slot_whose_answer_was_late_is_lost(
+    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 24. Proves S10: slots count by the database's clock, however long its answers take."""
+    delays_s = iter([0.0, 0.9, 0.0])
+    late = LateAnswers(lambda: next(delays_s))
+    monkeypatch.setattr(rates, "fetch_alone", late.fetch)
+    own = gate(poller, Limit("search", calls=5, window_s=1.0))
+    await own.enter("search")
+
+    await own.enter("search")
+
+    assert late.count == 3
+
+
+async def test_the_first_answer_that_was_late_is_not_believed(
+    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves S10: when the answer left the database, nothing tells."""
+    delays_s = iter([0.6, 0.6])
+    late = LateAnswers(lambda: next(delays_s))
+    monkeypatch.setattr(rates, "fetch_alone", late.fetch)
+
+    await gate(poller, Limit("search", calls=5, window_s=1.0)).enter("search")
+
+    assert late.count == 2  # One that is always so late is as good as one that never is.
+
+
+async def test_late_answers_put_no_call_beyond_the_limit(
+    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 24. Proves S10: three processes whose way to the database is slow and uneven."""
+    drawn = random.Random(3)
+    late = LateAnswers(lambda: drawn.choice([0.0, 0.0, 0.3, 0.7]))
+    monkeypatch.setattr(rates, "fetch_alone", late.fetch)
+    gates = [gate(poller, Limit("search", calls=5, window_s=1.0)) for _ in range(3)]
+    moments: list[float] = []
+
+    async def call(own: RateGate) -> None:
+        for _ in range(6):
+            await own.enter("search")
+            moments.append(time.monotonic())
+
+    await asyncio.gather(*(call(own) for own in gates))
+
+    assert len(moments) == 18
+    assert most_in_a_window(moments, 0.95) <= 5
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_clock_that_was_set_is_believed_again(jump_s: float) -> None:
+    """Fault 47: the database's clock jumps; slots go on by what it shows from then on."""
+    clock = rates._DatabaseClock()
+    assert clock.ours(1000.0, 10.0, 10.01) == pytest.approx((10.01, 0.01))
+
+    after = [clock.ours(1005.0 + jump_s + each, 15.0 + each, 15.01 + each) for each in (0.0, 1.0)]
+
+    assert [moment for moment, _ in after] == pytest.approx([15.01, 16.01])
 
 
 async def test_a_busy_process_asks_for_many_slots_at_once(
