@@ -291,7 +291,7 @@ async def test_one_bucket_that_is_stopped_does_not_stop_the_others(poller: Sessi
 
 async def test_the_days_calls_end_with_the_day(poller: SessionMaker) -> None:
     """Proves S10 and HS1: a daily limit is counted, and says when it begins anew."""
-    own = gate(poller, Limit("contacts", calls=1000, window_s=1.0, per_day=3))
+    own = gate(poller, Limit("contacts", calls=110, window_s=10.0, per_day=3))
     for _ in range(3):
         await own.enter("contacts")
 
