@@ -32,7 +32,7 @@ def exhausted_at(
     left = limit - used - held
     if left <= 0:
         return now.replace(microsecond=0)
-    rate = _tasks_a_day(per_day, now)
+    rate = tasks_a_day(per_day, now)
     if rate == 0 or left / rate * DAY.total_seconds() >= (period_end(now) - now).total_seconds():
         return None
     seconds = math.floor(left / rate * DAY.total_seconds())
@@ -46,7 +46,9 @@ def period_end(now: datetime) -> datetime:
     return datetime.combine(later, time(), UTC)
 
 
-def _tasks_a_day(per_day: Mapping[date, int], now: datetime) -> float:
+def tasks_a_day(per_day: Mapping[date, int], now: datetime) -> float:
+    """Return the rate of the last days, by the method of `exhausted_at`; 0 without any use."""
+    now = now.astimezone(UTC)
     today = now.date()
     recent = {
         day: used

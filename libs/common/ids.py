@@ -28,6 +28,8 @@ class Prefix(StrEnum):
     INTEGRATION = "int"
     RUN = "run"
     EVENT = "evt"
+    QUOTA_REQUEST = "req"
+    NOTICE = "ntc"
 
 
 def new() -> UUID:
