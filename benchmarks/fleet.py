@@ -60,7 +60,7 @@ async def _settle(world: World, number: int, source_list: str) -> Tenant:
         api,
         source_list=source_list,
         destination_list=DESTINATION_LIST,
-        destination_key=credentials["api_key"],
+        credentials={"api_key": credentials["api_key"]},
         fields=FIELDS,
     )
     return Tenant(api, integration, account)

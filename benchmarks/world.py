@@ -18,11 +18,12 @@ from benchmarks.measured import Measured, difference, reading
 from local import wizard
 from local.api import Api
 from local.errors import StackError
+from local.parties import Field
 from local.stack import Stack
 
 SOURCE_LIST = "Newsletter"
 QUOTA = 10_000_000  # Nobody is to be stopped.
-FIELDS = (*wizard.FIELDS, wizard.Field("country", "COUNTRY", create="text"))
+FIELDS = (*wizard.FIELDS, Field("country", "COUNTRY", create="text"))
 # Contacts are older than what a window of changes looks back (services/poller/plan.py).
 AGED_S = 7200.0
 WATCH_S = 0.2
@@ -89,11 +90,11 @@ class World:
         await self.source.fill(contacts, seed=1, name=SOURCE_LIST, invalid_share=0.0)
         await self.source.pass_time(AGED_S)
 
-    async def integrate(self, name: str, **wishes: str) -> str:
+    async def integrate(self, name: str) -> str:
         """Set up a draft integration; return its id as the API shows it."""
         assert self.api is not None
         made = await wizard.set_up(
-            self.api, source_list=SOURCE_LIST, destination_list=name, fields=FIELDS, **wishes
+            self.api, source_list=SOURCE_LIST, destination_list=name, fields=FIELDS
         )
         self.integrations.append(made)
         return made

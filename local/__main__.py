@@ -16,10 +16,10 @@ from typing import Any
 from local import demo, up
 from local.errors import StackError
 from local.outcome import Wishes
-from local.stack import ROOT, Options, running
+from local.parties import DESTINATIONS, EVERYONE, SOURCES
+from local.stack import ROOT, Options, running, services_for
 from local.terminal import Terminal
 
-SOURCES, DESTINATIONS = ("hubspot",), ("brevo",)
 CONTACTS_MAX = 1_000_000  # What a sandbox may keep in the memory of a machine, and a quota be.
 HOME = ROOT / ".local"
 
@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     once = commands.add_parser("demo", help="the main job once, then everything ends")
     usual = Wishes()
     once.add_argument("--contacts", type=_count, default=usual.contacts, metavar="N")
-    once.add_argument("--source", choices=SOURCES, default=usual.source)
-    once.add_argument("--destination", choices=DESTINATIONS, default=usual.destination)
+    once.add_argument("--source", choices=tuple(SOURCES), default=usual.source)
+    once.add_argument("--destination", choices=tuple(DESTINATIONS), default=usual.destination)
     once.add_argument("--quota", type=_count, default=usual.quota, metavar="N")
     once.add_argument("--limits", choices=("on", "off"), default="on", help="of the sandbox")
     once.add_argument("--seed", type=_number, default=usual.seed, metavar="S")
@@ -90,7 +90,8 @@ async def _demo(wanted: argparse.Namespace) -> int:
     )
     # With --json standard output is for machines.
     with Terminal(sys.stderr if wanted.json else sys.stdout) as terminal:
-        async with running(Options(HOME / "demo", seed=wishes.seed), terminal.say) as stack:
+        options = _options(HOME / "demo", (wishes.source, wishes.destination), seed=wishes.seed)
+        async with running(options, terminal.say) as stack:
             outcome = await demo.run(stack, wishes, terminal.progress)
         terminal.show(outcome, HOME / "demo" / "logs")
     if wanted.json:
@@ -98,11 +99,20 @@ async def _demo(wanted: argparse.Namespace) -> int:
     return 0 if outcome.ok else FAILED
 
 
+def _options(
+    folder: Path, providers: Sequence[str], *, seed: int = 1, state: Path | None = None
+) -> Options:
+    """Return a stack with the sandboxes and pollers of these providers."""
+    services = services_for(providers)
+    return Options(folder, seed=seed, state=state, providers=providers, services=services)
+
+
 async def _up(state: Path) -> int:
     is_up = False
     try:
         with Terminal(sys.stdout) as terminal:
-            async with running(Options(HOME / "up", state=state), terminal.say) as stack:
+            options = _options(HOME / "up", EVERYONE, state=state)
+            async with running(options, terminal.say) as stack:
                 is_up = True
                 await up.stay(stack, state, terminal.say)
     except asyncio.CancelledError:

@@ -19,19 +19,19 @@ from local import verify, wizard
 from local.api import Api, Json
 from local.errors import StackError
 from local.outcome import Outcome, Phase, Wishes
+from local.parties import DESTINATIONS, SOURCES
 from local.providers import Provider
 from local.stack import Stack
 from local.verify import Before
 
 SOURCE_LIST = "Newsletter"
-DESTINATION_LIST = "Newsletter from HubSpot"
 INVALID_SHARE = 0.01
 CHANGED_SHARE = 0.01
 QUOTA_RAISED = 100_000  # Q1.
 
 # Who is at the destination already, in the source's order: their consent must stay as it is (S3).
 EXISTING, BLOCKED = 5, 3
-STRANGER = {"email": "stranger@example.com", "attributes": {"FIRSTNAME": "Not ours"}}
+STRANGER = ("stranger@example.com", "Not ours")
 
 POLL_S, POLL_SHARE, POLL_MOST_S = 0.2, 0.02, 1.0
 NO_PROGRESS_S = 90.0  # Longer than a lapsed lease and a destination's probe take together.
@@ -48,16 +48,18 @@ Progress = Callable[[str, int, int], None]  # Which phase, so far, of how many.
 async def run(stack: Stack, wishes: Wishes, progress: Progress) -> Outcome:
     """Do the main job once and judge it. Raises `StackError` if it cannot even begin."""
     async with AsyncExitStack() as exits:
+        pair = SOURCES[wishes.source], DESTINATIONS[wishes.destination]
         source, destination = [
-            await exits.enter_async_context(Provider.connect(stack.providers[name]))
-            for name in (wishes.source, wishes.destination)
+            await exits.enter_async_context(Provider.connect(stack.providers[each.provider], each))
+            for each in pair
         ]
         operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
         before = await _prepare(source, destination, wishes)
         workspace = await wizard.create_workspace(operator, quota_limit=wishes.quota)
         api = await exits.enter_async_context(Api.connect(stack.api, workspace.api_key))
+        destination_list = f"{SOURCE_LIST} from {pair[0].label}"
         integration = await wizard.set_up(
-            api, source_list=SOURCE_LIST, destination_list=DESTINATION_LIST
+            api, source_list=SOURCE_LIST, destination_list=destination_list, pair=pair
         )
         job = _Job(
             stack=stack,
@@ -69,6 +71,7 @@ async def run(stack: Stack, wishes: Wishes, progress: Progress) -> Outcome:
             api=api,
             workspace=workspace.id,
             integration=integration,
+            destination_list=destination_list,
             before=before,
             calls=int((await destination.calls())["total"]),
         )
@@ -86,8 +89,9 @@ async def _prepare(source: Provider, destination: Provider, wishes: Wishes) -> B
     )
     wanted = verify.wanted_of(await source.state(), SOURCE_LIST)
     emails = [contact["EMAIL"] for contact in wanted.contacts.values()][:EXISTING]
-    old = [{"email": email, "attributes": {"FIRSTNAME": "From before"}} for email in emails]
-    await destination.upsert([*old, STRANGER])
+    contact = DESTINATIONS[wishes.destination].contact
+    old = [contact(email, "From before") for email in emails]
+    await destination.upsert([*old, contact(*STRANGER)])
     await destination.block(emails[:BLOCKED])
     return verify.before_of(await destination.state())
 
@@ -129,6 +133,7 @@ class _Job:
     api: Api
     workspace: str
     integration: str
+    destination_list: str
     before: Before
     calls: int  # At the destination so far.
     used: int = 0  # Of the quota so far.
@@ -315,7 +320,7 @@ class _Job:
             wanted = wanted.only_rejecting(read)
         found = verify.differences(
             await self.destination.state(),
-            list_name=DESTINATION_LIST,
+            list_name=self.destination_list,
             wanted=wanted,
             before=self.before,
             waiting=waiting,

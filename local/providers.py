@@ -8,6 +8,7 @@ import httpx
 
 from local.api import Json
 from local.errors import StackError
+from local.parties import Party
 
 ANSWER_WITHIN_S = 120.0  # A state of 100,000 contacts takes a few seconds to write out.
 
@@ -15,17 +16,18 @@ ANSWER_WITHIN_S = 120.0  # A state of 100,000 contacts takes a few seconds to wr
 class Provider:
     """The control interface of one provider's sandbox."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, party: Party | None = None) -> None:
         self._client = client
+        self._party = party
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator[Self]:
-        """Open a client; it is closed when the block ends."""
+    async def connect(cls, url: str, party: Party | None = None) -> AsyncIterator[Self]:
+        """Open a client; it is closed when the block ends. A party's state comes in our words."""
         async with httpx.AsyncClient(
             base_url=url, timeout=ANSWER_WITHIN_S, trust_env=False
         ) as client:
-            yield cls(client)
+            yield cls(client, party)
 
     async def fill(self, count: int, *, seed: int, name: str, invalid_share: float) -> Json:
         """Add seeded contacts to a list, which is made if it is not there."""
@@ -58,7 +60,8 @@ class Provider:
 
     async def state(self) -> Json:
         """Return everything it holds."""
-        return await self._call("GET", "state")
+        state = await self._call("GET", "state")
+        return state if self._party is None else self._party.read(state)
 
     async def calls(self) -> Json:
         """Return how often it was called, and how often beyond its limits."""

@@ -30,7 +30,7 @@ import httpx
 
 import migrations
 from libs.common.topics import create_topics
-from local import folders, kafka, postgres, processes
+from local import folders, kafka, parties, postgres, processes
 from local.errors import StackError
 from local.processes import Program
 from local.supervisor import Report, Supervisor, supervise
@@ -40,8 +40,6 @@ PARTITIONS = 6  # As many as a small broker makes in no time (PROTOCOL.md 2: emb
 READY_TIMEOUT_S = 2.0
 BOOTSTRAP_S = 60.0
 
-# Known to the sandbox from the start, and to nobody else.
-HUBSPOT_CLIENT = {"HUBSPOT_CLIENT_ID": "sandbox-client", "HUBSPOT_CLIENT_SECRET": "sandbox-secret"}
 MAIL_FROM = "contactsync@example.com"
 
 
@@ -55,15 +53,27 @@ class Service:
     arguments: Sequence[str] = ()
 
 
-SERVICES = (
-    Service("config-api", "config_api", "api"),
-    Service("poller-hubspot", "poller", "poller", ("--provider", "hubspot")),
-    Service("mapper", "mapper", "mapper"),
-    Service("writer", "writer", "writer"),
-    Service("quota", "quota", "quota"),
-    Service("activity", "activity", "activity"),
-    Service("notifier", "notifier", "notifier"),
-)
+USUAL = ("hubspot", "brevo")  # The main job.
+
+
+def services_for(providers: Sequence[str]) -> tuple[Service, ...]:
+    """Return every service; of pollers, one for each of these providers that is a source."""
+    return (
+        Service("config-api", "config_api", "api"),
+        *(
+            Service(f"poller-{name}", "poller", "poller", ("--provider", name))
+            for name in providers
+            if name in parties.SOURCES
+        ),
+        Service("mapper", "mapper", "mapper"),
+        Service("writer", "writer", "writer"),
+        Service("quota", "quota", "quota"),
+        Service("activity", "activity", "activity"),
+        Service("notifier", "notifier", "notifier"),
+    )
+
+
+SERVICES = services_for(USUAL)
 
 
 class Link(Protocol):
@@ -87,6 +97,8 @@ class Options:
     durable: bool = True  # False: commits do not wait for the disk (`local.postgres`).
     brokers: int = 1  # More than one are called kafka-1, kafka-2, …, and are one cluster.
     link: Link = direct
+    # Whose sandboxes are started; `services` goes with it.
+    providers: Sequence[str] = USUAL
     services: Sequence[Service] = SERVICES
     # How many processes of a service, by name; more than one are called writer-1, writer-2, ….
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -193,7 +205,7 @@ class _Starting:
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(await self.options.link("smtp", smtp)),
             "MAIL_FROM": MAIL_FROM,
-            **HUBSPOT_CLIENT,
+            **parties.clients(self.options.providers),
             **self.options.environment,
         }
         database = await self._linked("postgres", postgres_server.url)
@@ -245,7 +257,7 @@ class _Starting:
         return server
 
     async def _sandbox(self) -> dict[str, str]:
-        ports = {provider: processes.free_port() for provider in ("hubspot", "brevo")}
+        ports = {provider: processes.free_port() for provider in self.options.providers}
         words = (word for each in ports.items() for word in ("--port", "{}={}".format(*each)))
         command = [*_python("sandbox"), *words, "--seed", str(self.options.seed)]
         urls = {provider: f"http://127.0.0.1:{port}" for provider, port in ports.items()}

@@ -28,10 +28,10 @@ async def stay(stack: Stack, state: Path, report: Report) -> None:
     write()
     try:
         report(f"ready; everything about it is in {state}")
-        report(f"config API  {stack.api}/docs")
-        report(f"mailbox     {stack.mailbox}")
+        report(f"config API       {stack.api}/docs")
+        report(f"mailbox          {stack.mailbox}")
         for provider, url in stack.providers.items():
-            report(f"{provider:<11} {url}")
+            report(f"{provider:<16} {url}")
         report("Ctrl-C ends it")
         await asyncio.Event().wait()
     finally:

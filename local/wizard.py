@@ -5,7 +5,7 @@ sees and types.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
@@ -13,32 +13,15 @@ import httpx
 
 from local.api import Api, Json
 from local.errors import StackError
+from local.parties import BREVO, HUBSPOT, DestinationParty, Field, SourceParty, fields_of
 
 # One person, so that "one mail" is one mail.
 RECIPIENTS = ({"email": "ada@example.com", "language": "en"},)
 DEFAULT_COUNTRY = "DE"  # Whose national phone numbers the seeded contacts have.
-SANDBOX_KEY = "xkeysib-sandbox"  # Of the account that the sandbox begins with.
 INTERVAL_MINUTES = 5  # The shortest: somebody is watching.
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One line of the mapping; `create` is the type of an attribute that is not there yet."""
-
-    source: str
-    destination: str
-    create: str | None = None
-
-
-FIELDS = (
-    Field("email", "EMAIL"),
-    Field("firstname", "FIRSTNAME"),
-    Field("lastname", "LASTNAME"),
-    Field("phone", "SMS"),
-    Field("company", "COMPANY", create="text"),
-    Field("city", "CITY", create="text"),
-    Field("birthday", "BIRTHDAY", create="date"),
-)
+FIELDS = tuple(fields_of(HUBSPOT, BREVO))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +52,22 @@ async def set_up(
     *,
     source_list: str,
     destination_list: str,
-    destination_key: str = SANDBOX_KEY,
-    destination_tier: str = "general",
-    fields: Sequence[Field] = FIELDS,
+    pair: tuple[SourceParty, DestinationParty] = (HUBSPOT, BREVO),
+    credentials: Mapping[str, str] | None = None,
+    fields: Sequence[Field] | None = None,
 ) -> str:
-    """Connect both accounts, choose lists and map fields; return the draft's id."""
-    source = await _connect_hubspot(api)
-    destination = await _connect_brevo(api, destination_key, destination_tier)
-    made = await api.post("/v1/integrations", {"name": "HubSpot → Brevo"})
+    """Connect both accounts, choose lists and map fields; return the draft's id.
+
+    `credentials` are of another account of the destination than its sandbox begins with, `fields`
+    another mapping than every word that both sides have.
+    """
+    read_from, write_to = pair
+    source = await _connect(api, read_from, read_from.credentials)
+    destination = await _connect(api, write_to, {**write_to.credentials, **(credentials or {})})
+    named = {"name": f"{read_from.label} → {write_to.label}"}
+    made = await api.post("/v1/integrations", named)
     integration = f"/v1/integrations/{made['id']}"
-    lists = await api.items(f"/v1/connections/{source}/lists", object="contacts")
+    lists = await api.items(f"/v1/connections/{source}/lists", object=read_from.object)
     created = await api.post(f"/v1/connections/{destination}/lists", {"name": destination_list})
     await api.edit(
         "PATCH",
@@ -87,7 +76,7 @@ async def set_up(
         {
             "source": {
                 "connection_id": source,
-                "object": "contacts",
+                "object": read_from.object,
                 "list_id": _named(lists, source_list),
             },
             "opt_in": {"accepted": True},
@@ -96,7 +85,10 @@ async def set_up(
             "default_country": DEFAULT_COUNTRY,
         },
     )
-    await _map_fields(api, integration, source, destination, fields)
+    offered = await api.items(f"/v1/connections/{source}/fields", object=read_from.object)
+    wanted = fields_of(*pair) if fields is None else fields
+    _refuse_missing(wanted, [each["name"] for each in offered])
+    await _map_fields(api, integration, destination, wanted)
     return str(made["id"])
 
 
@@ -110,17 +102,24 @@ async def activate(api: Api, integration_id: str) -> None:
     await api.edit("POST", f"{integration}:activate", integration, {})
 
 
-async def _connect_hubspot(api: Api) -> str:
-    """Connect by HubSpot's own login page, as W2 demands."""
-    made = await api.post("/v1/connections", {"provider": "hubspot", "name": "Our HubSpot"})
-    connection = f"/v1/connections/{made['id']}"
+async def _connect(
+    api: Api, party: SourceParty | DestinationParty, credentials: Mapping[str, str] | None
+) -> str:
+    """Connect by what a person types, or without it by the provider's own login page (W2)."""
+    wanted = {"provider": party.provider, "name": f"Our {party.label}"}
+    made = await api.post("/v1/connections", {**wanted, **(credentials or {})})
+    if credentials is None:
+        await _log_in(api, f"/v1/connections/{made['id']}", party.label)
+    return str(made["id"])
+
+
+async def _log_in(api: Api, connection: str, label: str) -> None:
     asked = await api.post(f"{connection}:authorize")
     await _grant(asked["authorize_url"])
     state = (await api.get(connection))["state"]
     if state != "connected":
-        what = f"the HubSpot connection is {state} after its owner granted access"
+        what = f"the {label} connection is {state} after its owner granted access"
         raise StackError(what, "see the log of config-api")
-    return str(made["id"])
 
 
 async def _grant(authorize_url: str) -> None:
@@ -141,25 +140,16 @@ async def _grant(authorize_url: str) -> None:
             raise StackError(what, "see the log of config-api")
 
 
-async def _connect_brevo(api: Api, api_key: str, tier: str) -> str:
-    made = await api.post(
-        "/v1/connections",
-        {"provider": "brevo", "name": "Our Brevo", "api_key": api_key, "tier": tier},
-    )
-    return str(made["id"])
-
-
-async def _map_fields(
-    api: Api, integration: str, source: str, destination: str, wanted: Sequence[Field]
-) -> None:
-    offered = {
-        each["name"]
-        for each in await api.items(f"/v1/connections/{source}/fields", object="contacts")
-    }
+def _refuse_missing(wanted: Sequence[Field], offered: Sequence[str]) -> None:
     missing = [field.source for field in wanted if field.source not in offered]
     if missing:
         what = f"the API does not offer {', '.join(missing)} for mapping"
         raise StackError(what, "see what /fields?all=true says about why")
+
+
+async def _map_fields(
+    api: Api, integration: str, destination: str, wanted: Sequence[Field]
+) -> None:
     for field in wanted:
         if field.create:
             attribute = {"name": field.destination, "type": field.create}

@@ -9,7 +9,8 @@ from random import Random
 
 from local import stack, verify, wizard
 from local.api import Api, Json
-from local.stack import HUBSPOT_CLIENT, Options, Stack
+from local.parties import OAUTH_CLIENT, Field
+from local.stack import Options, Stack
 from tests.hostile import leaks
 from tests.hostile.corpus import CANARY, PHONE_CANARY, Hostile
 from tests.hostile.front import Front, Shown, before
@@ -21,7 +22,7 @@ CROWD = 150  # Ordinary people who come at once: enough for an import.
 QUOTA = 1_000_000
 FIRST_ID = 1_000_000  # Of the corpus; ordinary people come first.
 TOGETHER = 2_000  # Contacts in one call of the sandbox.
-FIELDS = (*wizard.FIELDS, wizard.Field("loyalty_points", "POINTS", create="number"))
+FIELDS = (*wizard.FIELDS, Field("loyalty_points", "POINTS", create="number"))
 # What is tried here is what comes through, not how fast: limits are held elsewhere.
 UNPACED = {
     **QUICK_BY_SERVICE,
@@ -106,7 +107,7 @@ async def staged(folder: Path, contacts: Sequence[Hostile]) -> AsyncIterator[Sta
             shown,
             deaths,
             {"operator": running.operator_key, "workspace": workspace.api_key},
-            {running.operator_key, workspace.api_key, HUBSPOT_CLIENT["HUBSPOT_CLIENT_SECRET"]},
+            {running.operator_key, workspace.api_key, OAUTH_CLIENT[1]},
         )
         await source.lift_limits()
         await source.fill(CROWD, seed=7, name=PLAIN, invalid_share=0.0)
@@ -147,7 +148,7 @@ async def _way(exits: AsyncExitStack, scene: Scene, name: str) -> tuple[Way, str
         scene.api,
         source_list=name,
         destination_list=f"From {name}",
-        destination_key=made["api_key"],
+        credentials={"api_key": made["api_key"]},
         fields=FIELDS,
     )
     before_all = verify.before_of(await destination.state())

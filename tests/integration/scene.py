@@ -202,8 +202,7 @@ async def _set_up_way(
         scene.api,
         source_list=source_list,
         destination_list=destination_list,
-        destination_key=api_key,
-        destination_tier=tier,
+        credentials={"api_key": api_key, "tier": tier},
     )
     return Way(integration, source_list, destination_list, destination, before)
 

@@ -1,0 +1,127 @@
+"""Who can take part in the local demo: a table of sources and a table of destinations.
+
+A provider that is added to the platform takes part by one entry here. What an entry says is how
+its sandbox is reached, how a person connects an account of it, what its fields are called, and how
+its whole state is read in the demo's own words, so that `local.verify` judges every pair alike:
+
+* a contact of a source has `id`, `archived` and `properties` with `email`, `phone` and the other
+  words of `WORDS`; a list has `name` and `members`;
+* a contact of a destination has `id`, `email`, `emailBlacklisted`, `listIds` and `attributes` with
+  `SMS` for a phone and the other words in capitals, all values as texts; the state also has
+  `resubscribed`: contacts whose consent a write overrode.
+
+The control interface of a sandbox (docs/sandbox.md) is the same for all of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from local.api import Json
+
+# What the demo maps where both sides have it. E-mail and phone are identities (S8, S9).
+WORDS = ("email", "firstname", "lastname", "phone", "company", "city", "birthday")
+# Of the accounts that each sandbox begins with.
+OAUTH_CLIENT = ("sandbox-client", "sandbox-secret")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line of a mapping; `create` is the type of an attribute that is not there yet."""
+
+    source: str
+    destination: str
+    create: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """What one of `WORDS` is called at a destination; `create` as in `Field`."""
+
+    name: str
+    create: str | None = None
+
+
+def _as_it_is(state: Json) -> Json:
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class SourceParty:
+    """A provider that the demo reads from.
+
+    `fields` has its name for each word that it can offer. `credentials` are what a person types,
+    as the config API takes them; None: it is connected by its own login page (W2). `read` puts
+    its sandbox's state into the words above.
+    """
+
+    provider: str
+    label: str
+    fields: Mapping[str, str]
+    object: str = "contacts"
+    credentials: Mapping[str, str] | None = None
+    read: Callable[[Json], Json] = _as_it_is
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationParty:
+    """A provider that the demo writes to.
+
+    `attributes` has its name for each word that it can take. `contact` makes what its sandbox's
+    `contacts:upsert` takes, of an address and a first name. `read` is as `SourceParty.read`.
+    """
+
+    provider: str
+    label: str
+    attributes: Mapping[str, Attribute]
+    contact: Callable[[str, str], Json]
+    credentials: Mapping[str, str]
+    read: Callable[[Json], Json] = _as_it_is
+
+
+Party = SourceParty | DestinationParty
+
+
+HUBSPOT = SourceParty("hubspot", "HubSpot", fields={word: word for word in WORDS})
+
+BREVO = DestinationParty(
+    "brevo",
+    "Brevo",
+    attributes={
+        "email": Attribute("EMAIL"),
+        "firstname": Attribute("FIRSTNAME"),
+        "lastname": Attribute("LASTNAME"),
+        "phone": Attribute("SMS"),
+        "company": Attribute("COMPANY", create="text"),
+        "city": Attribute("CITY", create="text"),
+        "birthday": Attribute("BIRTHDAY", create="date"),
+    },
+    contact=lambda email, name: {"email": email, "attributes": {"FIRSTNAME": name}},
+    credentials={"api_key": "xkeysib-sandbox", "tier": "general"},
+)
+
+SOURCES: Mapping[str, SourceParty] = {each.provider: each for each in (HUBSPOT,)}
+DESTINATIONS: Mapping[str, DestinationParty] = {each.provider: each for each in (BREVO,)}
+EVERYONE = tuple(dict.fromkeys([*SOURCES, *DESTINATIONS]))
+
+
+def fields_of(source: SourceParty, destination: DestinationParty) -> Sequence[Field]:
+    """Return the mapping of a pair: every word that both have."""
+    return [
+        Field(source.fields[word], attribute.name, attribute.create)
+        for word, attribute in destination.attributes.items()
+        if word in source.fields
+    ]
+
+
+def clients(providers: Sequence[str]) -> dict[str, str]:
+    """Return the settings by which services log in at these providers' sandboxes."""
+    client_id, secret = OAUTH_CLIENT
+    return {
+        name: value
+        for provider in providers
+        if provider in SOURCES and SOURCES[provider].credentials is None
+        for name, value in (
+            (f"{provider.upper()}_CLIENT_ID", client_id),
+            (f"{provider.upper()}_CLIENT_SECRET", secret),
+        )
+    }
