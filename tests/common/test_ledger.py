@@ -258,7 +258,11 @@ async def test_eight_writers_at_the_limit_post_exactly_the_limit(workspace: Work
 async def test_without_the_months_partition_nothing_is_granted(
     workspace: Workspace, sessions: SessionMaker
 ) -> None:
-    """Fault 39. Fail closed: a hold whose posting could not be stored is no hold."""
+    """Fault 39. Fail closed: a hold whose posting could not be stored is no hold.
+
+    Nothing of the refused one stays, and the month's partition is all that was missing.
+    """
+    kept, _ = await workspace.hold(2)
     async with sessions.begin() as session:
         [partition] = (
             await session.scalars(
@@ -269,6 +273,13 @@ async def test_without_the_months_partition_nothing_is_granted(
 
     with pytest.raises(DBAPIError, match="no partition"):
         await workspace.hold(1)
+    with pytest.raises(asyncpg.CheckViolationError, match="no partition"):
+        await workspace.post(kept, "a")
+    assert await workspace.counters() == (0, 2)
+    async with sessions.begin() as session:
+        await session.execute(text("select ledger.make_partitions(0)"))
+    assert (await workspace.hold(1))[1] == 1
+    assert await workspace.post(kept, "a") == 1
 
 
 async def test_a_month_boundary_charges_the_month_of_the_hold(
