@@ -7,7 +7,7 @@ queued and met by the next calls.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +27,8 @@ from libs.common.errors import (
 from libs.common.events import Identity, Operation
 from libs.connectors.contract import (
     Account,
+    Arrived,
+    Awaited,
     ContactList,
     Cursor,
     Facts,
@@ -37,13 +39,13 @@ from libs.connectors.contract import (
     ImportState,
     ImportStatus,
     Limit,
+    ListPage,
     Missing,
     NotTried,
     OpenGate,
     Outcome,
     Refused,
     RemoteContact,
-    RemotePage,
     Screening,
     Taken,
     Unknown,
@@ -257,10 +259,10 @@ class FakeDestination:
         after: Cursor | None,
         since: datetime | None = None,
         *,
+        awaited: Awaited,
         newest_first: bool = False,
-        among: Container[str] | None = None,
         hoped: int = 0,
-    ) -> RemotePage:
+    ) -> ListPage:
         await self._call("read_list")
         if self.account.list_error is not None:
             raise self.account.list_error
@@ -272,10 +274,20 @@ class FakeDestination:
         page = members[offset : offset + PAGE]
         is_last = offset + PAGE >= len(members)
         cursor = None if is_last else Cursor(str(offset + PAGE))
-        remotes = [_remote(each) for each in page]
-        if among is not None:
-            remotes = [each for each in remotes if identity_key(each.identity) in among]
-        return RemotePage(remotes, cursor)
+        return ListPage(self._arrived(page, awaited), cursor)
+
+    def _arrived(self, contacts: Iterable[FakeContact], awaited: Awaited) -> Arrived:
+        remotes = {identity_key(each.identity): each for each in map(_remote, contacts)}
+        return [
+            [
+                key
+                for key, write in rows.items()
+                if key in remotes
+                and write.list_id in remotes[key].list_ids
+                and self.matches(remotes[key], write)
+            ]
+            for rows in awaited
+        ]
 
     def matches(self, remote: RemoteContact, write: Write) -> bool:
         wanted = msgspec.json.decode(write.attributes, type=dict[str, Any])
@@ -286,15 +298,12 @@ class FakeDestination:
     def importable(self, write: Write) -> bool:
         return write.op is Operation.UPSERT and write.known_as is None and write.join_list
 
-    async def screen_import(
-        self, writes: Sequence[Write], among: Container[str] = frozenset()
-    ) -> Screening:
+    async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
         await self._call("screen_import")
         if self.account.screen_error is not None:
             raise self.account.screen_error
         known = self.account.contacts
-        seen = [_remote(contact) for key, contact in known.items() if key in among]
-        return Screening([identity_key(write.identity) not in known for write in writes], seen)
+        return Screening([key not in known for key in keys], self._arrived(known.values(), awaited))
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
         await self._call("start_import")

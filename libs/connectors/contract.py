@@ -17,7 +17,7 @@ promises, and `tests/connectors/conformance.py` holds each of them to account:
 """
 
 import re
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -344,20 +344,27 @@ class RemoteContact(msgspec.Struct, frozen=True, gc=False):
     left_list_ids: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePage:
-    """Some contacts of a destination list; `cursor` None: this was the last page."""
+# Rows of imports under way by their `identity_key`, those of each import for themselves: two may
+# be waiting for one address.
+Awaited = Sequence[Mapping[str, Write]]
+# Which of them stand at the destination as they should, in the same order.
+Arrived = Sequence[Sequence[str]]
 
-    contacts: Sequence[RemoteContact]
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """Who of those awaited is on a page of a list; `cursor` None: this was the last page."""
+
+    arrived: Arrived
     cursor: Cursor | None
 
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """For each write whether an import may take it, in order; and whom the look came across."""
+    """For each address whether an import may take it, in order; and whom the look came across."""
 
     may: Sequence[bool]
-    seen: Sequence[RemoteContact] = ()
+    arrived: Arrived
 
 
 class ImportState(StrEnum):
@@ -424,14 +431,13 @@ class Destination(Protocol):
         after: Cursor | None,
         since: datetime | None = None,
         *,
+        awaited: Awaited,
         newest_first: bool = False,
-        among: Container[str] | None = None,
         hoped: int = 0,
-    ) -> RemotePage:
-        """Return a page of a list's contacts as they are now.
+    ) -> ListPage:
+        """Return who of those awaited is on a page of a list, and holds what was written.
 
-        With `among`, contacts whose `identity_key` is not in it may be left out. Where `hoped` are
-        more than a call returns, several calls may be made side by side.
+        Where `hoped` are more than a call returns, several calls may be made side by side.
 
         With `newest_first`, who came last is on the first page: sooner found, but somebody may be
         missed while others are taken off. Without, whoever stays is on one of the pages.
@@ -450,16 +456,16 @@ class Destination(Protocol):
     def importable(self, write: Write) -> bool:
         """Return whether an import would do what `write` does (no moves, no booleans…)."""
 
-    async def screen_import(
-        self, writes: Sequence[Write], among: Container[str] = frozenset()
-    ) -> Screening:
-        """Return which importable writes may go by import; the others go singly.
+    async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
+        """Return which importable writes, by their `identity_key`, may go by import.
+
+        The others go singly.
 
         An import cannot look before it touches a contact, so only contacts that the account
         does not have yet may be in it (S3). None may if looking costs more than it saves. Ask
         before `start_import`, with all the writes that are meant for one import. Whoever comes in
-        sight and has an `identity_key` in `among` is shown: rows of earlier imports, which then
-        need not be read again.
+        sight of those awaited is told of: rows of earlier imports, which then need not be read
+        again.
         """
 
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import logs
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError, UnavailableError
-from libs.connectors.contract import Destination
+from libs.connectors.contract import Destination, Write
 from services.writer import store
 from services.writer.lease import Lease, Leases
 from services.writer.values import (
@@ -74,7 +74,7 @@ class Intent:
     fencing: int = 0
     checked: int = 0
     seen: int = 0
-    away: dict[str, ImportRow] = field(default_factory=dict)
+    away: dict[str, Write] = field(default_factory=dict)
     check_at: float = 0.0
     has_ended: bool = False
 
@@ -146,7 +146,7 @@ class Account:
         self.importing.update(intent.rows)
         for row in intent.rows.values():
             self.claims[row.place] = row.contact.source_id
-            intent.away[row.place.address] = row
+            intent.away[row.place.address] = row.write
 
     def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
         """Let an intent's rows be those of an import that is about to be sent."""
@@ -201,9 +201,9 @@ class Account:
             for intent in touched
         }
 
-    def awaited(self) -> set[str]:
-        """Return the addresses of rows that were not seen at the destination yet."""
-        return set().union(*(intent.away for intent in self.intents.values()))
+    def awaited(self) -> list[dict[str, Write]]:
+        """Return the rows of each import that were not seen at the destination yet."""
+        return [intent.away for intent in self.intents.values() if intent.away]
 
     def imports(self) -> list[Intent]:
         """Return the imports that are not known to have ended."""

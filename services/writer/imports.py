@@ -11,7 +11,7 @@ only about those that stay away.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from msgspec.structs import replace
@@ -30,11 +30,10 @@ from libs.common.errors import (
 )
 from libs.common.failpoints import Reached, nothing
 from libs.common.reasons import Park
-from libs.connectors import contract
-from libs.connectors.contract import Cursor, Destination, ImportState, RemoteContact
+from libs.connectors.contract import Arrived, Cursor, Destination, ImportState, Write
 from services.writer import store
 from services.writer.account import Account, Intent
-from services.writer.calls import has_joined, stop_of
+from services.writer.calls import stop_of
 from services.writer.conclude import (
     Changes,
     Done,
@@ -236,39 +235,34 @@ class Imports:
         # within those seconds before them. Only the look that decides must miss nobody.
         cursor: Cursor | None = None
         while missing := sum(len(intent.away) for intent in intents):
+            awaited = account.awaited()
             try:
                 page = await destination.read_list(
                     list_id,
                     cursor,
                     since,
+                    awaited=awaited,
                     newest_first=not decides,
-                    among=account.awaited(),
                     hoped=missing,
                 )
             except MisconfiguredError as error:
                 if error.what != LIST_MISSING:
                     raise
                 return  # Nobody stands on a list that is gone: the single writes will say so.
-            self.see(account, destination, page.contacts)
+            self.see(awaited, page.arrived)
             cursor = page.cursor
             if cursor is None:
                 break
 
-    def see(
-        self, account: Account, destination: Destination, remotes: Iterable[RemoteContact]
-    ) -> None:
-        """Take in contacts as they stand at the destination: they may be rows that are awaited."""
-        intents = [intent for intent in account.intents.values() if intent.away]
-        for remote in remotes:
-            address = contract.identity_key(remote.identity)
-            for intent in intents:
-                row = intent.away.get(address)
-                if row is not None and has_joined(destination, row.write, remote):
-                    del intent.away[address]
+    def see(self, awaited: Sequence[dict[str, Write]], arrived: Arrived) -> None:
+        """Take in which rows stand at the destination as they should."""
+        for away, addresses in zip(awaited, arrived, strict=True):
+            for address in addresses:
+                away.pop(address, None)  # Two pages may show one contact.
 
     async def _judge(self, account: Account, destination: Destination, intent: Intent) -> None:
         """End an import whose rows are all there, or that has ended; else look again later."""
-        away = list(intent.away.values())
+        away = [row for row in intent.rows.values() if row.place.address in intent.away]
         if away and not (intent.has_ended or self._is_too_old(intent)):
             self._look_later(intent)
             return

@@ -458,9 +458,10 @@ class Writing:
         self, turn: Turn, destination: Destination, rows: list[ImportRow]
     ) -> list[ImportRow]:
         """Return the rows that an import may take; none if too few of them are new there."""
+        awaited = turn.account.awaited()
         try:
             screening = await destination.screen_import(
-                [row.write for row in rows], turn.account.awaited()
+                [row.place.address for row in rows], awaited
             )
         except LeaseLostError:
             raise
@@ -468,7 +469,7 @@ class Writing:
             turn.stop = stop_of(error)
             return []
         # What it came across of imports under way need not be read for them once more.
-        self._imports.see(turn.account, destination, screening.seen)
+        self._imports.see(awaited, screening.arrived)
         screened = [row for row, is_new in zip(rows, screening.may, strict=True) if is_new]
         return screened if len(screened) >= destination.facts.import_rows_min else []
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace as replace_write
 
 from libs.common.errors import (
     MisconfiguredError,
@@ -33,10 +34,16 @@ from libs.connectors.contract import (
     Unknown,
     Write,
     Written,
+    identity_key,
 )
 from tests.connectors.served import RecordingGate, Served
 
 FOREVER_MS = 2**42  # Some time in 2109.
+
+
+def awaited_of(writes: Sequence[Write]) -> dict[str, Write]:
+    """Return the rows of an import as they are looked for."""
+    return {identity_key(write.identity): write for write in writes}
 
 
 async def sweep_all(source: Source, sweep: Sweep) -> list[Change]:
@@ -324,9 +331,27 @@ class DestinationConformance(ABC):
             each is not None and destination.matches(each, write)
             for each, write in zip(remote, writes, strict=True)
         )
-        page = await destination.read_list(list_id, None)
-        assert len(page.contacts) == 10
+        page = await destination.read_list(list_id, None, awaited=[{}, awaited_of(writes)])
+        assert [len(arrived) for arrived in page.arrived] == [0, 10]
         assert page.cursor is None
+
+    async def test_a_row_that_stands_otherwise_is_still_awaited(self, provider: Served) -> None:
+        """Proves PROTOCOL 6: an import is believed row by row, by what stands on its list."""
+        destination = self.destination(provider)
+        list_id, writes = await self.linked(destination, 3)
+        others = [self.write(number, list_id) for number in (0, 1, 9)]
+        others[0] = replace_write(others[0], attributes=writes[1].attributes)
+        rows = {
+            **awaited_of(others),
+            **awaited_of([replace_write(writes[2], list_id="987654")]),
+        }
+
+        page = await destination.read_list(list_id, None, awaited=[rows, awaited_of(writes)])
+
+        assert [set(arrived) for arrived in page.arrived] == [
+            {identity_key(writes[1].identity)},
+            set(awaited_of(writes)),
+        ]
 
     async def test_writing_twice_is_writing_once(self, provider: Served) -> None:
         """Promise 4."""
@@ -486,7 +511,8 @@ class DestinationConformance(ABC):
         (left,) = await destination.read_back([writes[0].identity])
         assert left is not None
         assert destination.matches(left, leave)
-        assert len((await destination.read_list(list_id, None)).contacts) == 1
+        page = await destination.read_list(list_id, None, awaited=[awaited_of(writes)])
+        assert list(page.arrived[0]) == [identity_key(writes[1].identity)]
 
     async def test_deleting_deletes_once(self, provider: Served) -> None:
         destination = self.destination(provider)
@@ -504,7 +530,7 @@ class DestinationConformance(ABC):
 
         report = await destination.write([self.write(1, "987654")])
         with pytest.raises(MisconfiguredError) as read:
-            await destination.read_list("987654", None)
+            await destination.read_list("987654", None, awaited=[])
 
         assert isinstance(report.stopped_by, MisconfiguredError)
         assert report.stopped_by.what == read.value.what == "list_missing"

@@ -185,8 +185,8 @@ MUTATIONS = (
         (
             Cut(
                 f"{WRITER}.imports:Imports._judge",
-                "away = list(intent.away.values())",
-                "away = [] if intent.has_ended else list(intent.away.values())",
+                "away = [row for row in intent.rows.values()",
+                "away = [] if intent.has_ended else [row for row in intent.rows.values()",
             ),
         ),
         seed=4,

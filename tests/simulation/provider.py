@@ -16,10 +16,10 @@ from libs.common.reasons import Reject
 from libs.connectors.contract import (
     Gate,
     ImportState,
+    ListPage,
     Outcome,
     Refused,
     RemoteContact,
-    RemotePage,
     Taken,
     Write,
     identity_key,
@@ -118,7 +118,7 @@ class Destination(FakeDestination):
         if self._weather.draw(self._weather.fault / 3):
             raise UnavailableError(HOST, DOWN)
 
-    async def read_list(self, *args: Any, **named: Any) -> RemotePage:
+    async def read_list(self, *args: Any, **named: Any) -> ListPage:
         page = await super().read_list(*args, **named)
         await self._process.step("read")
         return page

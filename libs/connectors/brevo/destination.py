@@ -9,7 +9,7 @@ writer says so, and never for a list that the person unsubscribed from.
 """
 
 import asyncio
-from collections.abc import Container, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -30,6 +30,7 @@ from libs.connectors.brevo.known import KEPT_MAX, KnownAddresses
 from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
 from libs.connectors.contract import (
     Account,
+    Awaited,
     ContactList,
     Cursor,
     Facts,
@@ -39,12 +40,12 @@ from libs.connectors.contract import (
     Gate,
     ImportState,
     ImportStatus,
+    ListPage,
     Missing,
     NotTried,
     Outcome,
     Refused,
     RemoteContact,
-    RemotePage,
     Screening,
     Taken,
     TokenSupply,
@@ -52,7 +53,6 @@ from libs.connectors.contract import (
     Write,
     WriteReport,
     Written,
-    identity_key,
 )
 from libs.connectors.http import Answer, HttpClient, lost
 
@@ -169,11 +169,11 @@ class BrevoDestination:
         after: Cursor | None,
         since: datetime | None = None,
         *,
+        awaited: Awaited,
         newest_first: bool = False,
-        among: Container[str] | None = None,
         hoped: int = 0,
-    ) -> RemotePage:
-        """Return contacts of a list as they are now, in the order of their creation."""
+    ) -> ListPage:
+        """Return who of those awaited is on a list, read in the order of their creation."""
         offset = int(after or 0)
         sort = "desc" if newest_first else "asc"
         suffix = f"&modifiedSince={quote(_moment(since))}" if since is not None else ""
@@ -186,16 +186,18 @@ class BrevoDestination:
         answers = await self._side_by_side(
             self._calls.call(facts.CONTACTS, "GET", path + suffix, expect=(404,)) for path in paths
         )
-        found: list[RemoteContact] = []
+        found: list[payload.Sighting] = []
+        cursor: Cursor | None = None
         for answer in answers:
             if answer.status == 404:
                 raise MisconfiguredError(answer.host, "list_missing")
             page = answer.decode(payload.SIGHTINGS).contacts
-            offset += len(page)
-            found += [payload.remote_of(each) for each in page if _is_among(each, among)]
+            found += page
+            cursor = Cursor(str(offset + len(found)))
             if len(page) < facts.LIST_PAGE_MAX:
-                return RemotePage(found, None)
-        return RemotePage(found, Cursor(str(offset)))
+                cursor = None
+                break
+        return ListPage(payload.arrived(found, awaited), cursor)
 
     def matches(self, remote: RemoteContact, write: Write) -> bool:
         """Return whether the contact holds what the write wanted, by Brevo's own forms."""
@@ -211,14 +213,7 @@ class BrevoDestination:
         sms = write.identity.sms
         if email is None and not payload.same("SMS", sms, remote.identity.sms):
             return False
-        there = remote.attributes
-        for name, value in payload.attributes_of(write.attributes).items():
-            # Most values are equal as they are: without a call for each of them.
-            if there.get(name) == value or name == "EMAIL":
-                continue
-            if not payload.same(name, value, there.get(name)):
-                return False
-        return True
+        return payload.holds(remote.attributes, write.attributes)
 
     def importable(self, write: Write) -> bool:
         """Return whether an import could do what `write` does.
@@ -234,19 +229,16 @@ class BrevoDestination:
             and not payload.holds_boolean(write.attributes)
         )
 
-    async def screen_import(
-        self, writes: Sequence[Write], among: Container[str] = frozenset()
-    ) -> Screening:
-        """Return which importable writes have an address that is new to the account.
+    async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
+        """Return which addresses of importable writes are new to the account.
 
         Reads the account, 1,000 contacts a call, as far as it has grown since the last look,
         unless that costs more than single calls.
         """
-        addresses = [identity_key(write.identity) for write in writes]
-        wanted = set(addresses)
+        wanted = set(keys)
         known = self._known
         known.begin(asyncio.get_running_loop().time())
-        seen: list[RemoteContact] = []
+        seen: list[payload.Sighting] = []
         while True:
             page = await self._sightings(known.next_offset)
             if not known.follows(page.contacts):
@@ -254,15 +246,14 @@ class BrevoDestination:
                 continue
             left = max((page.count or 0) - known.read, 0)
             if not _import_pays(len(wanted), left):
-                return Screening([False] * len(writes), seen)
-            new = known.add(page.contacts)
-            seen += [payload.remote_of(each) for each in new if _is_among(each, among)]
+                return Screening([False] * len(keys), payload.arrived(seen, awaited))
+            seen += known.add(page.contacts)
             if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
                 break
         there = known.among(wanted)
         if known.read > KEPT_MAX:
             known.forget()
-        return Screening([address not in there for address in addresses], seen)
+        return Screening([key not in there for key in keys], payload.arrived(seen, awaited))
 
     async def _sightings(self, offset: int) -> payload.Sightings:
         path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, offset)
@@ -545,11 +536,6 @@ def _believe(answer: Answer) -> None:
     """Raise UnknownOutcomeError for a success that is none: Brevo says nothing, or an object."""
     if answer.body and answer.decode(payload.ACKNOWLEDGED).code:
         raise lost(answer.host, "success with an error in it", writes=True)
-
-
-def _is_among(sighting: payload.Sighting, among: Container[str] | None) -> bool:
-    """Return whether a contact is to be shown: one without an e-mail address always is."""
-    return among is None or sighting.email is None or sighting.email.lower() in among
 
 
 def _moves(write: Write) -> bool:

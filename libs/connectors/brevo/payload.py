@@ -9,7 +9,7 @@ import csv
 import functools
 import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from libs.common.events import Identity
 from libs.connectors.brevo.facts import PHONES, UNIQUE
 from libs.connectors.contract import (
+    Awaited,
     ContactList,
     Field,
     FieldType,
@@ -286,8 +287,11 @@ def attributes_for(
     phone alone is known by it, so the phone is then always among the attributes.
     """
     as_they_are = not without and new_email is None and identity.email is not None
-    if as_they_are and b"null" not in encoded and b'"EMAIL"' not in encoded:
-        return msgspec.Raw(encoded or b"{}")
+    if as_they_are and b"\\" not in encoded and b'"EMAIL"' not in encoded:
+        # Without a backslash no value has a quotation mark in it: what ends here is a name.
+        cleared = encoded.replace(b'":null', b'":""')
+        if b"null" not in cleared:
+            return msgspec.Raw(cleared or b"{}")
     attributes = {
         name: "" if value is None else value
         for name, value in attributes_of(encoded).items()
@@ -300,19 +304,48 @@ def attributes_for(
     return msgspec.Raw(msgspec.json.encode(attributes))
 
 
-def remote_of(record: ContactRecord | Sighting) -> RemoteContact:
+def remote_of(record: ContactRecord) -> RemoteContact:
     """Return a contact as it is at Brevo; a phone identifies one that has no address."""
-    attributes = record.attributes
-    if isinstance(attributes, msgspec.Raw):
-        attributes = _ATTRIBUTES.decode(attributes)
-    sms = attributes.get("SMS")
+    sms = record.attributes.get("SMS")
     return RemoteContact(
         identity=Identity(email=record.email or None, sms=str(sms) if sms else None),
-        attributes=attributes,
+        attributes=record.attributes,
         list_ids=_names_of(record.list_ids),
         is_blocked=record.email_blacklisted or record.sms_blacklisted,
         left_list_ids=_names_of(record.list_unsubscribed or ()),
     )
+
+
+def arrived(sightings: Iterable[Sighting], awaited: Awaited) -> list[list[str]]:
+    """Return which rows of imports are among some contacts, on their list and as they were sent.
+
+    A row has an e-mail address, and stands under it: only the list and the rest are looked at.
+    """
+    found: list[list[str]] = [[] for _ in awaited]
+    for sighting in sightings:
+        if not sighting.email:
+            continue
+        key = sighting.email.lower()
+        for rows, seen in zip(awaited, found, strict=True):
+            write = rows.get(key)
+            if (
+                write is not None
+                and write.list_id in _names_of(sighting.list_ids)
+                and holds(_ATTRIBUTES.decode(sighting.attributes), write.attributes)
+            ):
+                seen.append(key)
+    return found
+
+
+def holds(there: Mapping[str, Any], encoded: bytes) -> bool:
+    """Return whether a contact's attributes are those of a write, each in Brevo's own form."""
+    for name, value in attributes_of(encoded).items():
+        # Most values are equal as they are: without a call for each of them.
+        if there.get(name) == value or name == "EMAIL":
+            continue
+        if not same(name, value, there.get(name)):
+            return False
+    return True
 
 
 @functools.lru_cache(maxsize=1024)

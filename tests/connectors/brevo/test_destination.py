@@ -1,6 +1,7 @@
 """Brevo as a destination: the conformance suite, and what only Brevo does."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,7 +36,7 @@ from libs.connectors.contract import (
     Write,
     Written,
 )
-from tests.connectors.conformance import DestinationConformance
+from tests.connectors.conformance import DestinationConformance, awaited_of
 from tests.connectors.served import RecordingGate, Served
 
 KEY = "xkeysib-sandbox"
@@ -59,6 +60,21 @@ def write_of(number: int, list_id: str, **changes: Any) -> Write:
     if isinstance(changes.get("attributes"), dict):
         changes["attributes"] = msgspec.json.encode(changes["attributes"])
     return replace(first, **changes)
+
+
+def keys_of(numbers: Iterable[int]) -> list[str]:
+    return list(awaited_of([write_of(number, "2") for number in numbers]))
+
+
+class Everybody(dict[str, Write]):
+    """Rows of an import that has everybody who is on a list."""
+
+    def __init__(self, list_id: str) -> None:
+        self._list_id = list_id
+
+    def get(self, key: str, default: Any = None) -> Write:
+        """Return a row that asks for nothing but the address and the list."""
+        return Write(Operation.UPSERT, Identity(email=key), b"{}", self._list_id, join_list=True)
 
 
 async def contacts_of(provider: Served) -> list[dict[str, Any]]:
@@ -514,22 +530,26 @@ async def test_a_long_list_is_read_page_after_page(provider: Served) -> None:
     destination = destination_of(provider)
     list_id = str(told["list_id"])
 
-    first = await destination.read_list(list_id, None)
-    second = await destination.read_list(list_id, first.cursor)
+    everybody = [Everybody(list_id)]
 
-    assert (len(first.contacts), len(second.contacts), second.cursor) == (500, 250, None)
+    first = await destination.read_list(list_id, None, awaited=everybody)
+    second = await destination.read_list(list_id, first.cursor, awaited=everybody)
+
+    assert (len(first.arrived[0]), len(second.arrived[0]), second.cursor) == (500, 250, None)
 
 
 async def test_only_contacts_touched_since_then_are_read(provider: Served) -> None:
     told = await provider.post("contacts:fill", {"count": 3, "list": "Long"})
     destination = destination_of(provider)
+    list_id = str(told["list_id"])
+    everybody = [Everybody(list_id)]
 
     none = await destination.read_list(
-        str(told["list_id"]), None, since=datetime.now(UTC) + timedelta(minutes=5)
+        list_id, None, datetime.now(UTC) + timedelta(minutes=5), awaited=everybody
     )
-    everyone = await destination.read_list(str(told["list_id"]), None, since=LONG_AGO)
+    everyone = await destination.read_list(list_id, None, LONG_AGO, awaited=everybody)
 
-    assert (len(none.contacts), len(everyone.contacts)) == (0, 3)
+    assert (len(none.arrived[0]), len(everyone.arrived[0])) == (0, 3)
 
 
 async def test_only_a_first_link_by_address_is_importable(provider: Served) -> None:
@@ -556,12 +576,9 @@ async def test_only_contacts_that_the_account_does_not_know_are_imported(
     await provider.post("contacts:fill", {"count": 1500})
     there = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
     await provider.post("contacts:upsert", {"contacts": there})
-    list_id = (await destination.make_list("Customers")).id
     await provider.post("calls:reset", {})
 
-    new = (
-        await destination.screen_import([write_of(number, list_id) for number in range(600)])
-    ).may
+    new = (await destination.screen_import(keys_of(range(600)))).may
 
     assert list(new) == [number % 2 == 1 for number in range(600)]
     assert await provider.calls() == {"GET /v3/contacts": 2}
@@ -570,13 +587,13 @@ async def test_only_contacts_that_the_account_does_not_know_are_imported(
 async def test_before_the_next_import_only_new_contacts_are_looked_at(provider: Served) -> None:
     destination = destination_of(provider)
     await provider.post("contacts:fill", {"count": 1500})
-    writes = [write_of(number, "2") for number in range(600)]
-    await destination.screen_import(writes)
+    keys = keys_of(range(600))
+    await destination.screen_import(keys)
     there = [{"email": f"person+{number}@example.com"} for number in range(0, 600, 2)]
     await provider.post("contacts:upsert", {"contacts": there})
     await provider.post("calls:reset", {})
 
-    new = (await destination.screen_import(writes)).may
+    new = (await destination.screen_import(keys)).may
 
     assert list(new) == [number % 2 == 1 for number in range(600)]
     assert await provider.calls() == {"GET /v3/contacts": 1}
@@ -586,12 +603,12 @@ async def test_who_moved_up_because_another_was_deleted_is_seen(provider: Served
     """A contact that comes to stand before the last one known would hide, and be imported (S3)."""
     destination = destination_of(provider)
     told = await provider.post("contacts:fill", {"count": 1500})
-    writes = [write_of(number, "2") for number in range(600)]
-    await destination.screen_import(writes)
+    keys = keys_of(range(600))
+    await destination.screen_import(keys)
     await provider.post("contacts:upsert", {"contacts": [{"email": "person+7@example.com"}]})
     await provider.post("contacts:delete", {"ids": told["ids"][:2]})
 
-    new = (await destination.screen_import(writes)).may
+    new = (await destination.screen_import(keys)).may
 
     assert [number for number, is_new in enumerate(new) if not is_new] == [7]
 
@@ -603,12 +620,12 @@ async def test_who_took_another_address_is_seen_after_a_minute(
     monkeypatch.setattr(known, "KEPT_S", 0.0)
     destination = destination_of(provider)
     told = await provider.post("contacts:fill", {"count": 1500})
-    writes = [write_of(number, "2") for number in range(600)]
-    await destination.screen_import(writes)
+    keys = keys_of(range(600))
+    await destination.screen_import(keys)
     moved = {"id": told["ids"][3], "email": "person+7@example.com"}
     await provider.post("contacts:upsert", {"contacts": [moved]})
 
-    new = (await destination.screen_import(writes)).may
+    new = (await destination.screen_import(keys)).may
 
     assert [number for number, is_new in enumerate(new) if not is_new] == [7]
 
@@ -619,11 +636,11 @@ async def test_of_a_large_account_nothing_is_kept(
     monkeypatch.setattr(module, "KEPT_MAX", 1000)
     destination = destination_of(provider)
     await provider.post("contacts:fill", {"count": 1500})
-    writes = [write_of(number, "2") for number in range(600)]
-    await destination.screen_import(writes)
+    keys = keys_of(range(600))
+    await destination.screen_import(keys)
     await provider.post("calls:reset", {})
 
-    new = (await destination.screen_import(writes)).may
+    new = (await destination.screen_import(keys)).may
 
     assert all(new)
     assert await provider.calls() == {"GET /v3/contacts": 2}
@@ -633,10 +650,14 @@ async def test_a_list_can_be_read_from_its_newest_contact(provider: Served) -> N
     destination = destination_of(provider)
     told = await provider.post("contacts:fill", {"count": 3, "list": "Customers"})
 
-    page = await destination.read_list(str(told["list_id"]), None, newest_first=True)
+    list_id = str(told["list_id"])
+    everybody = [Everybody(list_id)]
 
-    oldest = await destination.read_list(str(told["list_id"]), None)
-    assert list(page.contacts) == list(reversed(oldest.contacts))
+    page = await destination.read_list(list_id, None, awaited=everybody, newest_first=True)
+
+    oldest = await destination.read_list(list_id, None, awaited=everybody)
+    assert len(page.arrived[0]) == 3
+    assert list(page.arrived[0]) == list(reversed(oldest.arrived[0]))
 
 
 async def test_nothing_is_imported_where_looking_costs_more(provider: Served) -> None:
@@ -644,10 +665,8 @@ async def test_nothing_is_imported_where_looking_costs_more(provider: Served) ->
     body = {"contacts": [], "count": 600_000}
     await provider.fault({"kind": "status", "status": 200, "body": body})
 
-    few = (await destination.screen_import([write_of(1, "2")])).may
-    in_a_crowd = (
-        await destination.screen_import([write_of(number, "2") for number in range(600)])
-    ).may
+    few = (await destination.screen_import(keys_of([1]))).may
+    in_a_crowd = (await destination.screen_import(keys_of(range(600)))).may
 
     assert list(few) == [False]
     assert not any(in_a_crowd)
@@ -660,17 +679,15 @@ async def test_an_import_writes_what_single_calls_would(provider: Served) -> Non
         write_of(number, list_id, attributes={"FIRSTNAME": f"Zoë {number}", "LASTNAME": None})
         for number in range(600)
     ]
-    assert all((await destination.screen_import(writes)).may)
+    rows = awaited_of(writes)
+    assert all((await destination.screen_import(list(rows))).may)
 
     status = await finished(destination, await destination.start_import(writes, None))
 
     assert status == ImportStatus(ImportState.COMPLETED)
-    page = await destination.read_list(list_id, None, since=LONG_AGO)
-    more = await destination.read_list(list_id, page.cursor, since=LONG_AGO)
-    remote = {each.identity.email: each for each in (*page.contacts, *more.contacts)}
-    assert all(
-        destination.matches(remote[(write.identity.email or "").lower()], write) for write in writes
-    )
+    page = await destination.read_list(list_id, None, LONG_AGO, awaited=[rows])
+    more = await destination.read_list(list_id, page.cursor, LONG_AGO, awaited=[rows])
+    assert {*page.arrived[0], *more.arrived[0]} == rows.keys()
 
 
 async def test_an_import_leaves_contacts_that_are_there_as_they_are(provider: Served) -> None:

@@ -23,10 +23,19 @@ def test_attributes_are_spliced_as_they_are() -> None:
     assert bytes(payload.attributes_for(b"", ADA)) == b"{}"
 
 
-def test_null_becomes_the_empty_text_that_clears() -> None:
-    encoded = msgspec.json.encode({"FIRSTNAME": None, "NOTE": "null"})
+@pytest.mark.parametrize(
+    "note",
+    ["Ada", "null", ':null,"', 'a":null', '"', "\\", '\\":null,"FIRSTNAME":null', "nullable", ""],
+)
+def test_null_becomes_the_empty_text_that_clears(note: str) -> None:
+    encoded = msgspec.json.encode({"FIRSTNAME": None, "NOTE": note, "SMS": None})
 
-    assert decoded(payload.attributes_for(encoded, ADA)) == {"FIRSTNAME": "", "NOTE": "null"}
+    assert decoded(payload.attributes_for(encoded, ADA)) == {
+        "FIRSTNAME": "",
+        "NOTE": note,
+        "SMS": "",
+    }
+    assert decoded(payload.attributes_for(b'{"FIRSTNAME": null}', ADA)) == {"FIRSTNAME": ""}
 
 
 def test_the_address_stands_beside_the_attributes_unless_it_moves() -> None:
