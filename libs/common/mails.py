@@ -5,6 +5,8 @@ and in the mail itself (`X-Contactsync-Kind`). Readers are a workspace's users, 
 a kind; the operator gets what only the operator can mend.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -30,3 +32,75 @@ class MailKind(StrEnum):
 _OPERATORS = frozenset({MailKind.QUOTA_REQUEST_OPENED, MailKind.DRIFT})
 
 READERS_KINDS = tuple(kind for kind in MailKind if not kind.is_operators)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What became of a mail, in the languages of its readers."""
+
+    en: str
+    de: str
+
+
+# Why a mail was not sent, or not yet. Codes are stable; `smtp_<code>` is the mail server's answer.
+_REASONS: Mapping[str, Words] = {
+    "month_over": Words(
+        "The month that it is about was over before it could be sent.",
+        "Der Monat, um den es geht, war vorbei, bevor die Mail gesendet werden konnte.",
+    ),
+    "decided_since": Words(
+        "A newer mail tells more: 100 % after 80 %, or the same of a newer limit.",
+        "Eine neuere Mail sagt mehr: 100 % nach 80 %, oder dasselbe zu einem neueren Kontingent.",
+    ),
+    "limit_raised": Words(
+        "The limit was raised before it could be sent: what it tells is not true any more.",
+        "Das Kontingent wurde vorher erhöht: Was in der Mail steht, stimmt nicht mehr.",
+    ),
+    "reader_removed": Words(
+        "The person was removed from the workspace before it could be sent.",
+        "Die Person wurde vorher aus dem Arbeitsbereich entfernt.",
+    ),
+    "reader_muted": Words(
+        "The person switched this kind of mail off before it could be sent.",
+        "Die Person hat diese Art von Mail vorher abgeschaltet.",
+    ),
+    "unrenderable": Words(
+        "It could not be written: a mistake of ours; tell the operator.",
+        "Sie ließ sich nicht schreiben: ein Fehler von uns; sagen Sie es dem Betreiber.",
+    ),
+    "tried_too_often": Words(
+        "Each try ended the notifier: a mistake of ours; tell the operator.",
+        "Jeder Versuch hat den Versand beendet: ein Fehler von uns; sagen Sie es dem Betreiber.",
+    ),
+    "invalid_address": Words(
+        "Mail cannot be sent to this address: correct it.",
+        "An diese Adresse lässt sich keine Mail senden: Berichtigen Sie sie.",
+    ),
+    "smtp_no_answer": Words(
+        "The mail server does not answer; it is tried again.",
+        "Der Mailserver antwortet nicht; es wird wieder versucht.",
+    ),
+    "smtp_tls": Words(
+        "The mail server's certificate is not believed; the operator must look at it.",
+        "Dem Zertifikat des Mailservers wird nicht geglaubt; der Betreiber muss es ansehen.",
+    ),
+    "smtp_not_supported": Words(
+        "The mail server cannot do what the settings ask of it; the operator must look at them.",
+        "Der Mailserver kann nicht, was eingestellt ist; der Betreiber muss es ansehen.",
+    ),
+}
+_LOGIN = Words(
+    "The mail server refuses our login; the operator must look at it.",
+    "Der Mailserver weist unsere Anmeldung ab; der Betreiber muss sie ansehen.",
+)
+_REFUSED = Words(
+    "The mail server refuses it: check the address; its own words are in `answer`.",
+    "Der Mailserver nimmt sie nicht an: Prüfen Sie die Adresse; seine Worte stehen in `answer`.",
+)
+
+
+def explain(reason: str) -> Words:
+    """Return what the reason of a notice means, and what to do about it."""
+    if reason.startswith("smtp_login_"):
+        return _LOGIN
+    return _REASONS.get(reason, _REFUSED)

@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """A person of a workspace who wants a kind of mail, in which language."""
+    """Who wants a kind of mail, in which language; `user` is None for the operator."""
 
     email: str
     language: str
+    user: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,26 @@ class Notice:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaFacts:
+    """What the ledger adds to its event: since when, and what is reserved (`facts_to_mail`)."""
+
+    near_at: datetime | None
+    used_up_at: datetime | None
+    held: int
+    standing_limit: int
+
+
 async def recipients(session: AsyncSession, *, workspace: UUID, kind: str) -> Sequence[Recipient]:
-    """Return who wants this kind of mail."""
+    """Return which users of a workspace want this kind of mail."""
     rows = await session.execute(
         text(
-            "select email, language from config.users "
+            "select user_id, email, language from config.users "
             "where workspace_id = :workspace and not :kind = any (muted) order by email"
         ),
         {"workspace": workspace, "kind": kind},
     )
-    return [Recipient(row.email, row.language) for row in rows]
+    return [Recipient(row.email, row.language, row.user_id) for row in rows]
 
 
 async def workspace_name(session: AsyncSession, workspace: UUID) -> str:
@@ -58,25 +69,62 @@ async def workspace_name(session: AsyncSession, workspace: UUID) -> str:
     return name or ""
 
 
-async def integration_names(
-    session: AsyncSession, *, workspace: UUID, integration: UUID | None = None
-) -> Sequence[str]:
-    """Return the names of a workspace's active integrations, or of one in any state."""
-    names = await session.scalars(
-        text(
-            "select name from config.integrations where workspace_id = :workspace "
-            "and (integration_id = :integration or (cast(:integration as uuid) is null "
-            "and state = 'active')) order by name"
-        ),
-        {"workspace": workspace, "integration": integration},
+async def integration_name(session: AsyncSession, integration: UUID) -> str:
+    """Return what people call an integration; empty if it is gone."""
+    name = await session.scalar(
+        text("select name from config.integrations where integration_id = :integration"),
+        {"integration": integration},
     )
-    return names.all()
+    return name or ""
+
+
+async def active_integrations(
+    session: AsyncSession, workspace: UUID, *, limit: int
+) -> tuple[Sequence[str], int]:
+    """Return the first `limit` names of a workspace's active integrations, and how many it has."""
+    rows = await session.execute(
+        text(
+            "select name, count(*) over () as total from config.integrations "
+            "where workspace_id = :workspace and state = 'active' order by name limit :limit"
+        ),
+        {"workspace": workspace, "limit": limit},
+    )
+    found = rows.all()
+    return [row.name for row in found], found[0].total if found else 0
+
+
+async def now(session: AsyncSession) -> datetime:
+    """Return the moment by the ledger's clock."""
+    moment = await session.scalar(text("select ledger.now()"))
+    assert isinstance(moment, datetime)
+    return moment
+
+
+async def quota_facts(
+    session: AsyncSession, *, workspace: UUID, period: date, revision: int
+) -> QuotaFacts:
+    """Return what the ledger knows of a limit beside its event."""
+    rows = await session.execute(
+        text("select * from ledger.facts_to_mail(:workspace, :period, :revision)"),
+        {"workspace": workspace, "period": period, "revision": revision},
+    )
+    return QuotaFacts(*rows.one())
+
+
+async def use_per_day(session: AsyncSession, workspace: UUID, *, days: int) -> Mapping[date, int]:
+    """Return the tasks of today and of the `days` days before it, those without any left out."""
+    rows = await session.execute(
+        text("select day, used from ledger.use_per_day(:workspace, :days)"),
+        {"workspace": workspace, "days": days},
+    )
+    return {row.day: row.used for row in rows}
 
 
 async def add_notice(
     session: AsyncSession,
     *,
     notice_id: UUID,
+    cause: UUID,
     workspace: UUID,
     kind: str,
     recipient: Recipient,
@@ -85,13 +133,16 @@ async def add_notice(
     """Store that a person is to be told; the same cause again changes nothing."""
     await session.execute(
         text(
-            "insert into notices.notices "
-            "(notice_id, workspace_id, kind, language, recipient, payload) values "
-            "(:id, :workspace, :kind, :language, :recipient, cast(:payload as jsonb)) "
-            "on conflict do nothing"
+            "insert into notices.notices (notice_id, cause, user_id, audience, workspace_id, "
+            "kind, language, recipient, payload) values "
+            "(:id, :cause, :user, :audience, :workspace, :kind, :language, :recipient, "
+            "cast(:payload as jsonb)) on conflict do nothing"
         ),
         {
             "id": notice_id,
+            "cause": cause,
+            "user": recipient.user,
+            "audience": "operator" if recipient.user is None else "workspace",
             "workspace": workspace,
             "kind": kind,
             "language": recipient.language,
@@ -133,18 +184,26 @@ async def claim_due(
     ]
 
 
-async def renew(session: AsyncSession, *, notice_id: UUID, token: UUID, claim_s: float) -> bool:
-    """Keep a notice for `claim_s` from now; False if it is not ours any more."""
+async def renew(
+    session: AsyncSession, *, notice_id: UUID, token: UUID, claim_s: float
+) -> str | None:
+    """Keep a notice for `claim_s` from now, and return the address that its reader has now.
+
+    None if it is not ours any more.
+    """
     renewed = await session.execute(
         text(
-            "update notices.notices "
-            "set lease_until = clock_timestamp() + make_interval(secs => :claim_s) "
-            "where notice_id = :id and lease_token = :token and state = 'pending' "
-            "returning notice_id"
+            "update notices.notices n "
+            "set lease_until = clock_timestamp() + make_interval(secs => :claim_s), "
+            "recipient = coalesce((select u.email from config.users u "
+            "  where u.user_id = n.user_id and u.workspace_id = n.workspace_id), n.recipient) "
+            "where n.notice_id = :id and n.lease_token = :token and n.state = 'pending' "
+            "returning n.recipient"
         ),
         {"id": notice_id, "token": token, "claim_s": claim_s},
     )
-    return renewed.one_or_none() is not None
+    row = renewed.one_or_none()
+    return None if row is None else str(row.recipient)
 
 
 async def give_back(session: AsyncSession, *, ids: Sequence[UUID], token: UUID) -> None:
@@ -159,56 +218,93 @@ async def give_back(session: AsyncSession, *, ids: Sequence[UUID], token: UUID) 
     )
 
 
-async def is_decided(
-    session: AsyncSession, *, workspace: UUID, period: str, revision: int, threshold: int
-) -> bool:
-    """Return whether the ledger has decided a threshold of a period and limit revision."""
-    answer = await session.scalar(
-        text("select ledger.is_decided(:workspace, :period, :revision, :threshold)"),
+async def reader_is_gone(session: AsyncSession, notice_id: UUID) -> str | None:
+    """Return why a notice's reader is to be left alone; None if he is not.
+
+    The operator, and a notice of a version that did not note its reader, are always told.
+    """
+    reason = await session.scalar(
+        text(
+            "select case when u.user_id is null then 'reader_removed' "
+            "when n.kind = any (u.muted) then 'reader_muted' end "
+            "from notices.notices n left join config.users u "
+            "  on u.user_id = n.user_id and u.workspace_id = n.workspace_id "
+            "where n.notice_id = :id and n.user_id is not null"
+        ),
+        {"id": notice_id},
+    )
+    return None if reason is None else str(reason)
+
+
+async def outdated(
+    session: AsyncSession, *, workspace: UUID, period: date, revision: int, threshold: int
+) -> str | None:
+    """Return why a threshold is not worth a mail any more; None if it is (`ledger.outdated`)."""
+    reason = await session.scalar(
+        text("select ledger.outdated(:workspace, :period, :revision, :threshold)"),
         {
             "workspace": workspace,
-            "period": date.fromisoformat(period),
+            "period": period,
             "revision": revision,
             "threshold": threshold,
         },
     )
-    return bool(answer)
+    return None if reason is None else str(reason)
 
 
 async def finish(
-    session: AsyncSession, *, notice_id: UUID, token: UUID, state: str, reason: str | None
+    session: AsyncSession,
+    *,
+    notice_id: UUID,
+    token: UUID,
+    state: str,
+    reason: str | None,
+    answer: str | None = None,
 ) -> None:
     """Store what became of a notice, if it is still ours."""
     await session.execute(
         text(
-            "update notices.notices set state = :state, reason = :reason, lease_until = null, "
+            "update notices.notices set state = :state, reason = :reason, answer = :answer, "
+            "lease_until = null, "
             "sent_at = case when :state = 'sent' then clock_timestamp() end "
             "where notice_id = :id and lease_token = :token and state = 'pending'"
         ),
-        {"id": notice_id, "token": token, "state": state, "reason": reason},
+        {"id": notice_id, "token": token, "state": state, "reason": reason, "answer": answer},
     )
 
 
 async def postpone(
-    session: AsyncSession, *, notice_id: UUID, token: UUID, wait_s: float, reason: str
+    session: AsyncSession,
+    *,
+    notice_id: UUID,
+    token: UUID,
+    wait_s: float,
+    reason: str,
+    answer: str | None = None,
 ) -> None:
     """Try a notice again later, if it is still ours."""
     await session.execute(
         text(
-            "update notices.notices set lease_until = null, reason = :reason, "
+            "update notices.notices set lease_until = null, reason = :reason, answer = :answer, "
             "next_at = clock_timestamp() + make_interval(secs => :wait_s) "
             "where notice_id = :id and lease_token = :token and state = 'pending'"
         ),
-        {"id": notice_id, "token": token, "wait_s": wait_s, "reason": reason},
+        {
+            "id": notice_id,
+            "token": token,
+            "wait_s": wait_s,
+            "reason": reason,
+            "answer": answer,
+        },
     )
 
 
-async def oldest_pending_s(session: AsyncSession) -> float:
-    """Return how long the oldest due notice waits, in seconds; 0 without one."""
-    seconds = await session.scalar(
+async def oldest_pending_s(session: AsyncSession) -> Mapping[str, float]:
+    """Return for each kind how long its oldest due notice waits, in seconds."""
+    rows = await session.execute(
         text(
-            "select coalesce(extract(epoch from clock_timestamp() - min(next_at)), 0) "
-            "from notices.notices where state = 'pending'"
+            "select kind, extract(epoch from clock_timestamp() - min(next_at))::float8 as waits_s "
+            "from notices.notices where state = 'pending' group by kind"
         )
     )
-    return max(float(seconds or 0), 0.0)
+    return {row.kind: max(row.waits_s, 0.0) for row in rows}

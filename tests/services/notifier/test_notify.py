@@ -7,21 +7,26 @@ from email.message import EmailMessage
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiosmtplib
+import msgspec
 import pytest
 from sqlalchemy import text
 
-from libs.common import database, ids
+from libs.common import database, ids, metrics
 from libs.common.consumer import Batch, Record
 from libs.common.database import SessionMaker
 from libs.common.events import Event, QuotaChanged, QuotaKind, Topic
 from sandbox.mailbox.smtp import Mailbox, listen
 from services.notifier.notify import Recorder, Sender
+from services.notifier.settings import Settings
+from services.notifier.smtp import sender_by
+from services.notifier.store import Recipient
 from tests.fakes import CrashError
 from tests.services.writer.world import crash_at
 
 WORKSPACE = UUID(int=1)
 PERIOD = "2026-11-01"
+NOON = "2026-11-24 12:00+00"  # What time it is by the ledger's clock.
+INTEGRATION = UUID(int=3)
 
 
 @pytest.fixture
@@ -45,6 +50,12 @@ async def people(sessions: SessionMaker) -> None:
             text("insert into config.workspaces (workspace_id, name) values (:w, :n)"),
             {"w": WORKSPACE, "n": "Bäcker & Söhne <b>"},
         )
+        await session.execute(
+            text(
+                "create or replace function ledger.now() returns timestamptz language sql volatile "
+                f"as $$ select timestamptz '{NOON}' $$"
+            )
+        )
         for email, language, muted in (
             ("anna@example.org", "de", []),
             ("bob@example.org", "en", []),
@@ -62,7 +73,7 @@ async def people(sessions: SessionMaker) -> None:
                 "insert into config.integrations (integration_id, workspace_id, name, state) "
                 "values (:i, :w, 'HubSpot → Brevo', 'active')"
             ),
-            {"i": uuid4(), "w": WORKSPACE},
+            {"i": INTEGRATION, "w": WORKSPACE},
         )
 
 
@@ -77,6 +88,7 @@ def threshold(percent: int, *, both: bool = False, revision: int = 1) -> QuotaCh
         used=percent * 1000,
         threshold=percent,
         both=both,
+        at="2026-11-24T10:31:02.123Z",
     )
 
 
@@ -98,14 +110,19 @@ class Office:
     def __init__(self, sessions: SessionMaker, address: str) -> None:
         host, port = address.split(":")
         self.wake = asyncio.Event()
-        self.recorder = Recorder(sessions, self.wake)
-
-        async def send(message: EmailMessage) -> None:
-            await aiosmtplib.send(message, hostname=host, port=int(port), timeout=5)
-
+        self.recorder = Recorder(sessions, self.wake, operator=Recipient("ops@example.org", "en"))
+        settings = Settings.model_validate(
+            {
+                "smtp_host": host,
+                "smtp_port": int(port),
+                "mail_from": "contactsync@example.org",
+                "kafka_bootstrap": "unused:9092",
+                "database_url": "postgresql://unused/unused",
+            }
+        )
         self.sender = Sender(
             sessions,
-            send,
+            sender_by(settings),
             self.wake,
             sender="contactsync@example.org",
             url="https://contactsync.example.org",
@@ -122,9 +139,36 @@ def office(notifier: SessionMaker, people: None, mailbox: tuple[Mailbox, str]) -
 async def notices(sessions: SessionMaker) -> list[dict[str, Any]]:
     async with sessions.begin() as session:
         rows = await session.execute(
-            text("select recipient, state, reason, attempts from notices.notices order by 1, 2")
+            text(
+                "select recipient, state, reason, answer, attempts from notices.notices "
+                "order by 1, 2"
+            )
         )
         return [dict(row) for row in rows.mappings()]
+
+
+async def told(sessions: SessionMaker) -> set[tuple[str, str | None]]:
+    """Return in which states the notices are, and why."""
+    return {(row["state"], row["reason"]) for row in await notices(sessions)}
+
+
+async def execute(sessions: SessionMaker, statement: str, **values: Any) -> None:
+    async with sessions.begin() as session:
+        await session.execute(text(statement), {"w": WORKSPACE, **values})
+
+
+async def use(sessions: SessionMaker, *, posted: int, limit: int, revision: int) -> None:
+    """Let the month of the workspace be as if so much had been used under such a limit."""
+    await execute(
+        sessions,
+        "insert into ledger.periods (workspace_id, period, quota_limit, revision, posted) "
+        "values (:w, date '2026-11-01', :limit, :revision, :posted) "
+        "on conflict (workspace_id, period) do update set quota_limit = :limit, "
+        "revision = :revision, posted = :posted",
+        posted=posted,
+        limit=limit,
+        revision=revision,
+    )
 
 
 async def test_each_person_who_wants_it_gets_one_mail_in_their_language(
@@ -139,11 +183,12 @@ async def test_each_person_who_wants_it_gets_one_mail_in_their_language(
     anna, bob = sorted(mailbox[0].mails, key=lambda mail: mail.recipients)
     assert (anna.recipients, bob.recipients) == (("anna@example.org",), ("bob@example.org",))
     assert anna.subject.startswith("Kontakt-Kontingent dieses Monats verbraucht")
-    assert "alle 100.000 Aufgaben" in anna.text
-    assert "Am 1. Dezember 2026 um 00:00 Uhr UTC" in anna.text
-    assert "HubSpot → Brevo" in anna.text
-    assert "80 % and 100 % of the quota were reached at once." in bob.text
-    assert "December 1, 2026" in bob.text
+    assert "100.000 von 100.000 Aufgaben (100 %)" in anna.text
+    assert "am 1. Dezember 2026, 00:00 Uhr UTC, oder sobald" in anna.text
+    assert "seit dem 24. November 2026, 10:31 Uhr UTC angehalten: HubSpot → Brevo." in anna.text
+    assert "80% and 100% of the quota were reached at once." in bob.text
+    assert "Stopped since: November 24, 2026, 10:31 UTC" in bob.text
+    assert "Goes on: December 1, 2026, 00:00 UTC" in bob.text
     assert "https://contactsync.example.org" in bob.text
     assert "Bäcker &amp; Söhne &lt;b&gt;" in bob.html
     assert "<b>" not in bob.html
@@ -178,7 +223,7 @@ async def test_no_eighty_percent_mail_once_a_hundred_is_decided(
     await office.sender.send_due()
 
     assert list(mailbox[0].mails) == []
-    assert {row["state"] for row in await notices(sessions)} == {"suppressed"}
+    assert await told(sessions) == {("suppressed", "decided_since")}
 
 
 async def test_a_mailbox_that_is_busy_is_tried_again_later(
@@ -188,9 +233,7 @@ async def test_a_mailbox_that_is_busy_is_tried_again_later(
     mailbox[0].faults.script("451", 2)
     await office.recorder(batch(threshold(100)))
     await office.sender.send_due()
-    assert {(row["state"], row["reason"]) for row in await notices(sessions)} == {
-        ("pending", "SMTP 451")
-    }
+    assert await told(sessions) == {("pending", "smtp_451")}
     assert await office.sender.send_due() == 0
 
     async with sessions.begin() as session:
@@ -208,8 +251,9 @@ async def test_a_mail_that_is_refused_for_good_is_shown_as_failed(
     await office.recorder(batch(threshold(100)))
     await office.sender.send_due()
 
-    assert {(row["state"], row["reason"]) for row in await notices(sessions)} == {
-        ("failed", "SMTP 550")
+    assert await told(sessions) == {("failed", "smtp_550")}
+    assert {row["answer"] for row in await notices(sessions)} == {
+        "5.7.1 Requested action not taken: refused by the mailbox"
     }
 
 
@@ -368,9 +412,7 @@ async def test_a_server_that_keeps_silent_is_tried_again(
 
     await slow.send_due()
 
-    assert {(row["state"], row["reason"]) for row in await notices(sessions)} == {
-        ("pending", "TimeoutError")
-    }
+    assert await told(sessions) == {("pending", "smtp_no_answer")}
 
 
 async def test_events_that_nobody_is_mailed_about_leave_nothing(
@@ -389,3 +431,353 @@ async def test_events_that_nobody_is_mailed_about_leave_nothing(
     await office.recorder(batch(changed))
 
     assert await notices(sessions) == []
+
+
+@pytest.mark.parametrize(
+    ("percent", "limit", "is_sent"),
+    [
+        pytest.param(100, 100_001, False, id="open_again"),
+        pytest.param(100, 100_000, True, id="raised_not_beyond_what_is_used"),
+        pytest.param(80, 125_001, False, id="below_80_percent"),
+        pytest.param(80, 125_000, True, id="raised_and_still_at_80_percent"),
+    ],
+)
+async def test_a_limit_raised_before_a_mail_left_makes_it_pointless_only_if_that_helps(
+    office: Office,
+    mailbox: tuple[Mailbox, str],
+    sessions: SessionMaker,
+    percent: int,
+    limit: int,
+    is_sent: bool,
+) -> None:
+    """Proves Q2 and Q3: no mail whose reason is gone, and none is lost that is still true."""
+    await office.recorder(batch(threshold(percent)))
+    await use(sessions, posted=100_000, limit=limit, revision=2)
+
+    await office.sender.send_due()
+
+    assert len(mailbox[0].mails) == (2 if is_sent else 0)
+    state = ("sent", None) if is_sent else ("suppressed", "limit_raised")
+    assert await told(sessions) == {state}
+
+
+@pytest.mark.parametrize("percent", [80, 100])
+async def test_a_mail_about_a_month_that_is_over_is_not_sent(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker, percent: int
+) -> None:
+    """Proves Q3: at midnight everything goes on, so nothing is said of a stop."""
+    await office.recorder(batch(threshold(percent)))
+    await execute(
+        sessions,
+        "create or replace function ledger.now() returns timestamptz language sql volatile "
+        "as $$ select timestamptz '2026-12-01 00:00+00' $$",
+    )
+
+    await office.sender.send_due()
+
+    assert len(mailbox[0].mails) == 0
+    assert await told(sessions) == {("suppressed", "month_over")}
+
+
+async def test_of_two_limits_used_up_one_after_the_other_the_newer_is_told(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q3: raised, and used up again before the first mail could leave."""
+    await office.recorder(batch(threshold(100), threshold(100, revision=2)))
+    await use(sessions, posted=100_000, limit=100_000, revision=2)
+    await execute(
+        sessions,
+        "insert into ledger.decisions values (:w, date '2026-11-01', 1, 100, 90000), "
+        "(:w, date '2026-11-01', 2, 100, 100000)",
+    )
+
+    await office.sender.send_due()
+
+    assert len(mailbox[0].mails) == 2
+    assert await told(sessions) == {("sent", None), ("suppressed", "decided_since")}
+
+
+async def test_the_mail_at_100_percent_says_when_80_were_reached(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q2: when the mail at 80 % did not leave in time, one mail says both."""
+    await execute(
+        sessions,
+        "insert into ledger.decisions values "
+        "(:w, date '2026-11-01', 1, 80, 80000, timestamptz '2026-11-19 06:12+00')",
+    )
+    await office.recorder(batch(threshold(100)))
+
+    await office.sender.send_due()
+
+    (bob,) = mailbox[0].mails.select(to="bob@example.org")
+    assert "80% was reached on November 19, 2026, 06:12 UTC, 100% on November 24, 2026" in bob.text
+
+
+async def test_a_mail_at_80_percent_says_when_the_rest_will_be_used_up(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q2: 40 a day since the 20th, and 90 are left: two days and a quarter."""
+    await execute(
+        sessions,
+        "insert into ledger.postings (workspace_id, period, effect_key, hold_id, integration_id, "
+        "source_id, run_id, operation, posted_at) select :w, date '2026-11-01', "
+        "decode(lpad(to_hex(n), 32, '0'), 'hex'), :w, :w, n::text, :w, 'upsert', "
+        "timestamptz '2026-11-20 00:00+00' + n * interval '36 minutes' "
+        "from generate_series(0, 177) n",
+    )
+    event = QuotaChanged(
+        id=UUID(int=7),
+        kind=QuotaKind.THRESHOLD,
+        workspace=WORKSPACE,
+        period=PERIOD,
+        limit=1000,
+        revision=1,
+        used=910,
+        threshold=80,
+        at="2026-11-24T10:48:00Z",
+    )
+    await office.recorder(batch(event))
+
+    await office.sender.send_due()
+
+    (anna,) = mailbox[0].mails.select(to="anna@example.org")
+    assert "Verbraucht: 910 von 1.000 Aufgaben (91 %)" in anna.text
+    assert "Übrig: 90 Aufgaben" in anna.text
+    assert "Verbrauch der letzten Tage: etwa 40 Aufgaben am Tag" in anna.text
+    assert "Voraussichtlich verbraucht: etwa am 26. November 2026, 16:00 Uhr UTC" in anna.text
+
+
+async def test_a_mail_names_some_integrations_and_counts_the_others(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    await execute(
+        sessions,
+        "insert into config.integrations (integration_id, workspace_id, name, state) "
+        "select gen_random_uuid(), :w, 'List ' || n, 'active' from generate_series(1, 1200) n",
+    )
+    await office.recorder(batch(threshold(100)))
+
+    await office.sender.send_due()
+
+    (bob,) = mailbox[0].mails.select(to="bob@example.org")
+    assert "HubSpot → Brevo, List 1, List 10, " in bob.text
+    assert " and 1,181 more." in bob.text
+    assert len(bob.source) < 20_000
+
+
+def asked(kind: QuotaKind, **facts: Any) -> QuotaChanged:
+    return QuotaChanged(
+        id=ids.computed(kind),
+        kind=kind,
+        workspace=WORKSPACE,
+        period=PERIOD,
+        limit=100_000,
+        revision=1,
+        used=100_000,
+        request=UUID(int=11),
+        wanted=250_000,
+        at="2026-11-24T11:00:00Z",
+        **facts,
+    )
+
+
+async def test_a_grant_and_a_refusal_are_told_to_the_workspace(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q4: with the operator's words, and what is in force for how long."""
+    await execute(sessions, "insert into ledger.limits values (:w, 100000)")
+    granted = msgspec.structs.replace(
+        asked(QuotaKind.REQUEST_GRANTED, is_for_period=True, words="Nur dieses Mal <b>"),
+        limit=200_000,
+    )
+    await office.recorder(batch(granted))
+    await office.recorder(batch(asked(QuotaKind.REQUEST_DECLINED, words="Not now")))
+
+    while await office.sender.send_due():
+        pass
+
+    granted_to, declined_to = mailbox[0].mails.select(to="anna@example.org")
+    assert granted_to.headers["X-Contactsync-Kind"] == "quota_granted"
+    assert "Das Kontingent beträgt jetzt 200.000 Aufgaben, nur im November 2026." in (
+        granted_to.text
+    )
+    assert "1. Dezember 2026, 00:00 Uhr UTC; dann wieder 100.000 Aufgaben" in granted_to.text
+    assert "Der Betreiber schreibt dazu: „Nur dieses Mal <b>“" in granted_to.text
+    assert "Nur dieses Mal &lt;b&gt;" in granted_to.html
+    assert declined_to.headers["X-Contactsync-Kind"] == "quota_declined"
+    assert len(mailbox[0].mails.select(to="carl@example.org")) == 2
+    (_, declined) = mailbox[0].mails.select(to="bob@example.org")
+    assert "for 250,000 tasks a month is declined. The limit stays at 100,000" in declined.text
+    assert "These integrations are stopped: HubSpot → Brevo." in declined.text
+    assert mailbox[0].mails.select(to="ops@example.org") == []
+
+
+async def test_what_only_the_operator_can_mend_is_told_to_the_operator_alone(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q4 and X3: a request that was opened, and a ledger that does not add up."""
+    await office.recorder(batch(asked(QuotaKind.REQUEST_OPENED)))
+    await office.recorder(batch(asked(QuotaKind.DRIFT, check="posted", drift=-1200)))
+
+    await office.sender.send_due()
+
+    opened, drift = mailbox[0].mails
+    assert {*opened.recipients, *drift.recipients} == {"ops@example.org"}
+    assert opened.subject == "Bäcker & Söhne <b> asks for 250,000 tasks a month"
+    assert "req_0000000000000000000000000000000b" in opened.text
+    assert "Kept minus compared: −1,200" in drift.text  # noqa: RUF001  # a minus, as it is read
+    assert "--workspace ws_00000000000000000000000000000001 --period 2026-11" in drift.text
+    async with sessions.begin() as session:
+        audiences = await session.scalars(text("select distinct audience from notices.notices"))
+        assert audiences.all() == ["operator"]
+
+
+async def test_without_an_address_of_the_operators_nobody_else_is_told(
+    notifier: SessionMaker, people: None, sessions: SessionMaker
+) -> None:
+    recorder = Recorder(notifier, asyncio.Event())
+
+    await recorder(batch(asked(QuotaKind.REQUEST_OPENED)))
+
+    assert await notices(sessions) == []
+
+
+async def test_who_was_removed_or_wants_no_such_mail_gets_none_any_more(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves X1: a person who says stop is believed at once; what was sent stays on record."""
+    await office.recorder(batch(threshold(100)))
+    await execute(sessions, "delete from config.users where email = 'anna@example.org'")
+    await execute(
+        sessions, "update config.users set muted = '{quota_100}' where email = 'bob@example.org'"
+    )
+
+    await office.sender.send_due()
+
+    assert len(mailbox[0].mails) == 0
+    assert [(row["recipient"], row["reason"]) for row in await notices(sessions)] == [
+        ("anna@example.org", "reader_removed"),
+        ("bob@example.org", "reader_muted"),
+    ]
+
+
+async def test_a_new_address_gets_the_mail_and_gets_it_once(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q3: the event comes again when the address has changed."""
+    await office.recorder(batch(threshold(100)))
+    await execute(
+        sessions,
+        "update config.users set email = 'anna@example.com' where email = 'anna@example.org'",
+    )
+    await office.recorder(batch(threshold(100)))
+
+    await office.sender.send_due()
+
+    received = Counter(mail.recipients for mail in mailbox[0].mails)
+    assert received == {("anna@example.com",): 1, ("bob@example.org",): 1}
+
+
+SPOILT = (
+    "kind = 'no_such_kind'",
+    "language = 'fr'",
+    "payload = payload - 'used'",
+    "payload = payload - 'revision'",
+    "payload = jsonb_set(payload, '{period}', '\"yesterday\"')",
+    "payload = jsonb_set(payload, '{limit}', '\"many\"')",
+    "payload = '[]'",
+)
+
+
+async def test_a_bad_notice_fails_alone(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q3: whatever is wrong with one notice, the others leave."""
+    await office.recorder(batch(*(threshold(100, revision=n) for n in range(len(SPOILT)))))
+    for revision, spoiling in enumerate(SPOILT):
+        await execute(
+            sessions,
+            f"update notices.notices set {spoiling} "
+            "where recipient = 'anna@example.org' and payload->>'revision' = :revision",
+            revision=str(revision),
+        )
+
+    while await office.sender.send_due():
+        pass
+
+    assert {mail.recipients for mail in mailbox[0].mails} == {("bob@example.org",)}
+    assert Counter((row["state"], row["reason"]) for row in await notices(sessions)) == {
+        ("failed", "unrenderable"): len(SPOILT),
+        ("sent", None): len(SPOILT),
+    }
+
+
+async def test_a_notice_that_ends_the_process_each_time_does_not_hold_up_the_others(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves Q3: what was tried least goes first, and at some time it is given up."""
+    await office.recorder(batch(threshold(100)))
+    bad = "where recipient = 'anna@example.org'"
+    await execute(sessions, f"update notices.notices set attempts = 1 {bad}")
+    send, ends = office.sender._send, [CrashError("anna")]
+
+    async def crashing(message: EmailMessage) -> None:
+        if message["To"] == "anna@example.org" and ends:
+            raise ends.pop()
+        await send(message)
+
+    office.sender._send = crashing
+    with pytest.raises(CrashError):
+        await office.sender.send_due()
+    assert [mail.recipients for mail in mailbox[0].mails] == [("bob@example.org",)]
+
+    await execute(sessions, f"update notices.notices set attempts = 40, lease_until = null {bad}")
+    await office.sender.send_due()
+
+    assert await told(sessions) == {("failed", "tried_too_often"), ("sent", None)}
+
+
+async def test_a_notice_of_an_older_version_is_still_sent(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
+) -> None:
+    """Proves X2: what waited while a new version was rolled out is not lost."""
+    await execute(
+        sessions,
+        "insert into notices.notices (notice_id, workspace_id, kind, language, recipient, payload) "
+        "values (:n, :w, 'quota_100', 'en', 'bob@example.org', cast(:payload as jsonb))",
+        n=uuid4(),
+        payload='{"period": "2026-11-01", "revision": 1, "limit": 100, "used": 100, "both": false, '
+        '"workspace": "n", "integrations": ["a"], "integration": ""}',
+    )
+
+    await office.sender.send_due()
+
+    (bob,) = mailbox[0].mails
+    assert "Used: 100 of 100 tasks (100%)" in bob.text
+
+
+async def test_how_long_mails_wait_is_measured_by_kind(
+    office: Office, sessions: SessionMaker
+) -> None:
+    await office.recorder(batch(threshold(100), threshold(80)))
+    await execute(
+        sessions,
+        "update notices.notices set next_at = clock_timestamp() - interval '1 hour' "
+        "where kind = 'quota_100'",
+    )
+
+    await office.sender.send_due()
+
+    def waits_s(kind: str) -> float:
+        value = metrics.REGISTRY.get_sample_value(
+            "contactsync_notices_oldest_seconds", {"kind": kind}
+        )
+        assert value is not None
+        return value
+
+    assert waits_s("quota_100") >= 3600
+    assert waits_s("quota_80") < 60
+    assert waits_s("drift") == 0
+    await office.sender.send_due()
+    assert waits_s("quota_100") == 0
