@@ -14,17 +14,20 @@ from services.config_api.routes import (
     audit_events,
     connections,
     integrations,
+    notices,
     oauth,
     problems,
     providers,
     quota,
     runs,
+    users,
     workspaces,
 )
 from services.config_api.routing import Parts
 
 ROUTERS = (
     workspaces.router,
+    users.operator_router,
     api_keys.router,
     providers.router,
     connections.router,
@@ -34,6 +37,8 @@ ROUTERS = (
     integrations.provider_router,
     runs.router,
     quota.router,
+    users.router,
+    notices.router,
     audit_events.router,
     problems.router,
 )

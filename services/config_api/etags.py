@@ -29,6 +29,10 @@ def _demand(
 IfMatch = Annotated[str, Depends(_demand)]
 
 
+# Where a change may be made unseen as well: a pause, a deletion.
+MaybeMatch = Annotated[str | None, Header(alias="If-Match")]
+
+
 def check(if_match: str, version: int) -> None:
     """Raise StaleError unless one of the tags is that of the present version."""
     tags = {tag.strip() for tag in if_match.split(",")}

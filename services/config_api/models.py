@@ -134,8 +134,13 @@ def _run_id(run_id: Annotated[str, Path(examples=["run_" + "0" * 32])]) -> UUID:
     return _path_id(Prefix.RUN, run_id, "run")
 
 
+def _user_id(user_id: Annotated[str, Path(examples=["usr_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.USER, user_id, "user")
+
+
 WorkspaceId = Annotated[UUID, Depends(_workspace_id)]
 KeyId = Annotated[UUID, Depends(_key_id)]
 ConnectionId = Annotated[UUID, Depends(_connection_id)]
 IntegrationId = Annotated[UUID, Depends(_integration_id)]
 RunId = Annotated[UUID, Depends(_run_id)]
+UserId = Annotated[UUID, Depends(_user_id)]

@@ -10,6 +10,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
@@ -87,6 +88,26 @@ def decode_id(token: str | None) -> UUID | None:
     try:
         return None if key is None else UUID(hex=key)
     except ValueError:
+        raise _refused() from None
+
+
+def moment_key(moment: datetime, row_id: UUID) -> str:
+    """Return the key of a row that is ordered by a moment, and then by its id."""
+    return f"{moment.isoformat()} {row_id.hex}"
+
+
+def decode_moment(token: str | None) -> tuple[datetime, UUID] | None:
+    """Return moment and id of a cursor (`moment_key`); raise InvalidError if it is not ours."""
+    key = decode_text(token)
+    if key is None:
+        return None
+    try:
+        text, _, row_id = key.partition(" ")
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise _refused()
+        return moment.astimezone(UTC), UUID(hex=row_id)
+    except (ValueError, OverflowError):
         raise _refused() from None
 
 

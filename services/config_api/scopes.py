@@ -22,6 +22,9 @@ class Scope(StrEnum):
     KEYS_READ = "api-keys:read"
     KEYS_WRITE = "api-keys:write"
     AUDIT_READ = "audit:read"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    NOTICES_READ = "notices:read"
     OPERATOR_READ = "operator:read"
     OPERATOR_WRITE = "operator:write"
 

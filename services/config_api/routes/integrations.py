@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,7 +19,7 @@ from libs.common.ids import Prefix
 from services.config_api import checklist, configure, etags, pages, progress
 from services.config_api.configure import Desk, Wishes
 from services.config_api.errors import Flaw, InvalidError
-from services.config_api.etags import IfMatch
+from services.config_api.etags import IfMatch, MaybeMatch
 from services.config_api.mapping import Cost, Pair
 from services.config_api.models import (
     Asked,
@@ -63,7 +63,6 @@ WRITE = [demands(Scope.INTEGRATIONS_WRITE)]
 State = Literal["draft", "active", "paused", "error", "archived"]
 DeletionPolicy = Literal["keep", "remove_from_list"]
 EmailChangePolicy = Literal["single", "all", "none"]
-MaybeMatch = Annotated[str | None, Header(alias="If-Match")]
 
 _INTEGRATION: dict[str, JsonValue] = {
     "id": "int_0199d0c1a2b37c4d8e5f60718293a4b5",

@@ -5,19 +5,20 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Request, Response, status
 from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
 from libs.common.ids import Prefix
-from services.config_api import pages
-from services.config_api.errors import refuse_field
+from services.config_api import etags, pages
+from services.config_api.errors import StaleError, refuse_field
+from services.config_api.etags import IfMatch
 from services.config_api.models import Asked, Name, Shown, Whole, WorkspaceId, found
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routes.api_keys import NewApiKey, new_key
 from services.config_api.routes.quota import Quota, quota_document
+from services.config_api.routes.users import USERS_MAX, Address, Language, address
 from services.config_api.routing import (
     CallerOf,
     DrawnId,
@@ -32,10 +33,8 @@ from services.config_api.store import keys as key_store
 from services.config_api.store import quota as quota_store
 from services.config_api.store import workspaces as store
 
-RECIPIENTS_MAX = 50
 LIMIT_MAX = 10**12  # Far above any contract, far below what a bigint holds.
 
-Language = Literal["en", "de"]
 Plan = Literal["standard", "enterprise"]
 QuotaLimit = Annotated[Whole, Field(ge=0, le=LIMIT_MAX, description="Tasks a month (Q1).")]
 
@@ -45,7 +44,7 @@ router = APIRouter(tags=["workspaces"], route_class=TransactionalRoute)
 class Recipient(Asked):
     """A person who gets the workspace's mails."""
 
-    email: Annotated[str, Field(max_length=254)]
+    email: Address
     language: Language = "en"
 
 
@@ -55,7 +54,7 @@ class WorkspaceWanted(Asked):
     name: Name
     plan: Plan = "standard"
     language: Language = "en"
-    recipients: Annotated[Sequence[Recipient], Field(max_length=RECIPIENTS_MAX)] = ()
+    recipients: Annotated[Sequence[Recipient], Field(max_length=USERS_MAX)] = ()
     quota_limit: QuotaLimit = 100_000
 
     model_config = ConfigDict(
@@ -73,6 +72,16 @@ class WorkspaceWanted(Asked):
     )
 
 
+class WorkspaceChange(Asked):
+    """What to change; what is left out stays as it is."""
+
+    name: Name = ""
+    plan: Plan = "standard"
+    language: Language = "en"
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"plan": "enterprise"}]})
+
+
 class Workspace(Shown):
     """A customer."""
 
@@ -80,7 +89,9 @@ class Workspace(Shown):
     name: str
     plan: Plan
     language: Language
-    recipients: Sequence[Recipient]
+    recipients: Sequence[Recipient] = Field(
+        description="Who gets its mails; `/v1/workspaces/{id}/users` changes them."
+    )
     quota: Quota
     created_at: datetime
 
@@ -145,7 +156,7 @@ async def create_workspace(
         subject=ids.show(Prefix.WORKSPACE, drawn),
         details={"plan": wanted.plan, "quota_limit": wanted.quota_limit},
     )
-    shown = found(await _read(session, drawn), "workspace")
+    shown = await _read(session, drawn, response)
     response.headers["Location"] = f"/v1/workspaces/{shown.id}"
     return NewWorkspace(**dict(shown), api_key=new_key(made, key))
 
@@ -168,9 +179,38 @@ async def list_workspaces(
 
 
 @router.get("/v1/workspaces/{workspace_id}", dependencies=[demands(Scope.OPERATOR_READ)])
-async def read_workspace(workspace_id: WorkspaceId, session: Session) -> Workspace:
+async def read_workspace(
+    workspace_id: WorkspaceId, session: Session, response: Response
+) -> Workspace:
     """Read one customer."""
-    return found(await _read(session, workspace_id), "workspace")
+    return await _read(session, workspace_id, response)
+
+
+@router.patch("/v1/workspaces/{workspace_id}", dependencies=[demands(Scope.OPERATOR_WRITE)])
+async def change_workspace(
+    workspace_id: WorkspaceId,
+    change: WorkspaceChange,
+    if_match: IfMatch,
+    session: Session,
+    caller: CallerOf,
+    response: Response,
+) -> Workspace:
+    """Give a customer another name, plan (SF1) or language."""
+    row = found(await store.find(session, workspace_id), "workspace")
+    etags.check(if_match, row.version)
+    said = {name: getattr(change, name) for name in change.model_fields_set}
+    wanted = {"name": row.name, "plan": row.plan, "language": row.language} | said
+    if not await store.change(session, workspace_id, **wanted, version=row.version):
+        raise StaleError(detail="Somebody else changed it at the same moment.")
+    await audit.record(
+        session,
+        workspace=workspace_id,
+        actor=caller.actor,
+        action="workspace.changed",
+        subject=ids.show(Prefix.WORKSPACE, workspace_id),
+        details=said,
+    )
+    return await _read(session, workspace_id, response)
 
 
 @router.put("/v1/workspaces/{workspace_id}/quota", dependencies=[demands(Scope.OPERATOR_WRITE)])
@@ -192,15 +232,8 @@ async def set_quota(
 
 
 def _checked(at: int, recipient: Recipient) -> Recipient:
-    try:
-        valid = validate_email(recipient.email, check_deliverability=False)
-    except EmailNotValidError:
-        raise refuse_field(
-            at=f"/recipients/{at}/email",
-            code="invalid_email",
-            detail="This is not an e-mail address.",
-        ) from None
-    return Recipient(email=valid.normalized, language=recipient.language)
+    email = address(recipient.email, at=f"/recipients/{at}/email")
+    return Recipient(email=email, language=recipient.language)
 
 
 def _refuse_duplicates(recipients: Sequence[Recipient]) -> None:
@@ -216,9 +249,10 @@ def _refuse_duplicates(recipients: Sequence[Recipient]) -> None:
         seen.add(recipient.email.casefold())
 
 
-async def _read(session: AsyncSession, workspace: UUID) -> Workspace | None:
-    row = await store.find(session, workspace)
-    return None if row is None else await _shown(session, row)
+async def _read(session: AsyncSession, workspace: UUID, response: Response) -> Workspace:
+    row = found(await store.find(session, workspace), "workspace")
+    response.headers["ETag"] = etags.etag(row.version)
+    return await _shown(session, row)
 
 
 async def _shown(session: AsyncSession, row: store.Workspace) -> Workspace:

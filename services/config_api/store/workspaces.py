@@ -16,6 +16,7 @@ class Workspace:
     name: str
     plan: str
     language: str
+    version: int
     created_at: datetime
 
 
@@ -28,7 +29,7 @@ class Recipient:
     language: str
 
 
-_SELECT = "select workspace_id, name, plan, language, created_at from config.workspaces"
+_SELECT = "select workspace_id, name, plan, language, version, created_at from config.workspaces"
 
 
 async def add(
@@ -65,6 +66,27 @@ async def find(session: AsyncSession, workspace: UUID) -> Workspace | None:
     )
     row = found.one_or_none()
     return Workspace(*row) if row else None
+
+
+async def change(
+    session: AsyncSession, workspace: UUID, *, name: str, plan: str, language: str, version: int
+) -> bool:
+    """Store a workspace's next version; False if it is no more at `version`."""
+    changed = await session.execute(
+        text(
+            "update config.workspaces set name = :name, plan = :plan, language = :language,"
+            " version = version + 1 where workspace_id = :workspace and version = :version"
+            " returning version"
+        ),
+        {
+            "workspace": workspace,
+            "name": name,
+            "plan": plan,
+            "language": language,
+            "version": version,
+        },
+    )
+    return changed.one_or_none() is not None
 
 
 async def find_page(session: AsyncSession, *, after: UUID | None, size: int) -> list[Workspace]:

@@ -141,3 +141,48 @@ async def test_a_limit_is_a_number_of_tasks(operator: httpx.AsyncClient, limit: 
     answer = await operator.put(f"/v1/workspaces/{made['id']}/quota", json={"limit": limit})
 
     assert (answer.status_code, pointers(answer)) == (422, ["/limit"])
+
+
+async def test_the_operator_changes_a_customers_plan_name_and_language(
+    served: Served, operator: httpx.AsyncClient
+) -> None:
+    """Proves X1: with If-Match, and it stands in the audit log who did it."""
+    made = (await operator.post("/v1/workspaces", json={"name": "n"})).json()
+    path = f"/v1/workspaces/{made['id']}"
+    tag = (await operator.get(path)).headers["etag"]
+
+    changed = await operator.patch(path, json={"plan": "enterprise"}, headers={"if-match": tag})
+    unseen = await operator.patch(path, json={"name": "m"}, headers={"if-match": tag})
+    blind = await operator.patch(path, json={"name": "m"})
+    named = await operator.patch(
+        path, json={"name": "m", "language": "de"}, headers={"if-match": changed.headers["etag"]}
+    )
+    async with served.caller(made["api_key"]["secret"]) as api:
+        events = (await api.get("/v1/audit-events", params={"subject": made["id"]})).json()["items"]
+
+    assert (changed.json()["plan"], changed.json()["name"]) == ("enterprise", "n")
+    assert [unseen.status_code, blind.status_code] == [412, 428]
+    shown = named.json()
+    assert (shown["plan"], shown["name"], shown["language"]) == ("enterprise", "m", "de")
+    assert [each["details"] for each in events if each["action"] == "workspace.changed"] == [
+        {"name": "m", "language": "de"},
+        {"plan": "enterprise"},
+    ]
+
+
+async def test_a_customer_is_not_changed_into_nonsense(operator: httpx.AsyncClient) -> None:
+    """Proves X1."""
+    made = (await operator.post("/v1/workspaces", json={"name": "n"})).json()
+    path = f"/v1/workspaces/{made['id']}"
+    wrong: tuple[tuple[str, object], ...] = (
+        ("plan", "free"),
+        ("plan", None),
+        ("name", " "),
+        ("quota_limit", 5),
+    )
+
+    for name, value in wrong:
+        answer = await operator.patch(path, json={name: value}, headers={"if-match": "*"})
+
+        assert (answer.status_code, pointers(answer)) == (422, [f"/{name}"])
+    assert (await operator.get(path)).json()["name"] == "n"
