@@ -242,7 +242,7 @@ class QuotaChanged(Event, frozen=True, kw_only=True, tag="quota_changed"):
     request: UUID | None = None
     wanted: int | None = None  # The limit that was asked for.
     is_for_period: bool = False  # Granted for this month only.
-    words: str = ""  # What the operator says to it, for the people of the workspace.
+    words: str = ""  # Why it is asked for; once decided, what the operator says to the people.
     # Of a drift that reconciliation found: which check, and by how much what is kept exceeds what
     # it is held against. It is the operator's to see.
     check: str = ""

@@ -19,6 +19,8 @@ from services.config_api.routes import (
     problems,
     providers,
     quota,
+    quota_ledger,
+    quota_requests,
     runs,
     users,
     workspaces,
@@ -39,6 +41,9 @@ ROUTERS = (
     quota.router,
     users.router,
     notices.router,
+    quota_requests.router,
+    quota_ledger.router,
+    quota_ledger.export_router,
     audit_events.router,
     problems.router,
 )

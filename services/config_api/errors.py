@@ -139,6 +139,13 @@ class ConnectionInUseError(ApiError):
     remedy = "Delete the integrations that use it first; they are listed in `integrations`."
 
 
+class QuotaRequestOpenError(ApiError):
+    status, code, title = 409, "quota_request_open", "Another request is open"
+    remedy = (
+        "Wait until the request in `request_id` is decided, or POST to `withdraw_url` and ask anew."
+    )
+
+
 class AccountChangedError(ApiError):
     status, code, title = 409, "account_changed", "That is another account"
     remedy = (
@@ -338,6 +345,11 @@ def pointer(*parts: object) -> str:
 def refuse_field(*, at: str, code: str, detail: str, rule: str | None = None) -> InvalidError:
     """Return the refusal of one field of the body."""
     return InvalidError(detail=detail, flaws=[Flaw(code, detail, pointer=at, rule=rule)])
+
+
+def refuse_parameter(*, parameter: str, code: str, detail: str) -> InvalidError:
+    """Return the refusal of one parameter of the address."""
+    return InvalidError(detail=detail, flaws=[Flaw(code, detail, parameter=parameter)])
 
 
 @contextmanager

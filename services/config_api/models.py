@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from libs.common import ids
 from libs.common.ids import Prefix
-from services.config_api.errors import NotFoundError, refuse_field
+from services.config_api.errors import NotFoundError, refuse_field, refuse_parameter
 
 T = TypeVar("T")
 
@@ -114,6 +114,16 @@ def body_id(prefix: Prefix, text: str, at: str) -> UUID:
         ) from None
 
 
+def parameter_id(prefix: Prefix, text: str | None, parameter: str) -> UUID | None:
+    """Return an id from the query, None without; raise InvalidError if it is none of ours."""
+    try:
+        return None if text is None else ids.parse(prefix, text)
+    except ValueError as error:
+        raise refuse_parameter(
+            parameter=parameter, code="invalid_id", detail=f"This is not an id: {error}."
+        ) from None
+
+
 def _workspace_id(workspace_id: Annotated[str, Path(examples=["ws_" + "0" * 32])]) -> UUID:
     return _path_id(Prefix.WORKSPACE, workspace_id, "workspace")
 
@@ -138,9 +148,14 @@ def _user_id(user_id: Annotated[str, Path(examples=["usr_" + "0" * 32])]) -> UUI
     return _path_id(Prefix.USER, user_id, "user")
 
 
+def _quota_request_id(request_id: Annotated[str, Path(examples=["req_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.QUOTA_REQUEST, request_id, "quota request")
+
+
 WorkspaceId = Annotated[UUID, Depends(_workspace_id)]
 KeyId = Annotated[UUID, Depends(_key_id)]
 ConnectionId = Annotated[UUID, Depends(_connection_id)]
 IntegrationId = Annotated[UUID, Depends(_integration_id)]
 RunId = Annotated[UUID, Depends(_run_id)]
 UserId = Annotated[UUID, Depends(_user_id)]
+QuotaRequestId = Annotated[UUID, Depends(_quota_request_id)]

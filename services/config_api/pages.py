@@ -10,14 +10,14 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from services.config_api.errors import Flaw, InvalidError
+from services.config_api.errors import InvalidError, refuse_parameter
 from services.config_api.models import is_storable
 
 SIZE_DEFAULT = 50
@@ -70,7 +70,7 @@ def decode_text(token: str | None) -> str | None:
     """Return the text that a cursor holds; raise InvalidError if it is not ours."""
     key = _decode(token)
     if key is not None and (not isinstance(key, str) or not is_storable(key)):
-        raise _refused()
+        raise refused()
     return key
 
 
@@ -78,7 +78,7 @@ def decode_number(token: str | None) -> int | None:
     """Return the number that a cursor holds; raise InvalidError if it is not ours."""
     key = _decode(token)
     if key is not None and (not isinstance(key, int) or abs(key) >= 2**31):
-        raise _refused()
+        raise refused()
     return key
 
 
@@ -88,7 +88,16 @@ def decode_id(token: str | None) -> UUID | None:
     try:
         return None if key is None else UUID(hex=key)
     except ValueError:
-        raise _refused() from None
+        raise refused() from None
+
+
+def decode_date(token: str | None) -> date | None:
+    """Return the date that a cursor holds; raise InvalidError if it is not ours."""
+    key = decode_text(token)
+    try:
+        return None if key is None else date.fromisoformat(key)
+    except ValueError:
+        raise refused() from None
 
 
 def moment_key(moment: datetime, row_id: UUID) -> str:
@@ -105,10 +114,10 @@ def decode_moment(token: str | None) -> tuple[datetime, UUID] | None:
         text, _, row_id = key.partition(" ")
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
-            raise _refused()
+            raise refused()
         return moment.astimezone(UTC), UUID(hex=row_id)
     except (ValueError, OverflowError):
-        raise _refused() from None
+        raise refused() from None
 
 
 def _decode(token: str | None) -> object:
@@ -117,16 +126,18 @@ def _decode(token: str | None) -> object:
     try:
         key: object = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError, RecursionError):
-        raise _refused() from None
+        raise refused() from None
     if key is None:
-        raise _refused()
+        raise refused()
     return key
 
 
-def _refused() -> InvalidError:
-    detail = "page_token is not one that this API gave out."
-    return InvalidError(
-        detail=detail, flaws=[Flaw("invalid_page_token", detail, parameter="page_token")]
+def refused() -> InvalidError:
+    """Return the refusal of a page token that is not ours."""
+    return refuse_parameter(
+        parameter="page_token",
+        code="invalid_page_token",
+        detail="page_token is not one that this API gave out.",
     )
 
 

@@ -19,6 +19,7 @@ class Scope(StrEnum):
     RUNS_WRITE = "runs:write"
     CONTACTS_READ = "contacts:read"
     QUOTA_READ = "quota:read"
+    QUOTA_WRITE = "quota:write"
     KEYS_READ = "api-keys:read"
     KEYS_WRITE = "api-keys:write"
     AUDIT_READ = "audit:read"

@@ -14,10 +14,11 @@ from libs.common.ids import Prefix
 from services.config_api import etags, pages
 from services.config_api.errors import StaleError, refuse_field
 from services.config_api.etags import IfMatch
-from services.config_api.models import Asked, Name, Shown, Whole, WorkspaceId, found
+from services.config_api.models import Asked, Name, Shown, WorkspaceId, found
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routes.api_keys import NewApiKey, new_key
 from services.config_api.routes.quota import Quota, quota_document
+from services.config_api.routes.quota_requests import QuotaLimit
 from services.config_api.routes.users import USERS_MAX, Address, Language, address
 from services.config_api.routing import (
     CallerOf,
@@ -33,10 +34,7 @@ from services.config_api.store import keys as key_store
 from services.config_api.store import quota as quota_store
 from services.config_api.store import workspaces as store
 
-LIMIT_MAX = 10**12  # Far above any contract, far below what a bigint holds.
-
 Plan = Literal["standard", "enterprise"]
-QuotaLimit = Annotated[Whole, Field(ge=0, le=LIMIT_MAX, description="Tasks a month (Q1).")]
 
 router = APIRouter(tags=["workspaces"], route_class=TransactionalRoute)
 
@@ -217,7 +215,10 @@ async def change_workspace(
 async def set_quota(
     workspace_id: WorkspaceId, wanted: QuotaWanted, session: Session, caller: CallerOf
 ) -> Quota:
-    """Set a customer's limit; it is in force with the next write (Q4)."""
+    """Set a customer's limit from now on, this month included; the next write obeys it (Q4).
+
+    A limit that was granted for this month only ends with it.
+    """
     found(await store.find(session, workspace_id), "workspace")
     await quota_store.set_limit(session, workspace_id, wanted.limit)
     await audit.record(

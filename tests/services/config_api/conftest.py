@@ -22,3 +22,10 @@ async def api(served: Served) -> AsyncIterator[httpx.AsyncClient]:
     workspace = await served.make_workspace()
     async with served.caller(workspace["api_key"]["secret"]) as client:
         yield client
+
+
+@pytest.fixture
+async def operator(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client with the operator's key."""
+    async with served.caller(served.operator_key) as client:
+        yield client

@@ -28,6 +28,10 @@ PUBLIC = {
 }
 
 
+# Where the operator's routes begin; all others are a workspace's.
+OPERATORS = ("/v1/workspaces", "/v1/quota-requests", "/v1/failed-notices")
+
+
 def all_routes() -> Iterator[APIRoute]:
     for router in ROUTERS:
         for route in router.routes:
@@ -49,7 +53,7 @@ def test_every_route_demands_a_scope() -> None:
 def test_only_the_operators_routes_take_the_operators_scopes() -> None:
     for route in all_routes():
         if route.path not in PUBLIC:
-            is_operators = route.path.startswith("/v1/workspaces")
+            is_operators = route.path.startswith(OPERATORS)
             assert scope_of(route).is_operators is is_operators, route.path
 
 
@@ -74,6 +78,8 @@ def some_ids() -> dict[str, str]:
         "connection_id": ids.show(Prefix.CONNECTION, ids.new()),
         "integration_id": ids.show(Prefix.INTEGRATION, ids.new()),
         "run_id": ids.show(Prefix.RUN, ids.new()),
+        "request_id": ids.show(Prefix.QUOTA_REQUEST, ids.new()),
+        "user_id": ids.show(Prefix.USER, ids.new()),
     }
 
 
@@ -84,6 +90,10 @@ BODIES: dict[str, Any] = {
     "/v1/connections/{connection_id}": {"name": "n"},
     "/v1/connections/{connection_id}/lists": {"name": "n"},
     "/v1/connections/{connection_id}/fields": {"name": "n", "type": "text"},
+    "/v1/users": {"email": "a@example.com"},
+    "/v1/workspaces/{workspace_id}/users": {"email": "a@example.com"},
+    "/v1/quota/requests": {"limit": 200_000, "reason": "n"},
+    "/v1/quota-requests/{request_id}:decline": {"words": "n"},
     "/v1/api-keys": {"name": "n"},
     "/v1/integrations": {"name": "n"},
     "/v1/integrations/{integration_id}": {"name": "n"},
@@ -119,7 +129,11 @@ async def test_without_a_key_every_route_answers_401(served: Served) -> None:
 async def test_a_key_without_the_scope_gets_nowhere(served: Served, api: httpx.AsyncClient) -> None:
     """Proves X3 (OWASP API5)."""
     made = await api.post("/v1/api-keys", json={"name": "n", "scopes": ["quota:read"]})
-    guarded = [route for route in all_routes() if route.path not in {*PUBLIC, "/v1/quota"}]
+    guarded = [
+        route
+        for route in all_routes()
+        if route.path not in PUBLIC and scope_of(route) is not Scope.QUOTA_READ
+    ]
 
     async with served.caller(made.json()["secret"]) as reader:
         answers = await every_call(reader, guarded, some_ids())
@@ -148,6 +162,8 @@ async def test_another_workspaces_ids_are_not_found(
 ) -> None:
     """Proves X3: every route with an id, asked for another workspace's (OWASP API1)."""
     theirs = await make_draft(served, api)
+    asked = await api.post("/v1/quota/requests", json={"limit": 200_000, "reason": "n"})
+    reader = await api.post("/v1/users", json={"email": "a@example.com"})
     run, key = await _run_and_key_of(sessions, theirs.id)
     members = {
         **some_ids(),
@@ -155,11 +171,13 @@ async def test_another_workspaces_ids_are_not_found(
         "integration_id": theirs.id,
         "run_id": run,
         "key_id": key,
+        "request_id": asked.json()["id"],
+        "user_id": reader.json()["id"],
     }
     with_id = [
         route
         for route in all_routes()
-        if "_id}" in route.path and not route.path.startswith("/v1/workspaces")
+        if "_id}" in route.path and not route.path.startswith(OPERATORS)
     ]
     other = await served.make_workspace(name="Other")
 

@@ -1,6 +1,5 @@
 """/v1/workspaces and /v1/quota: the operator's customers and their limits."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 
 import httpx
@@ -12,13 +11,6 @@ from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
 from services.config_api.routes.quota import next_month
 from tests.services.config_api.served import Served, pointers
-
-
-@pytest.fixture
-async def operator(served: Served) -> AsyncIterator[httpx.AsyncClient]:
-    """Return a client with the operator's key."""
-    async with served.caller(served.operator_key) as client:
-        yield client
 
 
 async def test_a_customer_has_recipients_a_limit_and_a_first_key(
