@@ -93,6 +93,9 @@ class Drain:
         self._room = asyncio.Semaphore(SIDE_BY_SIDE)
         self._is_gathering = False
         self._forget_at = 0.0
+        # Which units were counted as orphans: one may stand for days, while its destination is
+        # shut, and is looked at every few seconds. A process that starts anew counts it once more.
+        self._orphans: dict[UUID, set[tuple[UUID, ContactId]]] = {}
 
     def wake(self) -> None:
         """Look soon: something was parked, imported or freed."""
@@ -315,6 +318,7 @@ class Drain:
         """Settle units that no record and no parked row will come for any more."""
         units = orphans(account, self._clock)
         if not units:
+            self._orphans.pop(account.connection, None)
             return
 
         async def work(session: AsyncSession) -> set[ContactId]:
@@ -322,13 +326,21 @@ class Drain:
 
         parked = await transact(self._sessions, work)
         alone = [unit for unit in units if unit.task.contact not in parked]
+        self._count_orphans(account, alone)
         destination = await self._writing.destination_of(account)
         if not alone or destination is None:
             return
         await account.lease.until_touchable()
-        log.error("orphan_units_found", count=len(alone))
-        ORPHANS.inc(len(alone))
         await self._writing.settle_units(account, destination, alone)
+
+    def _count_orphans(self, account: Account, units: list[Unit]) -> None:
+        """Count and tell of the units that were none at the last look."""
+        known = self._orphans.get(account.connection, set())
+        found = {(unit.hold, unit.task.contact) for unit in units}
+        self._orphans[account.connection] = found
+        if new := len(found - known):
+            log.error("orphan_units_found", count=new)
+            ORPHANS.inc(new)
 
 
 def _has_moved(turn: Turn) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ledger
 from libs.common.errors import UnavailableError
+from services.writer.drain import ORPHANS
 from tests.fakes import Fault
 from tests.services.writer.world import LIST, World, crash_at, leave, upsert
 
@@ -424,6 +425,24 @@ async def test_units_that_nobody_came_for_are_settled_after_an_hour(world: World
     assert await world.posted() == 1
     assert set(await world.links()) == {"a"}
     await world.check_ledger()
+
+
+async def test_an_orphan_is_counted_once_however_often_it_is_looked_at(world: World) -> None:
+    """Fault 52. Its destination does not answer, so it stands for some looks."""
+    await world.begin_run(1)
+    writer = await world.killed(
+        world.writer(reached=crash_at("called")), world.record(upsert("a"), upsert("b"))
+    )
+    await world.execute("update delivery.intents set created_at = created_at - interval '2 hours'")
+    world.account.read_faults += [UnavailableError("api.example.com", "no answer")] * 2
+    before = ORPHANS._value.get()
+
+    for _ in range(3):
+        await writer.drain.drain(world.destination, world.workspace)
+
+    assert ORPHANS._value.get() - before == 2
+    assert not world.account.read_faults
+    assert await world.held() == 0
 
 
 async def test_the_loop_drains_what_was_parked_and_stops_when_told(world: World) -> None:
