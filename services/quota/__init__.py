@@ -1,1 +1,1 @@
-"""The accountant: thresholds, stop and resume, orphans."""
+"""The accountant: months, decisions told, what is finished, and reconciliation."""

@@ -1,12 +1,27 @@
 """What the accountant may be told."""
 
-from pydantic import PositiveFloat
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat
 
 from libs.common.settings import DatabaseSettings, KafkaSettings, ServiceSettings
 
 
 class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
-    """How often it looks after the ledger's partitions."""
+    """Who is the accountant for how long, and how often it looks at what."""
+
+    # One that is gone is replaced within the lease and one question: 7 s, and wanted are 10.
+    accountant_lease_s: PositiveFloat = 6.0
+    accountant_ask_every_s: PositiveFloat = 1.0
 
     # Months are made three ahead, so a day between looks is plenty; an hour survives a bad day.
     partitions_every_s: PositiveFloat = 3600.0
+
+    # Each task is in the ledger for so many months after its own; the counters stay. Two is the
+    # least: what is posted may belong to the month before.
+    postings_months_kept: Annotated[int, Field(ge=2)] = 13
+
+    # How long after a look a workspace's month is looked at again.
+    reconcile_every_s: PositiveFloat = 3600.0
+
+    measure_every_s: PositiveFloat = 15.0
