@@ -19,7 +19,7 @@ import uvloop
 
 from sandbox.server import LOOPBACK, serve
 
-PROVIDERS = ("hubspot", "brevo")
+PROVIDERS = ("hubspot", "brevo", "constant_contact")
 PORT_MAX = 65_535
 
 
