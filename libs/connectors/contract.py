@@ -149,6 +149,10 @@ class Facts:
     import_rows_max: int | None = None  # None: no asynchronous import.
     import_rows_min: int = 50  # Fewer effects go singly (PROTOCOL 6).
     resumable_paging: bool = False
+    # Of one run of changes, at most the newest so many contacts are fetched (CC4); None: all.
+    bulk_fetch_cap: int | None = None
+    # So many integrations may read one account (CC1, SF7); None: any number.
+    integrations_per_account: int | None = None
 
     @property
     def tiers(self) -> Sequence[str]:
@@ -203,18 +207,24 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some changes, and where the next page starts; `cursor` None: this was the last."""
+    """Some changes, and where the next page starts; `cursor` None: this was the last.
+
+    `is_doubtful`: contacts left while the pages were read, so that another may have moved past
+    them: this sweep proves nobody absent.
+    """
 
     changes: Sequence[Change]
     cursor: Cursor | None
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MemberPage:
-    """Some members of a list by id."""
+    """Some members of a list by id; `is_doubtful` as of a `Page`."""
 
     ids: Sequence[str]
     cursor: Cursor | None
+    is_doubtful: bool = False
 
 
 # Told by a source where the page after this one starts, as soon as it knows; None: there is none.
@@ -247,6 +257,8 @@ class Source(Protocol):
 
     async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
         """Return a page of a sweep; every contact that matches is on at least one page.
+
+        Where the provider's paging cannot promise that, a page says so (`Page.is_doubtful`).
 
         A sweep over a list without `since_ms` reads its members; one with `since_ms` may also
         return contacts that are not members: the caller knows who is.

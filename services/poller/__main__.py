@@ -2,8 +2,6 @@
 
 import argparse
 
-from pydantic import SecretStr
-
 from libs.common import ids
 from libs.common.database import create_engine, session_maker
 from libs.common.failpoints import reached_by
@@ -14,8 +12,7 @@ from libs.common.secrets import KeyRing
 from libs.common.settings import read
 from libs.connectors import registry
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Client
-from libs.connectors.opening import Opener
+from libs.connectors.opening import Opener, clients_of
 from services.poller.attend import Attendant, Bounds
 from services.poller.settings import Settings
 from services.poller.sources import Sources
@@ -34,12 +31,6 @@ def provider_of(arguments: list[str] | None = None) -> str:
     return str(parser.parse_args(arguments).provider)
 
 
-def client_of(settings: Settings, provider: str) -> Client:
-    """Return our application at a provider, by the provider's own pair of settings."""
-    secret: SecretStr = getattr(settings, f"{provider}_client_secret")
-    return Client(getattr(settings, f"{provider}_client_id"), secret.get_secret_value())
-
-
 async def main(process: Process, settings: Settings, provider: str) -> None:
     """Poll until told to stop."""
     engine = create_engine(
@@ -55,7 +46,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
         keys=KeyRing.parse(settings.keys.get_secret_value()),
         clock=process.clock,
         patience_s=PATIENCE_S,
-        clients={provider: client_of(settings, provider)},
+        clients=clients_of(settings),
         base_urls=settings.provider_base_urls,
         paced=settings.rate_limits,
     )
@@ -73,6 +64,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
                     in_flight_max=settings.integrations_in_flight_max,
                     claim_every_s=settings.claim_every_s,
                     lease_s=settings.lease_s,
+                    bulk_fetch_cap=settings.bulk_fetch_cap,
                 ),
                 reached=reached,
             )

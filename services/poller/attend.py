@@ -54,6 +54,8 @@ class Bounds:
     claim_every_s: float = 1.0
     lease_s: float = LEASE_S  # Renewed every quarter of it.
     ending_s: float = ENDING_S
+    # CC4: of one run of changes the newest so many; None: what the provider's facts say, 0: all.
+    bulk_fetch_cap: int | None = None
 
 
 class Attendant:
@@ -143,6 +145,7 @@ class Attendant:
                 self._store,
                 self._publish,
                 self._clock,
+                newest_max=self._newest_max(source),
                 is_stopping=lambda: self._is_stopping,
                 reached=self._reached,
             )
@@ -153,6 +156,10 @@ class Attendant:
             self._log(assignment, "run_lost")
         except (TransientError, ConfigurationError) as error:
             await self._set_back(assignment, run, error)
+
+    def _newest_max(self, source: Source) -> int | None:
+        cap = self._bounds.bulk_fetch_cap
+        return source.facts.bulk_fetch_cap if cap is None else cap or None
 
     async def _stopped(self, assignment: Assignment, reason: Stop) -> None:
         """Give the lease back: whoever may go on finds the integration due at once."""

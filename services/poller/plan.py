@@ -72,7 +72,8 @@ class Sweeping(msgspec.Struct, frozen=True, kw_only=True):
     """A run under way, with all that a later claim must know to go on with it.
 
     `cursor` is where the next page starts; `is_swept` says that all pages were published.
-    `members_before` is how many were known when a full run began.
+    `members_before` is how many were known when a full run began. `is_doubtful`: a page was
+    (`libs.connectors.contract.Page`), so nobody is gone for not having been met.
     """
 
     run_no: int
@@ -87,6 +88,7 @@ class Sweeping(msgspec.Struct, frozen=True, kw_only=True):
     read: int = 0
     met: int = 0
     left_out: int = 0
+    is_doubtful: bool = False
     total_before: int | None = None
     members_before: int = 0
 

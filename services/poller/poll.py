@@ -25,11 +25,13 @@ import msgspec
 
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
+from libs.common.errors import UnavailableError
 from libs.common.events import Change, Changed, Event, Operation, RunMode, RunRead, Topic
 from libs.common.failpoints import Reached, nothing
 from libs.connectors.contract import ContactList, Cursor, Onward, Page, Source, Sweep
 from services.poller import leavers, plan
 from services.poller.leavers import Leavers
+from services.poller.newest import Newest
 from services.poller.parts import split, storable, storable_ids
 from services.poller.plan import Assignment, Roll, Sweeping
 from services.poller.read_ahead import ReadAhead
@@ -39,6 +41,9 @@ from services.poller.store import Withheld
 # while the next is read; a crash reads at most twenty pages again, and they are all in memory.
 UNACKNOWLEDGED_MAX = 2
 HYDRATE_MAX = 200  # One part's worth of contacts read by id at once.
+# So often changes are read from the start again where contacts move while their pages are read; a
+# window of changes is short, and after a while it is read anew in any case.
+WALKS_MAX = 3
 
 CONTACTS = metrics.counter("polled_contacts_total", "Changes published.", ["provider"])
 RUNS = metrics.counter("polled_runs_total", "Runs that ended.", ["provider", "mode", "outcome"])
@@ -176,14 +181,17 @@ class Run:
         publish: Publish,
         clock: Clock,
         *,
+        newest_max: int | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
     ) -> None:
+        """`newest_max`: of a run of changes at most the newest so many are read (CC4)."""
         self._assignment = assignment
         self._source = source
         self._store = store
         self._publish = publish
         self._clock = clock
+        self._newest_max = newest_max
         self._is_stopping = is_stopping
         self._reached = reached
         self._unacknowledged = _Unacknowledged()
@@ -249,12 +257,13 @@ class Run:
         waiting = await self._newcomers()
         if not plan.must_read_members(self._assignment, found):
             return Membership(found, joiners=sorted(waiting))
-        present = await self._read_members()
+        present, is_doubtful = await self._read_members()
         known = await self._store.members(self._assignment)
         return Membership(
             found,
             joiners=sorted((present - known) | (waiting & present)),
-            gone=frozenset(known - present),
+            # Who was passed over is not gone: another read has to say who is.
+            gone=None if is_doubtful else frozenset(known - present),
             members_before=len(known),
         )
 
@@ -263,16 +272,19 @@ class Run:
             return set()
         return await self._store.newcomers(self._assignment)
 
-    async def _read_members(self) -> set[str]:
+    async def _read_members(self) -> tuple[set[str], bool]:
+        """Return all members, and whether some may have been passed over."""
         present: set[str] = set()
+        is_doubtful = False
         after: Cursor | None = None
         while True:
             page = await self._source.read_members(
                 self._assignment.object, self._assignment.list_id, after
             )
             present.update(storable_ids(page.ids))
+            is_doubtful = is_doubtful or page.is_doubtful
             if page.cursor is None:
-                return present
+                return present, is_doubtful
             after = page.cursor
             if self._is_stopping():
                 raise RunStoppedError(Stop.SHUTDOWN)
@@ -280,37 +292,77 @@ class Run:
     async def _sweep(self) -> None:
         if self._sweeping.is_swept:
             return
-
-        async def read_page(after: Cursor | None, onward: Onward) -> Page:
-            return await self._source.read_page(self._sweep_wanted, after, onward)
-
-        async with ReadAhead(read_page, plan.cursor_of(self._sweeping), self._clock) as ahead:
-            while pages := await ahead.next_group():
-                await self._publish_pages(pages)
+        if self._newest_max is not None and not self.is_full:
+            await self._sweep_newest(self._newest_max)
+        else:
+            async with self._ahead(plan.cursor_of(self._sweeping)) as ahead:
+                while pages := await ahead.next_group():
+                    await self._publish_pages(pages)
         self._sweeping = msgspec.structs.replace(self._sweeping, is_swept=True, cursor=None)
         if self._sweeping.parts:
             await self._settle()
 
+    def _ahead(self, after: Cursor | None) -> ReadAhead:
+        async def read_page(after: Cursor | None, onward: Onward) -> Page:
+            return await self._source.read_page(self._sweep_wanted, after, onward)
+
+        return ReadAhead(read_page, after, self._clock)
+
+    async def _sweep_newest(self, most: int) -> None:
+        """Read all changes, then publish the newest of them and count the others (CC4)."""
+        for _ in range(WALKS_MAX):
+            newest = await self._read_newest(most)
+            if newest is not None:
+                break
+        else:
+            raise UnavailableError(self._assignment.provider, "contacts moved while they were read")
+        self._leave_out(newest.left_out)
+        for changes in _chunks(newest.changes(), HYDRATE_MAX):
+            await self._publish_groups([changes], None)
+
+    async def _read_newest(self, most: int) -> Newest | None:
+        """Return the newest changes; None if contacts moved, so that one may be on no page."""
+        before = self._sweeping
+        newest, is_doubtful = Newest(most), False
+        async with self._ahead(None) as ahead:
+            while pages := await ahead.next_group():
+                is_doubtful = is_doubtful or any(page.is_doubtful for page in pages)
+                for changes in await self._choose(pages):
+                    newest.add(changes)
+                if self._is_stopping():
+                    raise RunStoppedError(Stop.SHUTDOWN)
+        if not is_doubtful and not newest.has_doubles:
+            return newest
+        self._sweeping = before  # What was counted is counted by the next walk.
+        return None
+
+    def _leave_out(self, count: int) -> None:
+        if count:
+            left_out = self._sweeping.left_out + count
+            self._sweeping = msgspec.structs.replace(self._sweeping, left_out=left_out)
+
     async def _publish_pages(self, pages: Sequence[Page]) -> None:
-        groups = await self._choose(pages)
+        if any(page.is_doubtful for page in pages):
+            self._sweeping = msgspec.structs.replace(self._sweeping, is_doubtful=True)
+        await self._publish_groups(await self._choose(pages), pages[-1].cursor)
+
+    async def _publish_groups(
+        self, groups: Sequence[Sequence[Change]], cursor: Cursor | None
+    ) -> None:
         coming = [change for changes in groups for change in changes]
-        if not coming and pages[-1].cursor is None:
+        if not coming and cursor is None:
             return  # An idle poll has nothing to keep before its end.
         self._reached("read")
         await self._advance(coming)
         sends = [send for changes in groups for send in self._send(changes)]
-        self._sweeping = msgspec.structs.replace(self._sweeping, cursor=pages[-1].cursor)
+        self._sweeping = msgspec.structs.replace(self._sweeping, cursor=cursor)
         self._unacknowledged.add(sends, self._sweeping)
         self._reached("sent")
 
     async def _choose(self, pages: Sequence[Page]) -> list[Sequence[Change]]:
         """Return the changes of each page that concern this integration."""
         groups = [storable(page.changes) for page in pages]
-        left_out = sum(len(page.changes) for page in pages) - sum(map(len, groups))
-        if left_out:
-            self._sweeping = msgspec.structs.replace(
-                self._sweeping, left_out=self._sweeping.left_out + left_out
-            )
+        self._leave_out(sum(len(page.changes) for page in pages) - sum(map(len, groups)))
         if self._assignment.list_id is None or self.is_full:
             return groups
         # A window of changes is the whole account's; who just joined is read by id.
@@ -410,7 +462,9 @@ class Run:
 
     async def _end(self, membership: Membership) -> None:
         total_after = await self._source.count(self._sweep_wanted) if self.is_full else None
-        complete = plan.is_complete(self._sweeping.met, self._sweeping.total_before, total_after)
+        sweeping = self._sweeping
+        meets = plan.is_complete(sweeping.met, sweeping.total_before, total_after)
+        complete = meets and not sweeping.is_doubtful
         gone = await self._judge_gone(membership, complete=complete)
         if gone is not None:
             await self._publish_gone(gone.published)

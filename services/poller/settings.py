@@ -1,6 +1,6 @@
 """What the poller may be told."""
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from libs.common.settings import (
     DatabaseSettings,
@@ -25,3 +25,7 @@ class Settings(DatabaseSettings, KafkaSettings, SecretsSettings, ProviderSetting
     # How long an integration waits for a poller that died while it read (PROTOCOL.md 4.1).
     # Renewed every quarter of it.
     lease_s: PositiveFloat = 120.0
+
+    # CC4, liftable: of one run of changes at most the newest so many contacts are fetched. Unset:
+    # as many as the provider's own rule says; 0: all of them.
+    bulk_fetch_cap: NonNegativeInt | None = None

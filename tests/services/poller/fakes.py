@@ -61,6 +61,7 @@ class FakeSource:
         self.before: Callable[[int], Awaitable[None]] = nothing
         self.total: int | None = None  # What `count` says, where it shall lie.
         self.counts = True
+        self.doubtful: set[int] = set()  # Calls whose pages say that they are, by number.
 
     def add(self, *ids: str, modified_ms: int = LONG_AGO_MS) -> None:
         for id_ in ids:
@@ -117,8 +118,9 @@ class FakeSource:
         ids = [id_ for id_ in self._matching(sweep) if after is None or id_ > after]
         chosen = ids[: self.page_size]
         cursor = Cursor(chosen[-1]) if len(ids) > self.page_size else None
+        is_doubtful = len(self.calls) in self.doubtful
         await onward(cursor)
-        return Page(await self._contacts(chosen), cursor)
+        return Page(await self._contacts(chosen), cursor, is_doubtful)
 
     async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:
         await self._called("contacts")
@@ -140,7 +142,8 @@ class FakeSource:
         everyone = sorted(self.contacts if list_id is None else self.lists[list_id])
         ids = [id_ for id_ in everyone if after is None or id_ > after]
         chosen = ids[: self.page_size]
-        return MemberPage(chosen, Cursor(chosen[-1]) if len(ids) > self.page_size else None)
+        cursor = Cursor(chosen[-1]) if len(ids) > self.page_size else None
+        return MemberPage(chosen, cursor, len(self.calls) in self.doubtful)
 
     async def _called(self, what: str) -> None:
         self.calls.append(what)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.poller.__main__ import client_of, provider_of
+from libs.connectors.opening import clients_of
+from services.poller.__main__ import provider_of
 from services.poller.settings import Settings
 
 ENVIRONMENT = {
@@ -38,7 +39,7 @@ def test_what_is_no_source_is_refused_with_the_choices(
 
 
 def test_settings_come_from_the_environment(settings: Settings) -> None:
-    client = client_of(settings, "hubspot")
+    client = clients_of(settings)["hubspot"]
 
     assert (client.id, client.secret) == ("ours", "secret")
     assert settings.integrations_in_flight_max == 50

@@ -149,22 +149,25 @@ class World:
         assert assignment.integration == integration
         return assignment
 
-    def run(self, assignment: Assignment, source: Source) -> Run:
+    def run(self, assignment: Assignment, source: Source, *, newest_max: int | None = None) -> Run:
         return Run(
             assignment,
             source,
             DatabaseRunStore(self.as_poller),
             self.journal.publish,
             SystemClock(),
+            newest_max=newest_max,
         )
 
-    async def poll(self, integration: UUID, source: Source) -> Assignment:
+    async def poll(
+        self, integration: UUID, source: Source, *, newest_max: int | None = None
+    ) -> Assignment:
         """Make an integration due, claim it, and read it to the end."""
         assignment = await self.claim_one(integration)
-        await self.run(assignment, source).poll()
+        await self.run(assignment, source, newest_max=newest_max).poll()
         return assignment
 
-    def attendant(self, source: Source | Exception, **bounds: float) -> Attendant:
+    def attendant(self, source: Source | Exception, **bounds: float | None) -> Attendant:
         """Return a poller process's attendant, whose sources are all this one."""
 
         async def open_source(_assignment: Assignment) -> Source:
