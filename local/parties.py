@@ -83,6 +83,48 @@ Party = SourceParty | DestinationParty
 
 HUBSPOT = SourceParty("hubspot", "HubSpot", fields={word: word for word in WORDS})
 
+
+def _constant_contact_people(state: Json) -> Json:
+    """Return the state in our words: of phones and addresses the first one (CC3)."""
+    return {
+        "contacts": [
+            {
+                "id": each["contact_id"],
+                "archived": each["status"] == "deleted",
+                "properties": {
+                    "email": (each.get("email_address") or {}).get("address"),
+                    "firstname": each.get("first_name"),
+                    "lastname": each.get("last_name"),
+                    "phone": _first(each["phone_numbers"], "phone_number"),
+                    "company": each.get("company_name"),
+                    "city": _first(each["street_addresses"], "city"),
+                },
+            }
+            for each in state["contacts"]
+        ],
+        "lists": [{"name": each["name"], "members": each["members"]} for each in state["lists"]],
+    }
+
+
+def _first(parts: Sequence[Json], name: str) -> str | None:
+    return str(parts[0].get(name) or "") if parts else None
+
+
+# Its birthday is a date, which is not offered (CC2).
+CONSTANT_CONTACT = SourceParty(
+    "constant_contact",
+    "Constant Contact",
+    fields={
+        "email": "email",
+        "firstname": "first_name",
+        "lastname": "last_name",
+        "phone": "phone",
+        "company": "company_name",
+        "city": "city",
+    },
+    read=_constant_contact_people,
+)
+
 BREVO = DestinationParty(
     "brevo",
     "Brevo",
@@ -99,7 +141,7 @@ BREVO = DestinationParty(
     credentials={"api_key": "xkeysib-sandbox", "tier": "general"},
 )
 
-SOURCES: Mapping[str, SourceParty] = {each.provider: each for each in (HUBSPOT,)}
+SOURCES: Mapping[str, SourceParty] = {each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT)}
 DESTINATIONS: Mapping[str, DestinationParty] = {each.provider: each for each in (BREVO,)}
 EVERYONE = tuple(dict.fromkeys([*SOURCES, *DESTINATIONS]))
 

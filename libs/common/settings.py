@@ -122,6 +122,8 @@ class ProviderSettings(ServiceSettings):
     provider_base_urls: dict[str, str] = Field(default_factory=dict)
     hubspot_client_id: str = ""
     hubspot_client_secret: SecretStr = SecretStr("")
+    constant_contact_client_id: str = ""
+    constant_contact_client_secret: SecretStr = SecretStr("")
     public_url: str | None = None
 
     # False only against a sandbox that has its limits off, to measure our own cost.

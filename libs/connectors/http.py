@@ -20,9 +20,11 @@ import ssl
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import aiohttp
 import certifi
@@ -294,6 +296,21 @@ def retry_after_s(answer: Answer) -> float | None:
     except (KeyError, ValueError, TypeError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
+
+
+def until_midnight_s(answer: Answer, time_zone: str) -> float | None:
+    """Return the seconds from the answer's own time to the end of the day in a zone, at least 1.
+
+    None if the answer has no time, or nobody knows the zone.
+    """
+    try:
+        zone = ZoneInfo(time_zone)
+        now = parsedate_to_datetime(answer.headers["date"]).astimezone(zone)
+    except (KeyError, ValueError, TypeError, ZoneInfoNotFoundError):
+        return None
+    tomorrow = now.date() + timedelta(days=1)
+    midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
+    return max((midnight.astimezone(UTC) - now.astimezone(UTC)).total_seconds(), 1.0)
 
 
 async def _read(response: aiohttp.ClientResponse, host: str, *, writes: bool) -> bytes:

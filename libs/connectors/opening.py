@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from pydantic import SecretStr
+
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
 from libs.common.rates import RateGate
 from libs.common.secrets import KeyRing
+from libs.common.settings import ProviderSettings
 from libs.common.tokens import StoredTokens
 from libs.connectors import registry
 from libs.connectors.account import StaticToken
@@ -27,6 +30,20 @@ from libs.connectors.contract import (
 )
 from libs.connectors.http import HttpClient
 from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint, placed
+
+
+def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
+    """Return our application at each provider that logs in by OAuth.
+
+    By the provider's own pair of settings: `<provider>_client_id`, `<provider>_client_secret`.
+    """
+    found = {}
+    for name, provider in registry.PROVIDERS.items():
+        if provider.facts.oauth is not None:
+            secret: SecretStr = getattr(settings, f"{name}_client_secret")
+            client_id: str = getattr(settings, f"{name}_client_id")
+            found[name] = Client(client_id, secret.get_secret_value())
+    return found
 
 
 @dataclass(frozen=True, slots=True)

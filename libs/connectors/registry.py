@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from libs.connectors.brevo.destination import BrevoDestination
+from libs.connectors.constant_contact.source import ConstantContactSource
 from libs.connectors.contract import Account, Destination, Facts, Gate, Source, TokenSupply
 from libs.connectors.http import HttpClient
 from libs.connectors.hubspot.source import HubSpotSource
@@ -55,6 +56,7 @@ class Provider:
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
+        "constant_contact": Provider(ConstantContactSource.facts, source=ConstantContactSource),
         "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
     }
 )

@@ -76,6 +76,8 @@ class SourceConformance(ABC):
     object = "contacts"
     properties: Sequence[str]
     list_name = "Newsletter"
+    page_max = 250  # Contacts on one page at most.
+    several_pages = 450  # More contacts than fit on one page.
 
     @abstractmethod
     def source(self, provider: Served, gate: Gate | None = None, token: str = "") -> Source:
@@ -109,7 +111,7 @@ class SourceConformance(ABC):
         assert any(field.unique for field in fields)
 
     async def test_a_full_sweep_reads_everyone_once(self, provider: Served) -> None:
-        ids = await self.fill(provider, 450)
+        ids = await self.fill(provider, self.several_pages)
 
         changes = await sweep_all(self.source(provider), self.sweep())
 
@@ -120,7 +122,7 @@ class SourceConformance(ABC):
         assert set(self.properties) <= set(first)
 
     async def test_a_list_is_read_by_its_members(self, provider: Served) -> None:
-        ids = await self.fill(provider, 450)
+        ids = await self.fill(provider, self.several_pages)
         source = self.source(provider)
         (found,) = [
             each for each in await source.find_lists(self.object) if each.name == self.list_name
@@ -130,9 +132,9 @@ class SourceConformance(ABC):
         members = await members_of(source, self.object, found.id)
 
         assert sorted(change.id for change in changes) == sorted(ids) == sorted(members)
-        assert await source.count(self.sweep(list_id=found.id)) == 450
+        assert await source.count(self.sweep(list_id=found.id)) == self.several_pages
         again = await source.find_list(self.object, found.id)
-        assert (again.name, again.size) == (self.list_name, 450)
+        assert (again.name, again.size) == (self.list_name, self.several_pages)
 
     async def test_everyone_alive_is_a_member_of_no_list(self, provider: Served) -> None:
         ids = await self.fill(provider, 150)
@@ -170,7 +172,7 @@ class SourceConformance(ABC):
 
     async def test_a_page_read_twice_from_one_cursor_is_the_same(self, provider: Served) -> None:
         """Promise 2."""
-        await self.fill(provider, 450)
+        await self.fill(provider, self.several_pages)
         source = self.source(provider)
         sweep = self.sweep()
         first = await source.read_page(sweep, None)
@@ -182,7 +184,7 @@ class SourceConformance(ABC):
         assert not {each.id for each in first.changes} & {each.id for each in once.changes}
 
     async def test_where_to_go_on_is_told_as_the_page_says_it(self, provider: Served) -> None:
-        ids = await self.fill(provider, 450)
+        ids = await self.fill(provider, self.several_pages)
         source = self.source(provider)
         (found,) = await source.find_lists(self.object)
         told: list[Cursor | None] = []
@@ -203,13 +205,13 @@ class SourceConformance(ABC):
 
     async def test_a_page_is_bounded_and_empty_when_nothing_changed(self, provider: Served) -> None:
         """Promise 3."""
-        await self.fill(provider, 450)
+        await self.fill(provider, self.several_pages)
         source = self.source(provider)
 
         full = await source.read_page(self.sweep(), None)
         empty = await source.read_page(self.sweep(since_ms=FOREVER_MS - 1), None)
 
-        assert 0 < len(full.changes) <= 250
+        assert 0 < len(full.changes) <= self.page_max
         assert (list(empty.changes), empty.cursor) == ([], None)
 
     async def test_contacts_that_are_gone_are_left_out(self, provider: Served) -> None:

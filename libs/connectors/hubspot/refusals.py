@@ -1,9 +1,5 @@
 """What HubSpot's refusals mean (its error handling guide and usage guidelines)."""
 
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
 from libs.common.errors import (
     MisconfiguredError,
     NeedsReauthError,
@@ -11,7 +7,7 @@ from libs.common.errors import (
     SyncError,
     UnavailableError,
 )
-from libs.connectors.http import Answer, refusal, retry_after_s
+from libs.connectors.http import Answer, refusal, retry_after_s, until_midnight_s
 from libs.connectors.hubspot.payload import Fault, fault_of
 
 # HubSpot sends no Retry-After with 429: its own client waits this long for each policy.
@@ -54,17 +50,5 @@ def _wait_s(answer: Answer, fault: Fault, time_zone: str) -> float:
         return told
     policy = fault.policy_name or fault.message.upper()
     if "DAILY" in policy:
-        return _until_midnight_s(answer, time_zone)
+        return until_midnight_s(answer, time_zone) or _DAY_UNKNOWN_S
     return _TEN_SECONDS_S if "TEN_SECONDLY" in policy else _SECOND_S
-
-
-def _until_midnight_s(answer: Answer, time_zone: str) -> float:
-    """Return the seconds from the answer's own time to the end of the account's day."""
-    try:
-        zone = ZoneInfo(time_zone)
-        now = parsedate_to_datetime(answer.headers["date"]).astimezone(zone)
-    except (KeyError, ValueError, TypeError, ZoneInfoNotFoundError):
-        return _DAY_UNKNOWN_S
-    tomorrow = now.date() + timedelta(days=1)
-    midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
-    return max((midnight.astimezone(UTC) - now.astimezone(UTC)).total_seconds(), _SECOND_S)

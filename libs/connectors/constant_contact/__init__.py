@@ -1,0 +1,1 @@
+"""Constant Contact: a source of contacts, list by list."""
