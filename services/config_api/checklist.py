@@ -13,7 +13,7 @@ from uuid import UUID
 from libs.connectors.contract import Facts
 from services.config_api.errors import Flaw
 from services.config_api.store.connections import Connection
-from services.config_api.store.integrations import Integration, MappingVersion
+from services.config_api.store.integrations import Integration, MappingVersion, Sharing
 
 
 class Step(StrEnum):
@@ -51,6 +51,13 @@ class Draft:
     mapping: MappingVersion | None
     connections: Mapping[UUID, Connection]
     catalogue: Mapping[str, Facts]
+    sharing: Sequence[Sharing] = ()  # Who else reads the source's account.
+
+    @property
+    def source_facts(self) -> Facts | None:
+        """Return what is known of the source's provider; None while none is chosen."""
+        connection = self.connections.get(self.integration.source_connection_id or UUID(int=0))
+        return self.catalogue.get(connection.provider) if connection else None
 
 
 def is_ready(results: Sequence[StepResult]) -> bool:
@@ -87,6 +94,7 @@ def _judge_source(draft: Draft) -> Iterable[Flaw]:
         )
         return
     yield from _judge_connection(draft, chosen, "/source/connection_id")
+    yield from _judge_account(draft)
     if integration.source_object is None:
         yield Flaw(
             "source_object_missing",
@@ -101,6 +109,36 @@ def _judge_source(draft: Draft) -> Iterable[Flaw]:
             pointer="/source/list_id",
             rule="W3",
         )
+
+
+def _judge_account(draft: Draft) -> Iterable[Flaw]:
+    """Say so if others have the account already (CC1): who was active, and who came first.
+
+    An integration that was active itself is judged no more: its place is taken by it.
+    """
+    own = draft.integration
+    if own.activated_at is None:
+        earlier = [
+            each
+            for each in draft.sharing
+            if each.was_activated or each.integration_id < own.integration_id
+        ]
+        yield from account_in_use(draft.source_facts, earlier)
+
+
+def account_in_use(facts: Facts | None, others: Sequence[Sharing]) -> Iterable[Flaw]:
+    """Say so if as many integrations as may read one account do so without this one."""
+    most = facts.integrations_per_account if facts is not None else None
+    if facts is None or most is None or len(others) < most:
+        return
+    names = ", ".join(f"“{each.name}”" for each in others[:most])
+    many = "one integration" if most == 1 else f"{most} integrations"
+    yield Flaw(
+        "account_in_use",
+        f"A {facts.label} account can be used in {many} only, and this one is used in {names}: "
+        "choose another account, or delete an integration that has it.",
+        pointer="/source/connection_id",
+    )
 
 
 def _needs_list(draft: Draft, chosen: UUID) -> bool:

@@ -20,7 +20,7 @@ from libs.common.ids import Prefix
 from libs.connectors.contract import Destination, Facts, Field, Source, Sweep
 from services.config_api import connect, etags, mapping
 from services.config_api.accounts import find_facts
-from services.config_api.checklist import Draft, Step, StepResult, is_ready, review
+from services.config_api.checklist import Draft, Step, StepResult, account_in_use, is_ready, review
 from services.config_api.errors import (
     ApiError,
     ConflictError,
@@ -102,6 +102,12 @@ async def draft_of(parts: Parts, session: AsyncSession, integration: Integration
     """Return everything a checklist looks at."""
     chosen = {integration.source_connection_id, integration.destination_connection_id} - {None}
     rows = [await connections.find(session, each) for each in chosen if each is not None]
+    source = integration.source_connection_id
+    sharing = (
+        await store.find_sharing(session, integration=integration.integration_id, connection=source)
+        if source is not None
+        else []
+    )
     return Draft(
         integration=integration,
         mapping=await store.find_mapping(
@@ -109,6 +115,7 @@ async def draft_of(parts: Parts, session: AsyncSession, integration: Integration
         ),
         connections={row.connection_id: row for row in rows if row is not None},
         catalogue={facts.provider: facts for facts in parts.accounts.catalogue},
+        sharing=sharing,
     )
 
 
@@ -194,6 +201,8 @@ def _check_chosen(desk: Desk, chosen: Draft, wishes: Wishes) -> list[Flaw]:
         elif not getattr(facts, f"is_{side}"):
             detail = f"{facts.label} is no {side}."
             flaws.append(Flaw(f"no_{side}", detail, pointer=wishes.at[column]))
+    if "source_connection_id" in wishes.columns and not flaws and wanted.activated_at is None:
+        flaws.extend(account_in_use(chosen.source_facts, chosen.sharing))
     flaws.extend(_check_source_object(desk, chosen, wishes))
     country = wanted.default_country
     if country is not None and country not in phone.COUNTRIES:

@@ -5,9 +5,9 @@ most `PATIENCE_S` for their turn; a credential that is being tried for the first
 the shared budget, because nobody knows yet whose account it opens.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from libs.common.clock import Clock
@@ -18,8 +18,8 @@ from libs.common.secrets import KeyRing
 from libs.connectors import oauth, registry
 from libs.connectors.contract import Account, Destination, Facts, Gate, OpenGate, Source
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Authorization, Client, Granted
-from libs.connectors.opening import Opener, StoredConnection
+from libs.connectors.oauth import Authorization, Granted
+from libs.connectors.opening import Opener, StoredConnection, clients_of
 from services.config_api.accounts import AccountRef
 from services.config_api.settings import Settings
 
@@ -31,6 +31,8 @@ class ProviderAccounts:
     """Opens accounts at the providers of the registry (`services.config_api.accounts`)."""
 
     opener: Opener
+    # By provider another number of integrations of one account than its facts say; 0: any (CC1).
+    integrations_per_account: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def wired(
@@ -43,7 +45,6 @@ class ProviderAccounts:
         clock: Clock,
     ) -> Self:
         """Return accounts opened as the settings say."""
-        secret = settings.hubspot_client_secret.get_secret_value()
         return cls(
             Opener(
                 http=http,
@@ -52,17 +53,24 @@ class ProviderAccounts:
                 clock=clock,
                 patience_s=PATIENCE_S,
                 lane=INTERACTIVE,
-                clients={"hubspot": Client(settings.hubspot_client_id, secret)},
+                clients=clients_of(settings),
                 base_urls=settings.provider_base_urls,
                 paced=settings.rate_limits,
                 as_api=True,
-            )
+            ),
+            integrations_per_account=settings.integrations_per_account,
         )
 
     @property
     def catalogue(self) -> Sequence[Facts]:
-        """Return what is known of each provider."""
-        return [provider.facts for provider in registry.PROVIDERS.values()]
+        """Return what is known of each provider, with the limits that the operator lifted."""
+        lifted = self.integrations_per_account
+        return [
+            replace(provider.facts, integrations_per_account=lifted[name] or None)
+            if name in lifted
+            else provider.facts
+            for name, provider in registry.PROVIDERS.items()
+        ]
 
     def source(
         self, account: AccountRef, *, credential: str | None = None

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from libs.common.settings import DatabaseSettings, Environment, ProviderSettings, SecretsSettings
 
@@ -22,6 +22,10 @@ class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
     # Calls of one workspace in one process: a front end that polls ten runs a second stays below.
     rate_limit_calls: PositiveInt = 1200
     rate_limit_window_s: PositiveFloat = 60.0
+
+    # CC1, SF7, liftable: how many integrations may read one account, by provider
+    # (`{"constant_contact": 3}`; 0: any number). Who is not named has what its rule says.
+    integrations_per_account: dict[str, NonNegativeInt] = Field(default_factory=dict)
 
     @property
     def base_url(self) -> str:

@@ -62,6 +62,15 @@ class Standing:
     failures: int  # Runs in a row that could not be read.
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Another integration that reads the same account, deleted ones left out."""
+
+    integration_id: UUID
+    name: str
+    was_activated: bool
+
+
 # In the order of the fields of `Integration`.
 _SELECT = (
     "select integration_id, workspace_id, name, state, source_connection_id, source_object,"
@@ -108,6 +117,29 @@ async def find_page(
         {"after": after, "state": state, "size": size},
     )
     return [Integration(*row) for row in found]
+
+
+async def find_sharing(
+    session: AsyncSession, *, integration: UUID, connection: UUID
+) -> list[Sharing]:
+    """Return the workspace's other integrations that read the account behind a connection.
+
+    By the account, not by the connection: one account may be connected several times.
+    """
+    found = await session.execute(
+        text(
+            "select i.integration_id, i.name, i.activated_at is not null"
+            " from config.integrations i"
+            " join config.connections c on c.connection_id = i.source_connection_id"
+            " join config.connections own on own.connection_id = :connection"
+            " where i.integration_id <> :integration and i.state <> 'archived'"
+            " and (c.connection_id = own.connection_id"
+            "  or (c.provider, c.account_id) = (own.provider, own.account_id))"
+            " order by i.integration_id"
+        ),
+        {"integration": integration, "connection": connection},
+    )
+    return [Sharing(*row) for row in found]
 
 
 async def lock(session: AsyncSession, integration: UUID) -> int | None:

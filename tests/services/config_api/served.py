@@ -21,6 +21,8 @@ from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener
 from sandbox.brevo.app import create_app as brevo_app
 from sandbox.brevo.state import State as BrevoState
+from sandbox.constant_contact.app import create_app as constant_contact_app
+from sandbox.constant_contact.state import State as ConstantContactState
 from sandbox.hubspot.app import create_app as hubspot_app
 from sandbox.hubspot.state import State as HubSpotState
 from sandbox.server import serve
@@ -92,6 +94,9 @@ async def config_api(
         providers = {
             "hubspot": await stack.enter_async_context(serve(hubspot_app(HubSpotState(seed=1)))),
             "brevo": await stack.enter_async_context(serve(brevo_app(BrevoState(seed=1)))),
+            "constant_contact": await stack.enter_async_context(
+                serve(constant_contact_app(ConstantContactState(seed=1)))
+            ),
         }
         http = HttpClient(environment=Environment.TEST, loopback_urls=providers)
         stack.push_async_callback(http.aclose)
@@ -137,7 +142,9 @@ def make_parts(
                 clock=clock,
                 patience_s=PATIENCE_S,
                 lane=INTERACTIVE,
-                clients={"hubspot": Client("sandbox-client", "sandbox-secret")},
+                clients=dict.fromkeys(
+                    ("hubspot", "constant_contact"), Client("sandbox-client", "sandbox-secret")
+                ),
                 base_urls=providers,
                 paced=paced,
                 as_api=True,
@@ -154,7 +161,7 @@ def make_parts(
     )
 
 
-async def grant(authorize_url: str, decision: str = "approve") -> str:
+async def grant(authorize_url: str, decision: str = "approve", account: str = "") -> str:
     """Press a button on the provider's login page; return where it sends the browser back to."""
     async with httpx.AsyncClient() as browser:
         page = await browser.get(authorize_url)
@@ -164,19 +171,29 @@ async def grant(authorize_url: str, decision: str = "approve") -> str:
         assert action is not None
         form = {unescape(name): unescape(value) for name, value in hidden}
         back = await browser.post(
-            str(page.url.join(unescape(action[1]))), data={**form, "decision": decision}
+            str(page.url.join(unescape(action[1]))),
+            data={**form, "decision": decision, **({"account": account} if account else {})},
         )
     return back.headers["location"]
 
 
+LABELS = {"hubspot": "HubSpot", "constant_contact": "Constant Contact"}
+
+
 async def connect_hubspot(api: httpx.AsyncClient) -> str:
     """Connect the sandbox's portal by its login page; return the connection's id."""
-    made = await api.post("/v1/connections", json={"provider": "hubspot", "name": "Our HubSpot"})
+    return await connect_by_login(api, "hubspot")
+
+
+async def connect_by_login(api: httpx.AsyncClient, provider: str, account: str = "") -> str:
+    """Connect an account, the default one, by its login page; return the connection's id."""
+    wanted = {"provider": provider, "name": f"Our {LABELS[provider]}"}
+    made = await api.post("/v1/connections", json=wanted)
     assert made.status_code == 201, made.text
     connection = made.json()["id"]
     asked = await api.post(f"/v1/connections/{connection}:authorize", json={})
     assert asked.status_code == 200, asked.text
-    back = await api.get(await grant(asked.json()["authorize_url"]))
+    back = await api.get(await grant(asked.json()["authorize_url"], account=account))
     assert back.status_code == 200, back.text
     return str(connection)
 
