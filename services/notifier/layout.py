@@ -55,7 +55,7 @@ font-family:Arial,Helvetica,sans-serif">
 border-radius:8px;color:#1d2733;font-size:16px;line-height:1.5;overflow-wrap:anywhere">
 <h1 style="margin:0 0 16px;font-size:20px;line-height:1.3">{{ subject }}</h1>
 {% for line in lines %}{% if loop.index == 2 %}{{ figures() }}{% endif %}\
-<p style="margin:0 0 16px">{{ line }}</p>
+<p style="margin:0 0 16px;white-space:pre-line">{{ line }}</p>
 {% endfor %}{% if lines|length == 1 %}{{ figures() }}{% endif %}\
 {% if url %}<p style="margin:24px 0 0"><a class="button" href="{{ url }}" \
 style="display:inline-block;padding:12px 20px;background:#0b5cad;color:#ffffff;border-radius:6px;\

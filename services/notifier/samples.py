@@ -75,12 +75,17 @@ FACTS: Mapping[MailKind, Mapping[str, Any]] = {
     MailKind.INTEGRATION_NEEDS_CONFIRMATION: {**_INTEGRATION, "reason": ""},
 }
 
-# What the operator wrote, in the reader's language by good fortune.
+# What the operator wrote, or the workspace; in the reader's language by good fortune.
 _WORDS: Mapping[tuple[MailKind, str], str] = {
     (MailKind.QUOTA_GRANTED, "en"): "Enough for this month. Let us talk about the next ones.",
     (MailKind.QUOTA_GRANTED, "de"): "Das reicht für diesen Monat. Über die nächsten reden wir.",
     (MailKind.QUOTA_DECLINED, "en"): "Please take the old trade fair lists out of the sync first.",
     (MailKind.QUOTA_DECLINED, "de"): "Bitte nehmen Sie erst die alten Messelisten heraus.",
+    (
+        MailKind.QUOTA_REQUEST_OPENED,
+        "en",
+    ): "Two trade fairs this month.\nNext month is normal again.",
+    (MailKind.QUOTA_REQUEST_OPENED, "de"): "Zwei Messen in diesem Monat.\nDanach wieder wie immer.",
 }
 
 

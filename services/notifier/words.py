@@ -243,7 +243,7 @@ LETTERS: Mapping[tuple[MailKind, str], Letter] = {
     (MailKind.QUOTA_REQUEST_OPENED, "en"): Letter(
         "{{ workspace }} asks for {{ wanted|number }} tasks a month",
         (
-            "The workspace {{ workspace }} asks for a higher limit. Its reason stands in the request.",
+            "The workspace {{ workspace }} asks for a higher limit{% if words %}: “{{ words }}”{% else %}.{% endif %}",
             "{% if left %}Nothing has stopped yet.{% else %}All integrations of the workspace are stopped; they go on by themselves "
             + _GOES_ON_EN
             + ".{% endif %} A grant is in force with the next contact; whoever asked is told by mail.",
@@ -263,7 +263,7 @@ LETTERS: Mapping[tuple[MailKind, str], Letter] = {
     (MailKind.QUOTA_REQUEST_OPENED, "de"): Letter(
         "{{ workspace }} beantragt {{ wanted|number }} Aufgaben im Monat",
         (
-            "Der Arbeitsbereich {{ workspace }} beantragt ein höheres Kontingent. Die Begründung steht im Antrag.",
+            "Der Arbeitsbereich {{ workspace }} beantragt ein höheres Kontingent{% if words %}: „{{ words }}“{% else %}.{% endif %}",
             "{% if left %}Noch läuft alles.{% else %}Alle Integrationen des Arbeitsbereichs sind angehalten; von selbst geht es weiter "
             + _GOES_ON_DE
             + ".{% endif %} Eine Bewilligung gilt ab dem nächsten Kontakt; wer den Antrag gestellt hat, erfährt davon per E-Mail.",
