@@ -30,6 +30,7 @@ class Prefix(StrEnum):
     EVENT = "evt"
     QUOTA_REQUEST = "req"
     NOTICE = "ntc"
+    RECONCILIATION = "rec"
 
 
 def new() -> UUID:

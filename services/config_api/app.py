@@ -21,6 +21,7 @@ from services.config_api.routes import (
     quota,
     quota_ledger,
     quota_requests,
+    reconciliations,
     runs,
     users,
     workspaces,
@@ -44,6 +45,7 @@ ROUTERS = (
     quota_requests.router,
     quota_ledger.router,
     quota_ledger.export_router,
+    reconciliations.router,
     audit_events.router,
     problems.router,
 )

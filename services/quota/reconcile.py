@@ -10,7 +10,6 @@ some times as long as the look took. A drift is told once.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +20,7 @@ from libs.common.clock import Clock
 from libs.common.database import SessionMaker, transact
 from libs.common.errors import LeaseLostError
 from libs.common.ids import Prefix
+from libs.common.reconciliation import MEANINGS, REMEDIES, Check, drift_of
 from services.quota import store
 from services.quota.lease import Term, pause
 from services.quota.store import Aged, Compared, Month
@@ -36,43 +36,8 @@ LOOKS = metrics.counter("ledger_reconciliations_total", "Looks, by what they fou
 log = logs.get(__name__)
 
 
-class Check(StrEnum):
-    """What is held against what; the words are in REMEDIES."""
-
-    POSTED = "posted"
-    HELD = "held"
-    HOLDS = "holds"
-    UNITS = "units"
-    LINKS = "links"
-    SETTLED = "settled"
-
-
 # How many looks in a row must find the same before it is told.
 LOOKS_WANTED: Mapping[Check, int] = {**dict.fromkeys(Check, 1), Check.SETTLED: 2}
-
-MEANINGS: Mapping[Check, str] = {
-    Check.POSTED: "the month's counter of used tasks, and its postings",
-    Check.HELD: "the month's counter of held units, and the open units of its holds",
-    Check.HOLDS: "what holds say was posted, and their postings",
-    Check.UNITS: "the open units of holds, and the units that writers keep for contacts",
-    Check.LINKS: "postings, and those of them whose contact has a link",
-    Check.SETTLED: "postings of runs, and the contacts that were told of as written",
-}
-
-REMEDIES: Mapping[Check, str] = {
-    Check.POSTED: "The postings are what was charged. Find who wrote ledger.periods by hand or "
-    "restored part of a backup; then set posted to what was found.",
-    Check.HELD: "The holds are what is reserved. Set held to what was found while no writer of the "
-    "workspace runs.",
-    Check.HOLDS: "Postings are missing or were added by hand. Compare ledger.postings with the "
-    "backup for these holds before anything else is changed.",
-    Check.UNITS: "Units that no writer keeps are never posted or released: look for deleted rows "
-    "of delivery.intents, then release what is left of these holds (ledger.release).",
-    Check.LINKS: "Contacts were charged that the writer does not know: look for deleted rows of "
-    "delivery.links. The next full run writes and charges these contacts once more.",
-    Check.SETTLED: "The users see other counts than were charged. Look for dead letters of "
-    "contacts.settled.v1 and for a restored activity schema; the postings are right.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +60,7 @@ class Report:
     def drifts(self) -> list[Drift]:
         """Return what differs; where differences cancel each other out, how many there are."""
         return [
-            Drift(Check(each.check), each.kept - each.found or each.odd)
+            Drift(Check(each.check), drift_of(each.kept, each.found, each.odd))
             for each in self.compared
             if each.odd
         ]

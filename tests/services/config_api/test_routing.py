@@ -29,7 +29,12 @@ PUBLIC = {
 
 
 # Where the operator's routes begin; all others are a workspace's.
-OPERATORS = ("/v1/workspaces", "/v1/quota-requests", "/v1/failed-notices")
+OPERATORS = (
+    "/v1/workspaces",
+    "/v1/quota-requests",
+    "/v1/failed-notices",
+    "/v1/reconciliations",
+)
 
 
 def all_routes() -> Iterator[APIRoute]:

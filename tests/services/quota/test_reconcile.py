@@ -20,12 +20,11 @@ from libs.common.database import SessionMaker
 from libs.common.errors import LeaseLostError
 from libs.common.events import QuotaChanged, QuotaKind, Topic, decode
 from libs.common.ids import Prefix
+from libs.common.reconciliation import REMEDIES, Check
 from services.quota import store
 from services.quota.lease import Term
 from services.quota.reconcile import (
     LOOKS,
-    REMEDIES,
-    Check,
     Drift,
     Reconciliation,
     Report,
