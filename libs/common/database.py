@@ -5,14 +5,16 @@ as a whole when its connection died or its lock was lost, never in part (RELIABI
 work handed in must be idempotent and must not call anything but the database (R6).
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -26,6 +28,8 @@ from libs.common.backoff import Backoff
 SessionMaker = async_sessionmaker[AsyncSession]
 
 T = TypeVar("T")
+Session = TypeVar("Session")
+SessionCo = TypeVar("SessionCo", covariant=True)
 
 # 40001 serialization failure, 40P01 deadlock, 55P03 lock not available in time; 08… the connection
 # failed, 57P… the server ends it or is starting, 25006 it takes no writes yet, as after a fail-over
@@ -35,6 +39,8 @@ RETRIED_STATES = ("40001", "40P01", "55P03", "08", "57P01", "57P02", "57P03", "5
 # What asyncpg raises when its connection is gone; the last is its own confusion on killed
 # backends (asyncpg#1069).
 GONE = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# Everything that a statement or a connection may raise, SQLAlchemy's way or asyncpg's own.
+FAILURES = (SQLAlchemyError, asyncpg.PostgresError, *GONE)
 
 # With the back-off below about half a minute in all: longer than a crash-restart of PostgreSQL.
 ATTEMPTS_MAX = 10
@@ -85,6 +91,13 @@ def session_maker(engine: AsyncEngine) -> SessionMaker:
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
+def engine_of(sessions: SessionMaker) -> AsyncEngine:
+    """Return the engine that sessions are opened on."""
+    engine = sessions.kw["bind"]
+    assert isinstance(engine, AsyncEngine)
+    return engine
+
+
 def is_transient(error: BaseException) -> bool:
     """Return whether running the same transaction again may succeed.
 
@@ -102,9 +115,52 @@ def is_transient(error: BaseException) -> bool:
     return False
 
 
+class Opens(Protocol[SessionCo]):
+    """What opens transactions: a session maker, or `Transactions`."""
+
+    def begin(self) -> AbstractAsyncContextManager[SessionCo]:
+        """Return a transaction, which is committed unless its block raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction of asyncpg's own: statements have `$1`, `$2`, …, errors are asyncpg's."""
+
+    connection: asyncpg.Connection
+
+
+class Transactions:
+    """Opens transactions past SQLAlchemy's session, on connections of the engine's pool.
+
+    For whoever has many short ones: they cost 0.2 instead of 0.6 ms of our time.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Transaction]:
+        """Open a transaction; it is committed unless its block raises."""
+        lent = await self._engine.raw_connection()
+        connection = lent.driver_connection
+        assert isinstance(connection, asyncpg.Connection)
+        try:
+            async with connection.transaction():
+                yield Transaction(connection)
+        except Exception:
+            if connection.is_closed() or connection.is_in_transaction():
+                lent.invalidate()  # It could not be rolled back.
+            raise
+        except BaseException:
+            lent.invalidate()  # Cancelled, perhaps with a statement under way.
+            raise
+        finally:
+            lent.close()
+
+
 async def transact(
-    sessions: SessionMaker,
-    work: Callable[[AsyncSession], Awaitable[T]],
+    sessions: Opens[Session],
+    work: Callable[[Session], Awaitable[T]],
     *,
     attempts_max: int = ATTEMPTS_MAX,
 ) -> T:
@@ -129,8 +185,7 @@ async def fetch_alone(
     Its parameters are `$1`, `$2`, …; its errors are asyncpg's. For what is run over and over: it
     costs 0.13 ms of our time, a transaction of a session with one statement 0.9 ms.
     """
-    engine = sessions.kw["bind"]
-    assert isinstance(engine, AsyncEngine)
+    engine = engine_of(sessions)
 
     async def attempt() -> "list[asyncpg.Record[Any]]":
         lent = await engine.raw_connection()
@@ -162,8 +217,10 @@ async def _repeated(attempt_once: Callable[[], Awaitable[T]], attempts_max: int)
         await backoff.wait()
 
 
-async def driver(session: AsyncSession) -> asyncpg.Connection:
+async def driver(session: AsyncSession | Transaction) -> asyncpg.Connection:
     """Return asyncpg's connection of this transaction, for statements with arrays on hot paths."""
+    if isinstance(session, Transaction):
+        return session.connection
     connection = await session.connection()
     raw = await connection.get_raw_connection()
     inner = raw.driver_connection

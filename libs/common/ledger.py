@@ -12,8 +12,10 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import driver
+from libs.common.database import Transaction, driver
 from libs.common.forecast import RECENT_DAYS
+
+Session = AsyncSession | Transaction  # Whose transaction it is makes no difference here.
 
 SEPARATOR = "\x1f"  # In no id: the poller leaves out whom it is in.
 
@@ -41,21 +43,20 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     operation: str
 
 
-async def hold(session: AsyncSession, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
+async def hold(session: Session, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
     """Reserve up to `wanted` units and return how many were granted.
 
     Asked again with the same id it grants nothing new and returns what is still open of it.
     Raises a database error when the month's partition is missing: without a ledger, no write.
     """
-    granted = await session.scalar(
-        text("select ledger.hold(:workspace, :hold, :wanted)"),
-        {"workspace": workspace, "hold": hold_id, "wanted": wanted},
+    granted = await (await driver(session)).fetchval(
+        "select ledger.hold($1, $2, $3)", workspace, hold_id, wanted
     )
     assert isinstance(granted, int)
     return granted
 
 
-async def post(session: AsyncSession, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
+async def post(session: Session, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
     """Turn a hold's units into postings; return how many were new.
 
     A key that this hold posted before changes nothing; one that another hold posted gives its
@@ -81,19 +82,14 @@ async def post(session: AsyncSession, *, hold_id: UUID, postings: Sequence[Posti
     return new
 
 
-async def release(session: AsyncSession, *, hold_id: UUID, units: int) -> None:
+async def release(session: Session, *, hold_id: UUID, units: int) -> None:
     """Give units of a hold back; raise a database error if it has fewer open ones."""
-    await session.execute(
-        text("select ledger.release(:hold, :units)"), {"hold": hold_id, "units": units}
-    )
+    await (await driver(session)).execute("select ledger.release($1, $2)", hold_id, units)
 
 
-async def is_open(session: AsyncSession, *, workspace: UUID) -> bool:
+async def is_open(session: Session, *, workspace: UUID) -> bool:
     """Return whether the workspace may write now (posted + held < limit)."""
-    answer = await session.scalar(
-        text("select ledger.is_open(:workspace)"), {"workspace": workspace}
-    )
-    return bool(answer)
+    return bool(await (await driver(session)).fetchval("select ledger.is_open($1)", workspace))
 
 
 async def use_per_day(session: AsyncSession, *, workspace: UUID) -> Mapping[date, int]:

@@ -16,13 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import database, logs, metrics
 from libs.common.backoff import Backoff
-from libs.common.database import SessionMaker, transact
+from libs.common.database import (
+    FAILURES,
+    SessionMaker,
+    Transaction,
+    Transactions,
+    engine_of,
+    fetch_alone,
+    transact,
+)
 from libs.common.deadletters import REASON
 from libs.common.errors import MalformedEventError, UnavailableError
 from libs.common.events import Topic, decode
@@ -68,6 +72,7 @@ class OutboxRelay:
     ) -> None:
         assert table.replace(".", "").replace("_", "").isalnum(), "a qualified table name"
         self._sessions = sessions
+        self._transactions = Transactions(engine_of(sessions))
         self._table = table
         self._publisher = publisher
         self._poll_s = poll_s
@@ -85,8 +90,8 @@ class OutboxRelay:
         while not stop.is_set():
             try:
                 published = await self.publish_waiting()
-            except (UnavailableError, SQLAlchemyError, OSError) as error:
-                if isinstance(error, SQLAlchemyError) and not database.is_transient(error):
+            except (UnavailableError, *FAILURES) as error:
+                if not isinstance(error, UnavailableError) and not database.is_transient(error):
                     raise
                 log.warning("outbox_delayed", table=self._table, exc_info=error)
                 await _wait(stop, self._backoff.next_s())
@@ -102,31 +107,32 @@ class OutboxRelay:
         deleted, except behind one of their own key that it did not.
         """
         # An idle table costs one statement, and no lock: this is asked all the time.
-        if not await transact(self._sessions, self._measure):
+        oldest = await fetch_alone(self._sessions, self._sql(_OLDEST))
+        self._measure(oldest[0]["age_s"] if oldest else None)
+        if not oldest:
             return 0
-        rows = await transact(self._sessions, self._claim)
+        rows = await transact(self._transactions, self._claim)
         if not rows:
             return 0
         self._reached("outbox_claimed")
         done, error = await self._publish(rows)
         self._reached("outbox_published")
         missing = [row for row in rows if row.id not in done]
-        await transact(self._sessions, lambda session: self._settle(session, sorted(done), missing))
+        await transact(
+            self._transactions, lambda session: self._settle(session, sorted(done), missing)
+        )
         metrics.OUTBOX_PUBLISHED.labels(self._table).inc(len(done))
         if error is not None:
             raise error
         return len(rows)
 
-    async def _claim(self, session: AsyncSession) -> list[Row]:
+    async def _claim(self, session: Transaction) -> list[Row]:
         # One claim at a time, or two relays could split a key's rows between them while neither
         # sees the other's claim. The lock ends with this short transaction.
-        await session.execute(
-            text("select pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-            {"name": f"outbox {self._table}"},
+        await session.connection.execute(
+            "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"outbox {self._table}"
         )
-        claimed = await session.execute(
-            self._sql(_CLAIM), {"rows": ROWS_MAX, "claim_s": self._claim_s}
-        )
+        claimed = await session.connection.fetch(self._sql(_CLAIM), ROWS_MAX, self._claim_s)
         rows = [Row(*row) for row in claimed]
         return sorted(rows, key=lambda row: row.id)
 
@@ -162,23 +168,21 @@ class OutboxRelay:
         return self._publisher.publish(topic, row.key, event)
 
     async def _settle(
-        self, session: AsyncSession, done: Sequence[int], missing: Sequence[Row]
+        self, session: Transaction, done: Sequence[int], missing: Sequence[Row]
     ) -> None:
         if done:
-            await session.execute(self._sql(_DELETE), {"ids": done})
+            await session.connection.execute(self._sql(_DELETE), done)
         if missing:
             ids, until = [row.id for row in missing], missing[0].claimed_until
-            await session.execute(self._sql(_RELEASE), {"ids": ids, "until": until})
-        await self._measure(session)
+            await session.connection.execute(self._sql(_RELEASE), ids, until)
+        self._measure(await session.connection.fetchval(self._sql(_OLDEST)))
 
-    def _sql(self, template: str) -> TextClause:
-        return text(template.format(table=self._table))
+    def _sql(self, template: str) -> str:
+        return template.format(table=self._table)
 
-    async def _measure(self, session: AsyncSession) -> bool:
-        """Measure how old the oldest row is; return whether there is one."""
-        age_s = await session.scalar(self._sql(_OLDEST))
-        metrics.OUTBOX_OLDEST.labels(self._table).set(float(age_s or 0.0))
-        return age_s is not None
+    def _measure(self, age_s: float | None) -> None:
+        """Measure how old the oldest row is, if there is one."""
+        metrics.OUTBOX_OLDEST.labels(self._table).set(age_s or 0.0)
 
     async def _pause(self, stop: asyncio.Event) -> None:
         waits = {asyncio.create_task(event.wait()) for event in (stop, self._woken)}
@@ -193,7 +197,7 @@ class OutboxRelay:
 # A row whose key has an earlier row under another relay's claim waits for that one.
 _CLAIM = """
 update {table} as claimed
-set claimed_until = statement_timestamp() + make_interval(secs => :claim_s)
+set claimed_until = statement_timestamp() + make_interval(secs => $2)
 where claimed.id in (
   select waiting.id
   from {table} as waiting
@@ -204,22 +208,22 @@ where claimed.id in (
         and earlier.id < waiting.id and earlier.claimed_until >= clock_timestamp()
     )
   order by waiting.id
-  limit :rows
+  limit $1
   for update of waiting skip locked
 )
 returning claimed.id, claimed.topic, claimed.key, claimed.body, claimed.claimed_until
 """
 
-_DELETE = "delete from {table} where id = any(:ids)"
+_DELETE = "delete from {table} where id = any($1)"
 
 # Not what another relay has claimed since, because this one took too long.
 _RELEASE = """
 update {table} set claimed_until = null
-where id = any(:ids) and claimed_until = :until
+where id = any($1) and claimed_until = $2
 """
 
 _OLDEST = """
-select extract(epoch from clock_timestamp() - created_at)::float8
+select extract(epoch from clock_timestamp() - created_at)::float8 as age_s
 from {table} order by id limit 1
 """
 

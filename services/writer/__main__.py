@@ -4,9 +4,11 @@ import asyncio
 from dataclasses import replace
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker, Transactions, create_engine, session_maker
 from libs.common.events import Event, Mapped, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
@@ -46,7 +48,7 @@ async def main(process: Process, settings: WriterSettings) -> None:
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     try:
         async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
-            await serve(process, settings, publisher, session_maker(engine), http)
+            await serve(process, settings, publisher, engine, http)
     finally:
         await http.aclose()
         await engine.dispose()
@@ -56,12 +58,13 @@ async def serve(
     process: Process,
     settings: WriterSettings,
     publisher: Publisher,
-    sessions: SessionMaker,
+    engine: AsyncEngine,
     http: HttpClient,
 ) -> None:
     """Consume, drain and relay until told to stop; then let go of every destination."""
+    transactions, sessions = Transactions(engine), session_maker(engine)
     leases = Leases(
-        sessions,
+        transactions,
         process.clock,
         ids.new(),
         ttl_s=settings.lease_s,
@@ -72,33 +75,23 @@ async def serve(
     def serves(connection: UUID) -> bool:
         return consumer.serves(Topic.CONTACTS_MAPPED, str(connection))
 
-    accounts = Accounts(sessions, leases, serves=serves)
-    opener = Opener(
-        http=http,
-        sessions=sessions,
-        keys=KeyRing.parse(settings.keys.get_secret_value()),
-        clock=process.clock,
-        patience_s=settings.patience_s,
-        base_urls=settings.provider_base_urls,
-        paced=settings.rate_limits,
-    )
+    accounts = Accounts(transactions, leases, serves=serves)
+    destinations = Destinations(_opener(process, settings, sessions, http))
     reached = reached_by(process.service, settings)
     imports = Imports(
-        sessions,
+        transactions,
         process.clock,
         poll_s=settings.import_poll_s,
         late_call_s=settings.late_call_s,
         reached=reached,
     )
-    blocks = Blocks(sessions, process.clock)
-    writing = Writing(
-        sessions, process.clock, Destinations(opener), imports, blocks, reached=reached
-    )
+    blocks = Blocks(transactions, process.clock)
+    writing = Writing(transactions, process.clock, destinations, imports, blocks, reached=reached)
     drain = Drain(
-        sessions, process.clock, accounts, writing, imports, every_s=settings.drain_every_s
+        transactions, process.clock, accounts, writing, imports, every_s=settings.drain_every_s
     )
     live = Live(
-        sessions, accounts, writing, publisher.publish_all, wake=drain.wake, reached=reached
+        transactions, accounts, writing, publisher.publish_all, wake=drain.wake, reached=reached
     )
     consumer = Consumer(
         settings.kafka_bootstrap,
@@ -122,6 +115,20 @@ async def serve(
     await consumer.run(process.stop)
     await asyncio.gather(*beside)
     await accounts.release()
+
+
+def _opener(
+    process: Process, settings: WriterSettings, sessions: SessionMaker, http: HttpClient
+) -> Opener:
+    return Opener(
+        http=http,
+        sessions=sessions,
+        keys=KeyRing.parse(settings.keys.get_secret_value()),
+        clock=process.clock,
+        patience_s=settings.patience_s,
+        base_urls=settings.provider_base_urls,
+        paced=settings.rate_limits,
+    )
 
 
 if __name__ == "__main__":

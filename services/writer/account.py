@@ -15,10 +15,9 @@ from typing import Protocol
 from uuid import UUID
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import logs
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import Destination, Write
 from services.writer import store
@@ -217,7 +216,7 @@ def _shared(task: Task) -> Task:
 class Accounts:
     """The destinations that this process owns at the moment."""
 
-    def __init__(self, sessions: SessionMaker, leases: Leases, *, serves: Serves = _all) -> None:
+    def __init__(self, sessions: Transactions, leases: Leases, *, serves: Serves = _all) -> None:
         """Own what `serves` names; another destination is let go of when its turn ends."""
         self._sessions = sessions
         self._leases = leases
@@ -293,7 +292,7 @@ class Accounts:
                 return account
         lease = await self._acquire(connection, workspace, patience_s)
 
-        async def under_way(session: AsyncSession) -> list[store.StoredIntent]:
+        async def under_way(session: Transaction) -> list[store.StoredIntent]:
             await lease.keep(session)
             await store.take_rechecks(session, connection=connection)
             return await store.open_intents(session, connection)

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError, SyncError, UnavailableError
 from libs.common.reasons import Park
 from services.writer import store
@@ -72,7 +70,7 @@ class Drain:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        sessions: Transactions,
         clock: Clock,
         accounts: Accounts,
         writing: Writing,
@@ -152,7 +150,7 @@ class Drain:
         return task is not None and not task.done()
 
     async def _look(self, stop: asyncio.Event) -> None:
-        async def work(session: AsyncSession) -> list[store.Busy]:
+        async def work(session: Transaction) -> list[store.Busy]:
             waiting = await store.count_parked(session)
             PARKED.clear()
             for reason, count in waiting.items():
@@ -230,7 +228,7 @@ class Drain:
     async def _stand(self, account: Account) -> Standing:
         step = ids.computed("outdated", account.next_attempt())
 
-        async def work(session: AsyncSession) -> Standing:
+        async def work(session: Transaction) -> Standing:
             is_new = await account.lease.begin(session, step)
             marked = await store.take_rechecks(session, connection=account.connection)
             connection = await store.connection_of(session, account.connection)
@@ -252,7 +250,7 @@ class Drain:
     async def _rows(self, account: Account, standing: Standing) -> list[Wanted] | None:
         """Return whose turn it is; None if nobody waits: imports alone bring a drain here, too."""
 
-        async def work(session: AsyncSession) -> list[Wanted] | None:
+        async def work(session: Transaction) -> list[Wanted] | None:
             if not await store.has_parked(session, account.connection):
                 return None
             return await store.drainable(
@@ -268,7 +266,7 @@ class Drain:
         return await transact(self._sessions, work)
 
     async def _row_to_probe(self, account: Account, standing: Standing) -> Wanted | None:
-        async def work(session: AsyncSession) -> Wanted | None:
+        async def work(session: Transaction) -> Wanted | None:
             await account.lease.keep(session)
             return await store.probe_row(
                 session,
@@ -280,7 +278,7 @@ class Drain:
 
         return await transact(self._sessions, work)
 
-    async def _gathers(self, session: AsyncSession, account: Account) -> bool:
+    async def _gathers(self, session: Transaction, account: Account) -> bool:
         backlog = await store.backlog_of(session, account.connection)
         return (
             backlog.waiting < GATHER_ROWS_MAX
@@ -289,7 +287,7 @@ class Drain:
         )
 
     async def _misconfigured(self, account: Account) -> Wanted | None:
-        async def work(session: AsyncSession) -> Wanted | None:
+        async def work(session: Transaction) -> Wanted | None:
             await account.lease.keep(session)
             return await store.misconfigured_row(session, account.connection)
 
@@ -321,7 +319,7 @@ class Drain:
             self._orphans.pop(account.connection, None)
             return
 
-        async def work(session: AsyncSession) -> set[ContactId]:
+        async def work(session: Transaction) -> set[ContactId]:
             return set(await store.parked(session, [unit.task.contact for unit in units]))
 
         parked = await transact(self._sessions, work)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import logs, metrics
+from libs.common.database import Transaction
 from libs.common.events import RunRead
 from services.writer import store
 from services.writer.account import Account
@@ -62,7 +62,7 @@ def decide(policy: Policy, changes: Sequence[Change]) -> Decision:
     return Decision(refused=marks)
 
 
-async def apply_run_read(session: AsyncSession, account: Account, event: RunRead) -> bool:
+async def apply_run_read(session: Transaction, account: Account, event: RunRead) -> bool:
     """Decide, or find what was decided, and store it; False if the `run_read` does not count."""
     await account.lease.keep(session)
     run = (await store.runs(session, {event.run})).get(event.run)
@@ -92,7 +92,7 @@ async def apply_run_read(session: AsyncSession, account: Account, event: RunRead
 
 
 async def _decided(
-    session: AsyncSession, event: RunRead, policy: Policy, changes: Sequence[Change]
+    session: Transaction, event: RunRead, policy: Policy, changes: Sequence[Change]
 ) -> Decision:
     proposed = msgspec.json.encode(decide(policy, changes))
     stored = await store.decide_email_changes(session, run=event.run, decision=proposed)

@@ -9,12 +9,10 @@ Whoever must hear of it is told through the outbox, in the same transaction.
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import ids
 from libs.common.backoff import ASKED_MAX_S, SYSTEM_UNIFORM, Uniform
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.events import IntegrationChanged, IntegrationKind, Topic
 from libs.common.reasons import Park
 from services.writer import store
@@ -54,7 +52,7 @@ class Blocks:
     """Stores and tells what a turn found out about the health of its destination."""
 
     def __init__(
-        self, sessions: SessionMaker, clock: Clock, *, uniform: Uniform = SYSTEM_UNIFORM
+        self, sessions: Transactions, clock: Clock, *, uniform: Uniform = SYSTEM_UNIFORM
     ) -> None:
         self._sessions = sessions
         self._clock = clock
@@ -76,7 +74,7 @@ class Blocks:
         }
 
     async def _count_failure(self, account: Account, code: str) -> str:
-        async def work(session: AsyncSession) -> str:
+        async def work(session: Transaction) -> str:
             before = await store.connection_of(session, account.connection)
             state = await store.count_check(
                 session, connection=account.connection, has_failed=True, reason=code
@@ -93,7 +91,7 @@ class Blocks:
 
         return await transact(self._sessions, work)
 
-    async def store(self, session: AsyncSession, turn: TurnLike) -> None:
+    async def store(self, session: Transaction, turn: TurnLike) -> None:
         """Store a block or its end, good credentials, and integrations that cannot go on."""
         account, known = turn.account, turn.known
         if turn.stop is not None and turn.stop.reason != Park.NEEDS_REAUTH:

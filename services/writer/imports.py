@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import (
     LeaseLostError,
     MisconfiguredError,
@@ -72,7 +71,7 @@ class Imports:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        sessions: Transactions,
         clock: Clock,
         *,
         poll_s: float = 60.0,
@@ -114,7 +113,7 @@ class Imports:
         await self._run(account, intent, process_id)
 
     async def _run(self, account: Account, intent: Intent, process_id: str) -> None:
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await account.lease.keep(session)
             await store.move_import(
                 session,
@@ -317,7 +316,7 @@ class Imports:
         stage = f"{'drain' if is_late else 'import'}:{intent.intent}"
         step = ids.computed("import", account.next_attempt())
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             is_new = await account.lease.begin(session, step)
             view = View(
                 links=await store.links(session, rows), parked=await store.parked(session, rows)

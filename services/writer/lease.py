@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import FAILURES, Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError
 from libs.connectors.contract import Gate
 from services.writer import store
@@ -51,12 +48,12 @@ class Lease:
             LEASES_LOST.labels("call").inc()
             raise LeaseLostError(store.lease_name(self.connection))
 
-    async def keep(self, session: AsyncSession) -> None:
+    async def keep(self, session: Transaction) -> None:
         """Hold the lease in a transaction; raise LeaseLostError if somebody else has it."""
         with self._counted():
             await store.keep_lease(session, connection=self.connection, fencing=self.fencing)
 
-    async def begin(self, session: AsyncSession, step: UUID) -> bool:
+    async def begin(self, session: Transaction, step: UUID) -> bool:
         """Hold the lease for a step that must be stored once; False if it is stored already."""
         with self._counted():
             return await store.begin_step(
@@ -103,7 +100,7 @@ class Leases:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        sessions: Transactions,
         clock: Clock,
         owner: UUID,
         *,
@@ -123,7 +120,7 @@ class Leases:
         """Take a destination's lease; None while another process has it."""
         lapsed: list[float] = []
 
-        async def take(session: AsyncSession) -> store.Granted | None:
+        async def take(session: Transaction) -> store.Granted | None:
             found = await store.acquire_lease(
                 session,
                 connection=connection,
@@ -161,7 +158,7 @@ class Leases:
         """Let go of a lease; harmless if it was lost."""
         self.drop(lease)
 
-        async def let_go(session: AsyncSession) -> None:
+        async def let_go(session: Transaction) -> None:
             await store.release_lease(
                 session,
                 connection=lease.connection,
@@ -178,7 +175,7 @@ class Leases:
             return
         asked_at = self._clock.monotonic()
 
-        async def prolong(session: AsyncSession) -> set[UUID]:
+        async def prolong(session: Transaction) -> set[UUID]:
             return await store.renew_leases(
                 session,
                 owner=self._owner,
@@ -199,7 +196,7 @@ class Leases:
         while not stop.is_set():
             try:
                 await self.renew()
-            except (SQLAlchemyError, OSError) as error:
+            except FAILURES as error:
                 # The leases lapse by themselves, and every call asks them first: it is enough to
                 # try again. A database that stays away ends the process elsewhere.
                 log.warning("leases_not_renewed", exc_info=error)

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import logs
 from libs.common.consumer import Batch
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.common.events import DIRECT, Event, Mapped, RunRead, Settled, Topic
 from libs.common.failpoints import Reached, nothing
@@ -49,7 +47,7 @@ class Live:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        sessions: Transactions,
         accounts: Accounts,
         writing: Writing,
         publish: Publish,
@@ -106,7 +104,7 @@ class Live:
 
         direct = {record.id: settled_id(part_of(record), DIRECT) for record in mapped}
 
-        async def stored(session: AsyncSession) -> tuple[dict[UUID, Settled], set[UUID]]:
+        async def stored(session: Transaction) -> tuple[dict[UUID, Settled], set[UUID]]:
             outcomes = await store.outcomes(session, [record.id for record in mapped])
             return outcomes, await store.told(session, direct.values())
 
@@ -128,7 +126,7 @@ class Live:
         return [told[record.id] for record in mapped]
 
     async def _decide(self, account: Account, event: RunRead) -> None:
-        async def work(session: AsyncSession) -> bool:
+        async def work(session: Transaction) -> bool:
             return await apply_run_read(session, account, event)
 
         if not await transact(self._sessions, work):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ledger
+from libs.common.database import Transaction
 from libs.common.events import Mapped
 from libs.common.reasons import Park
 from services.writer import store
@@ -78,7 +78,7 @@ class Known:
 
 
 async def look_around(
-    session: AsyncSession,
+    session: Transaction,
     account: Account,
     integrations: AbstractSet[UUID],
     runs: AbstractSet[UUID],
@@ -94,7 +94,7 @@ async def look_around(
 
 
 async def look_up(
-    session: AsyncSession,
+    session: Transaction,
     account: Account,
     items: Sequence[Wanted],
     around: Around,
@@ -138,7 +138,7 @@ async def look_up(
 
 
 async def sort_out(
-    session: AsyncSession,
+    session: Transaction,
     account: Account,
     records: Sequence[Mapped],
     around: Around,

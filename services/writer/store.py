@@ -16,11 +16,9 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ledger
-from libs.common.database import driver
+from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
 from libs.connectors.contract import Write
@@ -75,10 +73,10 @@ class Granted:
 
 
 async def acquire_lease(
-    session: AsyncSession, *, connection: UUID, workspace: UUID, owner: UUID, ttl: timedelta
+    session: Transaction, *, connection: UUID, workspace: UUID, owner: UUID, ttl: timedelta
 ) -> Granted | None:
     """Take a destination's lease if it is free, lapsed or ours; None while somebody has it."""
-    found = await (await driver(session)).fetchrow(
+    found = await session.connection.fetchrow(
         """
         insert into delivery.destinations as d
           (connection_id, workspace_id, lease_owner, lease_until, fencing)
@@ -100,10 +98,10 @@ async def acquire_lease(
 
 
 async def renew_leases(
-    session: AsyncSession, *, owner: UUID, tokens: Sequence[tuple[UUID, int]], ttl: timedelta
+    session: Transaction, *, owner: UUID, tokens: Sequence[tuple[UUID, int]], ttl: timedelta
 ) -> set[UUID]:
     """Prolong these leases; return the connections of those that are still ours."""
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         """
         update delivery.destinations d set lease_until = clock_timestamp() + $4
         from unnest($1::uuid[], $2::bigint[]) u (connection_id, fencing)
@@ -119,39 +117,37 @@ async def renew_leases(
 
 
 async def release_lease(
-    session: AsyncSession, *, connection: UUID, owner: UUID, fencing: int
+    session: Transaction, *, connection: UUID, owner: UUID, fencing: int
 ) -> None:
     """Let go of a lease, if it is still ours."""
-    await session.execute(
-        text(
-            "update delivery.destinations set lease_owner = null, lease_until = null"
-            " where connection_id = :connection and lease_owner = :owner and fencing = :fencing"
-        ),
-        {"connection": connection, "owner": owner, "fencing": fencing},
+    await session.connection.execute(
+        "update delivery.destinations set lease_owner = null, lease_until = null"
+        " where connection_id = $1 and lease_owner = $2 and fencing = $3",
+        connection,
+        owner,
+        fencing,
     )
 
 
-async def keep_lease(session: AsyncSession, *, connection: UUID, fencing: int) -> None:
+async def keep_lease(session: Transaction, *, connection: UUID, fencing: int) -> None:
     """Hold the lease's row until the transaction ends; raise LeaseLostError if it moved on."""
-    found = await session.scalar(
-        text(
-            "select fencing from delivery.destinations"
-            " where connection_id = :connection and lease_owner is not null for share"
-        ),
-        {"connection": connection},
+    found = await session.connection.fetchval(
+        "select fencing from delivery.destinations"
+        " where connection_id = $1 and lease_owner is not null for share",
+        connection,
     )
     if found != fencing:
         raise LeaseLostError(lease_name(connection))
 
 
-async def begin_step(session: AsyncSession, *, connection: UUID, fencing: int, step: UUID) -> bool:
+async def begin_step(session: Transaction, *, connection: UUID, fencing: int, step: UUID) -> bool:
     """Hold the lease's row as `keep_lease` does; False if this very step is stored already.
 
     A transaction whose commit was answered by silence is run again, and giving units back twice
     would give back others: steps of one destination follow one another, so remembering the last
     one is enough.
     """
-    found = await (await driver(session)).fetchrow(
+    found = await session.connection.fetchrow(
         """
         update delivery.destinations set last_step = $3
         where connection_id = $1 and fencing = $2 and lease_owner is not null
@@ -167,11 +163,11 @@ async def begin_step(session: AsyncSession, *, connection: UUID, fencing: int, s
 
 
 async def mark_rechecks(
-    session: AsyncSession, *, connection: UUID, contacts: Iterable[ContactId]
+    session: Transaction, *, connection: UUID, contacts: Iterable[ContactId]
 ) -> None:
     """Leave marks for contacts that were called for after the lease was lost: unfenced."""
     marked = sorted(contacts)
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         insert into delivery.rechecks (connection_id, integration_id, source_id)
         select $1, u.* from unnest($2::uuid[], $3::text[]) u on conflict do nothing
@@ -182,9 +178,9 @@ async def mark_rechecks(
     )
 
 
-async def take_rechecks(session: AsyncSession, *, connection: UUID) -> list[ContactId]:
+async def take_rechecks(session: Transaction, *, connection: UUID) -> list[ContactId]:
     """Turn marks into links that are never taken for unchanged; return whose they were."""
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         """
         with marked as (delete from delivery.rechecks where connection_id = $1 returning *)
         update delivery.links l set needs_recheck = true
@@ -196,9 +192,9 @@ async def take_rechecks(session: AsyncSession, *, connection: UUID) -> list[Cont
     return [ContactId(row["integration_id"], row["source_id"]) for row in found]
 
 
-async def end_rechecks(session: AsyncSession, tasks: Sequence[Task]) -> None:
+async def end_rechecks(session: Transaction, tasks: Sequence[Task]) -> None:
     """Trust the links of contacts again whose linked version was written once more."""
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         update delivery.links l set needs_recheck = false
         from unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[]) u (i, s, ms, run_no)
@@ -239,9 +235,9 @@ class Block:
     attempts: int
 
 
-async def connection_of(session: AsyncSession, connection: UUID) -> Connection | None:
+async def connection_of(session: Transaction, connection: UUID) -> Connection | None:
     """Return a destination's configuration; None if there is no such connection."""
-    found = await (await driver(session)).fetchrow(
+    found = await session.connection.fetchrow(
         """
         select connection_id, workspace_id, provider, state, coalesce(account_id, '') as account_id,
           tier, time_zone, sealed_api_key, failed_checks
@@ -252,9 +248,9 @@ async def connection_of(session: AsyncSession, connection: UUID) -> Connection |
     return Connection(*found.values()) if found is not None else None
 
 
-async def block_of(session: AsyncSession, connection: UUID) -> Block | None:
+async def block_of(session: Transaction, connection: UUID) -> Block | None:
     """Return why a destination is blocked; None if it is not."""
-    found = await (await driver(session)).fetchrow(
+    found = await session.connection.fetchrow(
         """
         select block_reason, extract(epoch from blocked_until - clock_timestamp())::float8,
           block_attempts
@@ -265,9 +261,9 @@ async def block_of(session: AsyncSession, connection: UUID) -> Block | None:
     return Block(*found.values()) if found is not None else None
 
 
-async def integrations(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Integration]:
+async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Integration]:
     """Return what is configured of these integrations; unknown ones are left out."""
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         """
         select integration_id, workspace_id, state, deletion_policy, email_change_policy,
           coalesce(destination_list_id, '') as list_id
@@ -288,18 +284,18 @@ async def integrations(session: AsyncSession, wanted: Collection[UUID]) -> dict[
     }
 
 
-async def runs(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Run]:
+async def runs(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Run]:
     """Return whose deletions count, and whose upserts a newer full run makes needless."""
-    found = await (await driver(session)).fetch("select * from sync.run_state($1)", list(wanted))
+    found = await session.connection.fetch("select * from sync.run_state($1)", list(wanted))
     return {
         row["run_id"]: Run(row["fencing"], row["state"] == "abandoned", row["is_outdated"])
         for row in found
     }
 
 
-async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Link]:
+async def links(session: Transaction, contacts: Iterable[ContactId]) -> dict[ContactId, Link]:
     """Return the links of these contacts."""
-    connection = await driver(session)
+    connection = session.connection
     found: dict[ContactId, Link] = {}
     for integration, ids in _source_ids(contacts).items():
         rows = await connection.fetch(
@@ -363,7 +359,7 @@ def _link(integration: UUID, row: "asyncpg.Record[Any]") -> Link:
     )
 
 
-async def owners(session: AsyncSession, places: Collection[Place]) -> dict[Place, str]:
+async def owners(session: Transaction, places: Collection[Place]) -> dict[Place, str]:
     """Return which linked contact holds each of these addresses."""
     found: dict[Place, str] = {}
     by_integration: dict[UUID, list[str]] = defaultdict(list)
@@ -376,9 +372,9 @@ async def owners(session: AsyncSession, places: Collection[Place]) -> dict[Place
 
 
 async def _owners(
-    session: AsyncSession, integration: UUID, addresses: Iterable[str]
+    session: Transaction, integration: UUID, addresses: Iterable[str]
 ) -> "list[asyncpg.Record[Any]]":
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         """
         select identity, source_id from delivery.links
         where integration_id = $1 and identity = any (string_to_array($2, chr(31)))
@@ -390,9 +386,9 @@ async def _owners(
     return list(found)
 
 
-async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
+async def parked(session: Transaction, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
     """Return what is parked of these contacts."""
-    connection = await driver(session)
+    connection = session.connection
     found: dict[ContactId, Parked] = {}
     for integration, ids in _source_ids(contacts).items():
         rows = await connection.fetch(
@@ -418,12 +414,12 @@ async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[C
     return found
 
 
-async def glance(session: AsyncSession, integration: UUID, addresses: Mapping[str, str]) -> Seen:
+async def glance(session: Transaction, integration: UUID, addresses: Mapping[str, str]) -> Seen:
     """Return as little of these contacts of an integration as tells the usual cases.
 
     `addresses` has a contact's own, or an empty text.
     """
-    connection = await driver(session)
+    connection = session.connection
     source_ids = packed(addresses)
     rows = await connection.fetch(
         """
@@ -449,17 +445,17 @@ async def glance(session: AsyncSession, integration: UUID, addresses: Mapping[st
     return Seen(links, dict(map(tuple, waiting)), {row["identity"] for row in owned})
 
 
-async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
+async def outcomes(session: Transaction, records: Collection[UUID]) -> dict[UUID, Settled]:
     """Return what was told of these records before."""
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         "select record_id, body from delivery.outcomes where record_id = any ($1)", list(records)
     )
     return {row["record_id"]: _SETTLED.decode(row["body"]) for row in found}
 
 
-async def told(session: AsyncSession, settled: Collection[UUID]) -> set[UUID]:
+async def told(session: Transaction, settled: Collection[UUID]) -> set[UUID]:
     """Return which of these were told already, by whatever record."""
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         "select distinct settled_id from delivery.outcomes where settled_id = any ($1)",
         list(settled),
     )
@@ -488,9 +484,9 @@ class StoredIntent:
     sent_at: datetime | None
 
 
-async def open_intents(session: AsyncSession, connection: UUID) -> list[StoredIntent]:
+async def open_intents(session: Transaction, connection: UUID) -> list[StoredIntent]:
     """Return everything under way at a destination."""
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         """
         select intent_id, hold_id, kind, state, fencing, units, process_id, created_at, sent_at
         from delivery.intents where connection_id = $1 order by created_at, intent_id
@@ -593,7 +589,7 @@ def _row(head: Head, packed_row: _PackedRow) -> ImportRow:
 
 
 async def insert_intent(
-    session: AsyncSession,
+    session: Transaction,
     *,
     intent: UUID,
     connection: UUID,
@@ -607,7 +603,7 @@ async def insert_intent(
 
     They are single effects, or rows of an import.
     """
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         insert into delivery.intents
           (intent_id, connection_id, workspace_id, hold_id, kind, state, fencing, units)
@@ -622,9 +618,9 @@ async def insert_intent(
     )
 
 
-async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[Task]) -> None:
+async def shrink_intent(session: Transaction, *, intent: UUID, left: Sequence[Task]) -> None:
     """Keep only the units that are still open; without any the intent ends."""
-    connection = await driver(session)
+    connection = session.connection
     if left:
         await connection.execute(
             "update delivery.intents set units = $2 where intent_id = $1",
@@ -635,28 +631,26 @@ async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[T
         await connection.execute("delete from delivery.intents where intent_id = $1", intent)
 
 
-async def begin_import(session: AsyncSession, *, intent: UUID) -> None:
+async def begin_import(session: Transaction, *, intent: UUID) -> None:
     """Turn an intent into an import that is about to be sent."""
-    await session.execute(
-        text(
-            "update delivery.intents set kind = 'import', state = 'sending',"
-            " sent_at = clock_timestamp() where intent_id = :intent and state = 'open'"
-        ),
-        {"intent": intent},
+    await session.connection.execute(
+        "update delivery.intents set kind = 'import', state = 'sending',"
+        " sent_at = clock_timestamp() where intent_id = $1 and state = 'open'",
+        intent,
     )
 
 
 async def move_import(
-    session: AsyncSession, *, intent: UUID, before: str, after: str, process_id: str | None
+    session: Transaction, *, intent: UUID, before: str, after: str, process_id: str | None
 ) -> bool:
     """Move an import from one state to the next by compare-and-set; False if it had moved."""
-    moved = await session.scalar(
-        text(
-            "update delivery.intents set state = :after,"
-            " process_id = coalesce(:process_id, process_id)"
-            " where intent_id = :intent and state = :before returning intent_id"
-        ),
-        {"intent": intent, "before": before, "after": after, "process_id": process_id},
+    moved = await session.connection.fetchval(
+        "update delivery.intents set state = $3, process_id = coalesce($4, process_id)"
+        " where intent_id = $1 and state = $2 returning intent_id",
+        intent,
+        before,
+        after,
+        process_id,
     )
     return moved is not None
 
@@ -664,7 +658,7 @@ async def move_import(
 # What changes
 
 
-async def apply(session: AsyncSession, connection: UUID, workspace: UUID, changes: Changes) -> None:
+async def apply(session: Transaction, connection: UUID, workspace: UUID, changes: Changes) -> None:
     """Store links, parked rows, postings and releases of a batch (PROTOCOL.md 5, step 6)."""
     await _drop_rows(session, changes.drops)
     await _store_links(session, workspace, list(changes.links.values()))
@@ -678,10 +672,10 @@ async def apply(session: AsyncSession, connection: UUID, workspace: UUID, change
         await ledger.release(session, hold_id=hold, units=units)
 
 
-async def _drop_rows(session: AsyncSession, drops: dict[ContactId, Version]) -> None:
+async def _drop_rows(session: Transaction, drops: dict[ContactId, Version]) -> None:
     if not drops:
         return
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         delete from delivery.parked p
         using unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[]) u (i, s, ms, run_no)
@@ -695,7 +689,7 @@ async def _drop_rows(session: AsyncSession, drops: dict[ContactId, Version]) -> 
     )
 
 
-async def _store_links(session: AsyncSession, workspace: UUID, changed: list[Link]) -> None:
+async def _store_links(session: Transaction, workspace: UUID, changed: list[Link]) -> None:
     # Who lets go of an address comes before who takes it: the index that keeps it unique is
     # checked row by row.
     groups: dict[tuple[bool, UUID], list[Link]] = {}
@@ -711,10 +705,10 @@ async def _store_links(session: AsyncSession, workspace: UUID, changed: list[Lin
 
 
 async def _let_go(
-    session: AsyncSession, integration: UUID, linked: Sequence[tuple[str, str]]
+    session: Transaction, integration: UUID, linked: Sequence[tuple[str, str]]
 ) -> None:
     """Let tombstones go of the addresses that others (contact, address) are linked by now."""
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         update delivery.links l set identity = null, email = null, sms = null
         from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31))) u (s, k)
@@ -756,9 +750,9 @@ on conflict (integration_id, source_id) do update set
 
 
 async def _upsert_links(
-    session: AsyncSession, workspace: UUID, integration: UUID, changed: list[Link]
+    session: Transaction, workspace: UUID, integration: UUID, changed: list[Link]
 ) -> None:
-    await (await driver(session)).execute(
+    await session.connection.execute(
         _UPSERT_LINKS,
         workspace,
         integration,
@@ -778,9 +772,9 @@ async def _upsert_links(
     )
 
 
-async def _move_links(session: AsyncSession, moved: Moved) -> None:
+async def _move_links(session: Transaction, moved: Moved) -> None:
     """Let links say that they hold a newer version, which is as the one before."""
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         update delivery.links l
         set version_ms = u.ms::bigint, run_no = $2, written_at = clock_timestamp()
@@ -807,9 +801,7 @@ from unnest(string_to_array($3, chr(31)), string_to_array($4, chr(31)),
 """
 
 
-async def _store_firsts(
-    session: AsyncSession, workspace: UUID, firsts: Sequence[ImportRow]
-) -> None:
+async def _store_firsts(session: Transaction, workspace: UUID, firsts: Sequence[ImportRow]) -> None:
     """Link contacts that had no link, by columns."""
     own_of: dict[UUID, list[ImportRow]] = {}
     for row in firsts:
@@ -818,7 +810,7 @@ async def _store_firsts(
         addresses = [row.place.address for row in own]
         source_ids = [row.contact.source_id for row in own]
         await _let_go(session, integration, list(zip(source_ids, addresses, strict=True)))
-        await (await driver(session)).execute(
+        await session.connection.execute(
             _INSERT_FIRSTS,
             workspace,
             integration,
@@ -834,12 +826,12 @@ async def _store_firsts(
 
 
 async def _park_rows(
-    session: AsyncSession, connection: UUID, workspace: UUID, rows: list[Row]
+    session: Transaction, connection: UUID, workspace: UUID, rows: list[Row]
 ) -> None:
     if not rows:
         return
     items = [row.item for row in rows]
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         insert into delivery.parked as p
           (workspace_id, connection_id, integration_id, source_id, reason, operation, version_ms,
@@ -888,10 +880,10 @@ async def _park_rows(
     )
 
 
-async def store_outcomes(session: AsyncSession, told: Iterable[tuple[UUID, Settled]]) -> None:
+async def store_outcomes(session: Transaction, told: Iterable[tuple[UUID, Settled]]) -> None:
     """Keep what is told of each record, to tell it again the same way after a crash."""
     pairs = list(told)
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         insert into delivery.outcomes (record_id, stage, settled_id, body)
         select u.* from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[]) u
@@ -904,24 +896,21 @@ async def store_outcomes(session: AsyncSession, told: Iterable[tuple[UUID, Settl
     )
 
 
-async def forget_outcomes(session: AsyncSession) -> None:
+async def forget_outcomes(session: Transaction) -> None:
     """Remove outcomes of records that the topics no longer hold, some at a time."""
-    await session.execute(
-        text(
-            "delete from delivery.outcomes where (record_id, stage) in (select record_id, stage"
-            " from delivery.outcomes where stored_at < clock_timestamp() - cast(:kept as interval)"
-            " limit 10000)"
-        ),
-        {"kept": OUTCOMES_KEPT},
+    await session.connection.execute(
+        "delete from delivery.outcomes where (record_id, stage) in (select record_id, stage"
+        " from delivery.outcomes where stored_at < clock_timestamp() - $1::interval limit 10000)",
+        OUTCOMES_KEPT,
     )
 
 
-async def tell(session: AsyncSession, topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
+async def tell(session: Transaction, topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
     """Put events into the outbox: they leave for the topic once the transaction is through."""
     pairs = list(events)
     if not pairs:
         return
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         insert into delivery.outbox (topic, key, body)
         select $1, u.k, u.b from unnest($2::text[], $3::bytea[]) with ordinality u (k, b, o)
@@ -936,62 +925,56 @@ async def tell(session: AsyncSession, topic: Topic, events: Iterable[tuple[str, 
 # Blocks and health
 
 
-async def block(session: AsyncSession, *, connection: UUID, reason: str, seconds: float) -> None:
+async def block(session: Transaction, *, connection: UUID, reason: str, seconds: float) -> None:
     """Stop sending to a destination until a probe after `seconds`."""
-    await session.execute(
-        text(
-            "update delivery.destinations set block_reason = :reason,"
-            " blocked_until = clock_timestamp() + make_interval(secs => :seconds),"
-            " block_attempts = block_attempts + 1 where connection_id = :connection"
-        ),
-        {"connection": connection, "reason": reason, "seconds": seconds},
+    await session.connection.execute(
+        "update delivery.destinations set block_reason = $2,"
+        " blocked_until = clock_timestamp() + make_interval(secs => $3),"
+        " block_attempts = block_attempts + 1 where connection_id = $1",
+        connection,
+        reason,
+        seconds,
     )
 
 
-async def unblock(session: AsyncSession, *, connection: UUID) -> None:
+async def unblock(session: Transaction, *, connection: UUID) -> None:
     """Send to a destination again."""
-    await session.execute(
-        text(
-            "update delivery.destinations set block_reason = null, blocked_until = null,"
-            " block_attempts = 0 where connection_id = :connection"
-        ),
-        {"connection": connection},
+    await session.connection.execute(
+        "update delivery.destinations set block_reason = null, blocked_until = null,"
+        " block_attempts = 0 where connection_id = $1",
+        connection,
     )
 
 
 async def count_check(
-    session: AsyncSession, *, connection: UUID, has_failed: bool, reason: str
+    session: Transaction, *, connection: UUID, has_failed: bool, reason: str
 ) -> str:
     """Count a check of a connection's credentials; return the connection's state after it."""
-    state = await session.scalar(
-        text("select config.count_check(:connection, :failed, :reason)"),
-        {"connection": connection, "failed": has_failed, "reason": reason},
+    state = await session.connection.fetchval(
+        "select config.count_check($1, $2, $3)", connection, has_failed, reason
     )
     return str(state)
 
 
 async def report_integration(
-    session: AsyncSession, *, integration: UUID, reason: str | None
+    session: Transaction, *, integration: UUID, reason: str | None
 ) -> bool:
     """Say that an integration can not go on (or can again); False if that was known."""
     return bool(
-        await session.scalar(
-            text("select config.report_integration(:integration, :reason)"),
-            {"integration": integration, "reason": reason},
+        await session.connection.fetchval(
+            "select config.report_integration($1, $2)", integration, reason
         )
     )
 
 
-async def integrations_of(session: AsyncSession, connection: UUID) -> list[tuple[UUID, UUID]]:
+async def integrations_of(session: Transaction, connection: UUID) -> list[tuple[UUID, UUID]]:
     """Return the active integrations that write to a connection, with their workspaces."""
-    found = await session.execute(
-        text(
-            "select integration_id, workspace_id from config.integrations"
-            " where destination_connection_id = :connection and state = 'active'"
-        ),
-        {"connection": connection},
+    found = await session.connection.fetch(
+        "select integration_id, workspace_id from config.integrations"
+        " where destination_connection_id = $1 and state = 'active'",
+        connection,
     )
-    return [(row.integration_id, row.workspace_id) for row in found]
+    return [(row["integration_id"], row["workspace_id"]) for row in found]
 
 
 # Drains
@@ -1020,45 +1003,44 @@ def wanted_of(row: "asyncpg.Record[Any]") -> Wanted:
 
 
 async def changed_addresses(
-    session: AsyncSession, *, integration: UUID, run_no: int
+    session: Transaction, *, integration: UUID, run_no: int
 ) -> list[tuple[str, str]]:
     """Return the parked contacts that a run could have seen under another address than linked.
 
     Those that an earlier run decided on, and whose address is still the same, are left out.
     """
-    found = await session.execute(
-        text(
-            """
-            select * from (
-              select p.source_id, p.identity as address,
-                l.identity, l.refused_identity, p.approved_identity
-              from delivery.parked p join delivery.links l using (integration_id, source_id)
-              where p.integration_id = :integration and p.run_no <= :run_no
-                and p.operation = 'upsert' and l.identity is not null) changed
-            where address <> identity and address is distinct from refused_identity
-              and address is distinct from approved_identity
-            order by source_id
-            """
-        ),
-        {"integration": integration, "run_no": run_no},
+    found = await session.connection.fetch(
+        """
+        select * from (
+          select p.source_id, p.identity as address,
+            l.identity, l.refused_identity, p.approved_identity
+          from delivery.parked p join delivery.links l using (integration_id, source_id)
+          where p.integration_id = $1 and p.run_no <= $2
+            and p.operation = 'upsert' and l.identity is not null) changed
+        where address <> identity and address is distinct from refused_identity
+          and address is distinct from approved_identity
+        order by source_id
+        """,
+        integration,
+        run_no,
     )
-    return [(row.source_id, row.address) for row in found]
+    return [(row["source_id"], row["address"]) for row in found]
 
 
-async def decide_email_changes(session: AsyncSession, *, run: UUID, decision: bytes) -> str:
+async def decide_email_changes(session: Transaction, *, run: UUID, decision: bytes) -> str:
     """Store a run's decision, once; return the one that counts."""
     return str(
-        await (await driver(session)).fetchval(
+        await session.connection.fetchval(
             "select sync.decide_email_changes($1, $2::text::jsonb)::text", run, decision.decode()
         )
     )
 
 
 async def approve(
-    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+    session: Transaction, integration: UUID, changes: Sequence[tuple[str, str]]
 ) -> None:
     """Let parked contacts move to their new addresses."""
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         update delivery.parked p set approved_identity = u.address
         from unnest($2::text[], $3::text[]) u (source_id, address)
@@ -1071,10 +1053,10 @@ async def approve(
 
 
 async def refuse(
-    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+    session: Transaction, integration: UUID, changes: Sequence[tuple[str, str]]
 ) -> None:
     """Keep addresses that were refused on their links, until the source has another one."""
-    await (await driver(session)).execute(
+    await session.connection.execute(
         """
         update delivery.links l set refused_identity = u.address
         from unnest($2::text[], $3::text[]) u (source_id, address)
@@ -1097,30 +1079,28 @@ class Busy:
     workspace: UUID
 
 
-async def busy_destinations(session: AsyncSession) -> list[Busy]:
+async def busy_destinations(session: Transaction) -> list[Busy]:
     """Return every destination with parked contacts, units under way or recheck marks."""
-    found = await session.execute(
-        text(
-            """
-            select connection_id, workspace_id from delivery.destinations d
-            where exists (select from delivery.parked p where p.connection_id = d.connection_id)
-              or exists (select from delivery.intents n where n.connection_id = d.connection_id)
-              or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
-            order by connection_id
-            """
-        )
+    found = await session.connection.fetch(
+        """
+        select connection_id, workspace_id from delivery.destinations d
+        where exists (select from delivery.parked p where p.connection_id = d.connection_id)
+          or exists (select from delivery.intents n where n.connection_id = d.connection_id)
+          or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
+        order by connection_id
+        """
     )
-    return [Busy(row.connection_id, row.workspace_id) for row in found]
+    return [Busy(row["connection_id"], row["workspace_id"]) for row in found]
 
 
 async def drop_outdated(
-    session: AsyncSession, connection: UUID, units: Collection[ContactId]
+    session: Transaction, connection: UUID, units: Collection[ContactId]
 ) -> list[Wanted]:
     """Remove parked upserts of an old mapping whose newer full run has started.
 
     Contacts with an open unit are left: they are doubtful, and only a look settles them.
     """
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         """
         delete from delivery.parked p
         where p.connection_id = $1 and p.operation = 'upsert'
@@ -1139,7 +1119,7 @@ async def drop_outdated(
 
 
 async def drainable(
-    session: AsyncSession,
+    session: Transaction,
     connection: UUID,
     *,
     importing: Collection[ContactId],
@@ -1163,7 +1143,7 @@ async def drainable(
 
 
 async def probe_row(
-    session: AsyncSession,
+    session: Transaction,
     connection: UUID,
     *,
     importing: Collection[ContactId],
@@ -1187,7 +1167,7 @@ async def probe_row(
     if not found:
         return None
     row = wanted_of(found[0])
-    await (await driver(session)).execute(
+    await session.connection.execute(
         "update delivery.parked set tried_at = clock_timestamp()"
         " where integration_id = $1 and source_id = $2",
         row.contact.integration,
@@ -1197,7 +1177,7 @@ async def probe_row(
 
 
 async def _drainable(
-    session: AsyncSession,
+    session: Transaction,
     connection: UUID,
     *,
     importing: Collection[ContactId],
@@ -1207,7 +1187,7 @@ async def _drainable(
     order: str,
     limit: int,
 ) -> "list[asyncpg.Record[Any]]":
-    found = await (await driver(session)).fetch(
+    found = await session.connection.fetch(
         f"""
         select * from (
           select p.*, row_number() over (
@@ -1244,13 +1224,13 @@ async def _drainable(
     return list(found)
 
 
-async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted | None:
+async def misconfigured_row(session: Transaction, connection: UUID) -> Wanted | None:
     """Return a contact of an integration in error that has waited long enough to be tried again.
 
     It counts as tried from now on, whatever comes of it. Another one is taken each time: it may be
     this contact alone that is refused. Who joins meanwhile puts nothing off.
     """
-    found = await (await driver(session)).fetchrow(
+    found = await session.connection.fetchrow(
         """
         update delivery.parked p set tried_at = clock_timestamp()
         from (select p.integration_id, p.source_id from delivery.parked p
@@ -1270,9 +1250,9 @@ async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted |
     return wanted_of(found) if found is not None else None
 
 
-async def has_parked(session: AsyncSession, connection: UUID) -> bool:
+async def has_parked(session: Transaction, connection: UUID) -> bool:
     """Return whether anybody waits at a destination."""
-    found = await (await driver(session)).fetchval(
+    found = await session.connection.fetchval(
         "select exists (select from delivery.parked where connection_id = $1)", connection
     )
     return bool(found)
@@ -1287,9 +1267,9 @@ class Backlog:
     longest_s: float
 
 
-async def backlog_of(session: AsyncSession, connection: UUID) -> Backlog:
+async def backlog_of(session: Transaction, connection: UUID) -> Backlog:
     """Return who waits for their turn at a destination."""
-    found = await (await driver(session)).fetchrow(
+    found = await session.connection.fetchrow(
         """
         select count(*),
           coalesce(extract(epoch from clock_timestamp() - max(last_at)), 0)::float8,
@@ -1302,9 +1282,9 @@ async def backlog_of(session: AsyncSession, connection: UUID) -> Backlog:
     return Backlog(*found.values())
 
 
-async def count_parked(session: AsyncSession) -> dict[str, int]:
+async def count_parked(session: Transaction) -> dict[str, int]:
     """Return how many contacts wait, by reason."""
-    found = await session.execute(
-        text("select reason, count(*) as waiting from delivery.parked group by reason")
+    found = await session.connection.fetch(
+        "select reason, count(*) as waiting from delivery.parked group by reason"
     )
-    return {row.reason: row.waiting for row in found}
+    return {row["reason"]: row["waiting"] for row in found}

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError, SyncError
 from libs.common.events import DIRECT, Mapped, Settled
 from libs.common.failpoints import Reached, nothing
@@ -127,7 +126,7 @@ class Writing:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        sessions: Transactions,
         clock: Clock,
         open_destination: OpenDestination,
         imports: Imports,
@@ -169,7 +168,7 @@ class Writing:
     async def _sort_out(self, turn: Turn) -> None:
         """Look at everything once: at most contacts by columns, at the rest one by one."""
 
-        async def work(session: AsyncSession) -> tuple[Usual, Known]:
+        async def work(session: Transaction) -> tuple[Usual, Known]:
             if not turn.mapped:
                 return Usual(), await self._known(session, turn, turn.items)
             around = await look_around(
@@ -193,13 +192,13 @@ class Writing:
         await self._begin(turn)
 
     async def _look_up(self, turn: Turn) -> None:
-        async def work(session: AsyncSession) -> Known:
+        async def work(session: Transaction) -> Known:
             return await self._known(session, turn, turn.items)
 
         turn.known = await transact(self._sessions, work)
         await self._begin(turn)
 
-    async def _known(self, session: AsyncSession, turn: Turn, items: Sequence[Wanted]) -> Known:
+    async def _known(self, session: Transaction, turn: Turn, items: Sequence[Wanted]) -> Known:
         parts = {item.part for item in items} | {row.head.part for row in turn.firsts}
         around = await look_around(
             session,
@@ -237,7 +236,7 @@ class Writing:
     async def destination_of(self, account: Account) -> Destination | None:
         """Return an account's destination; None if its credentials can not be used."""
 
-        async def work(session: AsyncSession) -> store.Connection | None:
+        async def work(session: Transaction) -> store.Connection | None:
             return await store.connection_of(session, account.connection)
 
         connection = await transact(self._sessions, work)
@@ -311,7 +310,7 @@ class Writing:
         attempt = account.next_attempt()
         step = ids.computed("read_back", attempt)
 
-        async def work(session: AsyncSession) -> Changes:
+        async def work(session: Transaction) -> Changes:
             is_new = await account.lease.begin(session, step)
             links = await store.links(session, [unit.task.contact for unit in units])
             view = View(links=links)
@@ -349,7 +348,7 @@ class Writing:
         ]
         log.warning("contacts_written_again", count=len(restored), found=len(contacts))
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await account.lease.keep(session)
             await store.end_rechecks(session, restored)
 
@@ -482,7 +481,7 @@ class Writing:
         hold = shared(ids.batch_id("hold", keys, account.next_attempt()))
         intent, import_ = shared(ids.computed("intent", hold)), shared(ids.computed("import", hold))
 
-        async def work(session: AsyncSession) -> int:
+        async def work(session: Transaction) -> int:
             await account.lease.keep(session)
             granted = await ledger.hold(
                 session, workspace=account.workspace, hold_id=hold, wanted=len(keys)
@@ -557,7 +556,7 @@ class Writing:
 
         step = ids.computed("settle", account.next_attempt())
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             if not await account.lease.begin(session, step):
                 return
             await store_changes(session, account, changes)
@@ -599,7 +598,7 @@ class Writing:
         """Leave marks for contacts whose call outlived the lease: the one unfenced write."""
         log.warning("lease_lost_after_call", contacts=len(sent))
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await store.mark_rechecks(session, connection=account.connection, contacts=sent)
 
         await transact(self._sessions, work)

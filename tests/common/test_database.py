@@ -11,7 +11,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import database
-from libs.common.database import SessionMaker, fetch_alone, transact
+from libs.common.database import (
+    SessionMaker,
+    Transaction,
+    Transactions,
+    driver,
+    engine_of,
+    fetch_alone,
+    transact,
+)
 
 
 @pytest.fixture
@@ -74,6 +82,75 @@ async def test_a_backend_killed_under_the_driver_costs_a_second_try(
 
     assert await transact(sessions, work) == 42
     assert tries == 2
+
+
+async def test_a_plain_transaction_is_all_or_nothing_and_leaves_its_connection_whole(
+    sessions: SessionMaker,
+) -> None:
+    """Proves R10: what was rolled back is not there, and the next transaction begins anew."""
+    transactions = Transactions(engine_of(sessions))
+    async with transactions.begin() as session:
+        await session.connection.execute("create table plain (id int)")
+
+    async def insert_and(follows: str) -> None:
+        async with transactions.begin() as session:
+            await session.connection.execute("insert into plain values (1)")
+            if not follows:
+                raise KeyError
+            await session.connection.execute(follows)
+
+    with pytest.raises(KeyError):
+        await insert_and("")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await insert_and("insert into nowhere values (2)")
+    async with transactions.begin() as session:
+        await session.connection.execute("insert into plain values (3)")
+
+    async with transactions.begin() as session:
+        assert await session.connection.fetchval("select array_agg(id) from plain") == [3]
+        assert await driver(session) is session.connection
+
+
+async def test_a_backend_killed_under_a_plain_transaction_costs_a_second_try(
+    sessions: SessionMaker,
+) -> None:
+    """Proves R10: the whole of it is run again, on another connection."""
+    transactions = Transactions(engine_of(sessions))
+    backends: list[int] = []
+
+    async def work(session: Transaction) -> int:
+        backends.append(await session.connection.fetchval("select pg_backend_pid()"))
+        if len(backends) == 1:
+            async with transactions.begin() as other:
+                await other.connection.execute("select pg_terminate_backend($1)", backends[0])
+        found: int = await session.connection.fetchval("select 7")
+        return found
+
+    assert await transact(transactions, work) == 7
+    assert len(set(backends)) == 2
+
+
+async def test_a_plain_transaction_that_is_given_up_leaves_nobody_its_connection(
+    sessions: SessionMaker,
+) -> None:
+    transactions = Transactions(engine_of(sessions))
+    backends: list[int] = []
+    begun = asyncio.Event()
+
+    async def wait() -> None:
+        async with transactions.begin() as session:
+            backends.append(await session.connection.fetchval("select pg_backend_pid()"))
+            begun.set()
+            await session.connection.execute("select pg_sleep(60)")
+
+    waiting = asyncio.create_task(wait())
+    await begun.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    async with transactions.begin() as session:
+        assert await session.connection.fetchval("select pg_backend_pid()") not in backends
 
 
 async def test_a_statement_alone_is_a_transaction(sessions: SessionMaker) -> None:

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import database, ledger
@@ -142,7 +141,7 @@ async def test_units_are_given_back_once(workspace: Workspace) -> None:
     await workspace.release(hold_id, 2)
 
     assert await workspace.counters() == (1, 0)
-    with pytest.raises(DBAPIError, match="open units"):
+    with pytest.raises(asyncpg.CheckViolationError, match="open units"):
         await workspace.release(hold_id, 1)
     with pytest.raises(asyncpg.CheckViolationError, match="open units"):
         await workspace.post(hold_id, "b")
@@ -154,7 +153,7 @@ async def test_a_post_without_a_hold_is_refused(workspace: Workspace) -> None:
 
 
 async def test_a_hold_of_nothing_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(DBAPIError, match="at least 1 unit"):
+    with pytest.raises(asyncpg.PostgresError, match="at least 1 unit"):
         await workspace.hold(0)
 
 
@@ -271,7 +270,7 @@ async def test_without_the_months_partition_nothing_is_granted(
         ).all()
         await session.execute(text(f"drop table {partition}"))
 
-    with pytest.raises(DBAPIError, match="no partition"):
+    with pytest.raises(asyncpg.PostgresError, match="no partition"):
         await workspace.hold(1)
     with pytest.raises(asyncpg.CheckViolationError, match="no partition"):
         await workspace.post(kept, "a")

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker, create_engine
 from libs.common.events import Event, Mapped, RunMode, Settled, Topic, decode
 from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
@@ -188,9 +188,7 @@ async def writing(
     engine = create_engine(database, pool_size_max=8, application_name="writer")
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
-        running = process.tasks.create_task(
-            serve(process, settings, publisher, session_maker(engine), brevo.http)
-        )
+        running = process.tasks.create_task(serve(process, settings, publisher, engine, brevo.http))
         try:
             yield publisher
         finally:

@@ -286,7 +286,7 @@ class History:
         self.alive[process.name] = process
         if self.is_rough:
             process.missed = lambda: self._evict_later(process)
-        sessions = self.database.sessions(process)
+        sessions = self.database.transactions(process)
         leases = Leases(
             sessions,
             self.clock,

@@ -7,12 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import ModuleType
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncSession
 
 import services.mapper.store
 import services.poller.store
@@ -82,11 +81,11 @@ class Stores(Protocol):
     destination: UUID
     integration: UUID
 
-    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
+    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[Any]:
         """Open a transaction of a service."""
 
-    def sessions(self, role: str) -> SessionMaker:
-        """Return what opens transactions of a service."""
+    def sessions(self) -> SessionMaker:
+        """Return what opens the poller's transactions."""
 
     async def configure(self, state: str) -> None:
         """Change the integration's state."""
@@ -129,10 +128,10 @@ class InMemory:
             list_id=LIST,
         )
 
-    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
-        return self.sessions(role).begin()
+    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[Any]:
+        return self.sessions().begin()
 
-    def sessions(self, role: str) -> SessionMaker:
+    def sessions(self) -> SessionMaker:
         return self.database.sessions(Calm())
 
     async def configure(self, state: str) -> None:
@@ -168,19 +167,19 @@ class OnPostgres:
     poller: ClassVar[ModuleType] = services.poller.store
     ledger: ClassVar[ModuleType] = ledger
 
-    def __init__(self, world: World, sessions: dict[str, SessionMaker]) -> None:
+    def __init__(self, world: World, poller: SessionMaker) -> None:
         self.world = world
-        self._sessions = sessions
+        self._poller = poller
         self.workspace = self.world.workspace
         self.source = self.world.source
         self.destination = self.world.destination
         self.integration = self.world.integration
 
-    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[AsyncSession]:
-        return self._sessions[role].begin()
+    def begin(self, role: str = "writer") -> AbstractAsyncContextManager[Any]:
+        return (self._poller if role == "poller" else self.world.sessions).begin()
 
-    def sessions(self, role: str) -> SessionMaker:
-        return self._sessions[role]
+    def sessions(self) -> SessionMaker:
+        return self._poller
 
     async def configure(self, state: str) -> None:
         await self.world.configure(state=state)
@@ -213,7 +212,7 @@ async def on_postgresql(
 ) -> AsyncIterator[Stores]:
     world = await make_world(sessions, role_url("writer"))
     poller = create_engine(role_url("poller"), pool_size_max=2, application_name="poller")
-    yield OnPostgres(world, {"writer": world.sessions, "poller": session_maker(poller)})
+    yield OnPostgres(world, session_maker(poller))
     await world.engine.dispose()
     await poller.dispose()
 
@@ -587,7 +586,7 @@ async def test_units_are_held_within_the_limit_posted_once_and_given_back(stores
 
 async def claim(stores: Stores, owner: UUID = OWNER) -> Assignment | None:
     claimed = await stores.poller.claim_due(
-        stores.sessions("poller"), provider="hubspot", owner=owner, limit=5, lease_s=3600
+        stores.sessions(), provider="hubspot", owner=owner, limit=5, lease_s=3600
     )
     return claimed[0] if claimed else None
 
@@ -598,7 +597,7 @@ async def test_a_run_from_its_claim_to_its_end(stores: Stores) -> None:
     assert assignment is not None
     lease = services.poller.store.Lease(stores.integration, assignment.fencing)
     stale = dataclasses.replace(lease, fencing=lease.fencing - 1)
-    ours, given = stores.sessions("poller"), {"integration": stores.integration}
+    ours, given = stores.sessions(), {"integration": stores.integration}
     sweeping = await stores.poller.begin_run(ours, assignment, begin(assignment))
     run = run_id(assignment, sweeping)
     told = {"run": run, "sweeping": sweeping}
@@ -647,7 +646,7 @@ async def test_a_run_that_has_ended_goes_no_further(stores: Stores) -> None:
     assignment = await claim(stores)
     assert assignment is not None
     lease = services.poller.store.Lease(stores.integration, assignment.fencing)
-    ours, integration = stores.sessions("poller"), stores.integration
+    ours, integration = stores.sessions(), stores.integration
     sweeping = await stores.poller.begin_run(ours, assignment, begin(assignment))
     run = run_id(assignment, sweeping)
     async with stores.begin("poller") as session:

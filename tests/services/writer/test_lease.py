@@ -5,10 +5,9 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import SystemClock
-from libs.common.database import transact
+from libs.common.database import Transaction, transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import OpenGate
 from services.writer import account, store
@@ -190,7 +189,7 @@ async def test_a_lease_whose_owner_could_not_begin_lapses(
     owner = leases(world)
     accounts = Accounts(world.sessions, owner)
 
-    async def fails(_session: AsyncSession, _connection: UUID) -> list[store.StoredIntent]:
+    async def fails(_session: Transaction, _connection: UUID) -> list[store.StoredIntent]:
         raise OSError
 
     with monkeypatch.context() as broken:

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from libs.common.clock import SystemClock
-from libs.common.database import create_engine, session_maker
+from libs.common.database import create_engine
 from libs.common.events import Event, RunRead, Settled, Topic, decode
 from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
@@ -96,9 +96,7 @@ async def test_what_was_mapped_is_written_to_brevo_and_told(
     engine = create_engine(role_url("writer"), pool_size_max=6, application_name="writer")
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
-        running = process.tasks.create_task(
-            serve(process, settings, publisher, session_maker(engine), brevo.http)
-        )
+        running = process.tasks.create_task(serve(process, settings, publisher, engine, brevo.http))
         effects = [upsert(f"c{number}", FIRSTNAME=f"Ada {number}") for number in range(150)]
         edits = [upsert(f"c{number}", ms=2000, FIRSTNAME="Eve") for number in range(3)]
         await publisher.publish(

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker, Transactions, create_engine
 from libs.common.events import (
     Effect,
     Event,
@@ -121,7 +121,7 @@ class World:
     """Ids and the state around the writer."""
 
     owner: SessionMaker
-    sessions: SessionMaker
+    sessions: Transactions
     engine: AsyncEngine
     account: FakeAccount = field(default_factory=FakeAccount)
     workspace: UUID = field(default_factory=uuid4)
@@ -372,6 +372,6 @@ class World:
 async def make_world(owner: SessionMaker, writer_url: str) -> World:
     """Return a world in an empty database."""
     engine = create_engine(writer_url, pool_size_max=5, application_name="writer")
-    world = World(owner, session_maker(engine), engine)
+    world = World(owner, Transactions(engine), engine)
     await world.make()
     return world

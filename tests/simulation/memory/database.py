@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, Transaction, Transactions
 from libs.common.events import Event, RunMode, Settled, Topic
 from services.mapper.store import StoredMapping
 from services.poller.plan import Roll, Sweeping
@@ -270,6 +270,10 @@ class Database:
         """Return what opens transactions for a process."""
         return cast("SessionMaker", _Sessions(self, caller))
 
+    def transactions(self, caller: Caller) -> Transactions:
+        """Return what opens transactions for a process that needs no session."""
+        return cast("Transactions", _Sessions(self, caller))
+
     def enter(self) -> None:
         assert not self._is_busy, "a transaction waits for something beside the database"
         self._is_busy = True
@@ -319,12 +323,12 @@ class _Transaction:
             raise ConnectionResetError
 
 
-def database_of(session: AsyncSession) -> Database:
+def database_of(session: AsyncSession | Transaction) -> Database:
     """Return the database that a session belongs to."""
     return cast("_Transaction", session).database
 
 
-def tables_of(session: AsyncSession) -> Tables:
+def tables_of(session: AsyncSession | Transaction) -> Tables:
     """Return the tables that a session sees."""
     return cast("_Transaction", session).database.tables
 

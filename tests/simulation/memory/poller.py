@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from typing import cast
 from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker, Transaction, transact
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic
 from services.poller import store
@@ -415,18 +416,24 @@ async def count_check(
     session: AsyncSession, *, connection: UUID, failed: bool, reason: str | None
 ) -> str:
     return await writer_store.count_check(
-        session, connection=connection, has_failed=failed, reason=reason or ""
+        _as_one(session), connection=connection, has_failed=failed, reason=reason or ""
     )
 
 
 async def report_integration(
     session: AsyncSession, *, integration: UUID, reason: str | None
 ) -> bool:
-    return writer_store.report(session, integration, reason, is_poller=True)
+    return writer_store.report(_as_one(session), integration, reason, is_poller=True)
 
 
 async def tell(session: AsyncSession, event: IntegrationChanged) -> None:
-    await writer_store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(event.integration), event)])
+    told = [(str(event.integration), event)]
+    await writer_store.tell(_as_one(session), Topic.INTEGRATIONS_CHANGED, told)
+
+
+def _as_one(session: AsyncSession) -> Transaction:
+    """Return a transaction of the poller's as one of the writer's: in memory they are alike."""
+    return cast("Transaction", session)
 
 
 async def database_now(session: AsyncSession) -> str:

@@ -10,8 +10,8 @@ from itertools import groupby
 from uuid import UUID
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, RunMode, Settled, Topic
 from services.poller.setbacks import SOURCE_TROUBLE
@@ -63,7 +63,7 @@ class UniqueError(Exception):
 
 
 async def acquire_lease(
-    session: AsyncSession, *, connection: UUID, workspace: UUID, owner: UUID, ttl: timedelta
+    session: Transaction, *, connection: UUID, workspace: UUID, owner: UUID, ttl: timedelta
 ) -> Granted | None:
     tables, now = tables_of(session), database_of(session).now()
     old = tables.destinations.get(connection, DestinationRow(workspace=workspace))
@@ -81,7 +81,7 @@ async def acquire_lease(
 
 
 async def renew_leases(
-    session: AsyncSession, *, owner: UUID, tokens: Sequence[tuple[UUID, int]], ttl: timedelta
+    session: Transaction, *, owner: UUID, tokens: Sequence[tuple[UUID, int]], ttl: timedelta
 ) -> set[UUID]:
     tables, now = tables_of(session), database_of(session).now()
     ours: set[UUID] = set()
@@ -94,7 +94,7 @@ async def renew_leases(
 
 
 async def release_lease(
-    session: AsyncSession, *, connection: UUID, owner: UUID, fencing: int
+    session: Transaction, *, connection: UUID, owner: UUID, fencing: int
 ) -> None:
     tables = tables_of(session)
     row = tables.destinations.get(connection)
@@ -102,31 +102,31 @@ async def release_lease(
         tables.destinations[connection] = change(row, lease_owner=None, lease_until=None)
 
 
-async def keep_lease(session: AsyncSession, *, connection: UUID, fencing: int) -> None:
+async def keep_lease(session: Transaction, *, connection: UUID, fencing: int) -> None:
     _held(session, connection, fencing)
 
 
-def _held(session: AsyncSession, connection: UUID, fencing: int) -> DestinationRow:
+def _held(session: Transaction, connection: UUID, fencing: int) -> DestinationRow:
     row = tables_of(session).destinations.get(connection)
     if row is None or row.lease_owner is None or row.fencing != fencing:
         raise LeaseLostError(store.lease_name(connection))
     return row
 
 
-async def begin_step(session: AsyncSession, *, connection: UUID, fencing: int, step: UUID) -> bool:
+async def begin_step(session: Transaction, *, connection: UUID, fencing: int, step: UUID) -> bool:
     row = _held(session, connection, fencing)
     tables_of(session).destinations[connection] = change(row, last_step=step)
     return row.last_step != step
 
 
 async def mark_rechecks(
-    session: AsyncSession, *, connection: UUID, contacts: Iterable[ContactId]
+    session: Transaction, *, connection: UUID, contacts: Iterable[ContactId]
 ) -> None:
     for contact in contacts:
         tables_of(session).rechecks[connection, contact] = None
 
 
-async def take_rechecks(session: AsyncSession, *, connection: UUID) -> list[ContactId]:
+async def take_rechecks(session: Transaction, *, connection: UUID) -> list[ContactId]:
     tables = tables_of(session)
     marked = [contact for at, contact in tables.rechecks if at == connection]
     for contact in marked:
@@ -137,7 +137,7 @@ async def take_rechecks(session: AsyncSession, *, connection: UUID) -> list[Cont
     return found
 
 
-async def end_rechecks(session: AsyncSession, tasks: Sequence[Task]) -> None:
+async def end_rechecks(session: Transaction, tasks: Sequence[Task]) -> None:
     links = tables_of(session).links
     for task in tasks:
         link = links.get(task.contact)
@@ -148,7 +148,7 @@ async def end_rechecks(session: AsyncSession, tasks: Sequence[Task]) -> None:
 # What is known
 
 
-async def connection_of(session: AsyncSession, connection: UUID) -> Connection | None:
+async def connection_of(session: Transaction, connection: UUID) -> Connection | None:
     row = tables_of(session).connections.get(connection)
     if row is None:
         return None
@@ -165,7 +165,7 @@ async def connection_of(session: AsyncSession, connection: UUID) -> Connection |
     )
 
 
-async def block_of(session: AsyncSession, connection: UUID) -> Block | None:
+async def block_of(session: Transaction, connection: UUID) -> Block | None:
     row = tables_of(session).destinations.get(connection)
     if row is None or row.block_reason is None or row.blocked_until is None:
         return None
@@ -173,7 +173,7 @@ async def block_of(session: AsyncSession, connection: UUID) -> Block | None:
     return Block(row.block_reason, wait_s, row.block_attempts)
 
 
-async def integrations(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Integration]:
+async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Integration]:
     rows = tables_of(session).integrations
     return {
         row.integration: Integration(
@@ -188,7 +188,7 @@ async def integrations(session: AsyncSession, wanted: Collection[UUID]) -> dict[
     }
 
 
-async def runs(session: AsyncSession, wanted: Collection[UUID]) -> dict[UUID, Run]:
+async def runs(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Run]:
     tables = tables_of(session)
     return {
         run: Run(row.fencing, row.state == "abandoned", _is_outdated(tables, row))
@@ -218,12 +218,12 @@ def _has_newer_full_run(tables: Tables, integration: UUID, run_no: int, version:
     )
 
 
-async def links(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Link]:
+async def links(session: Transaction, contacts: Iterable[ContactId]) -> dict[ContactId, Link]:
     known = tables_of(session).links
     return {contact: known[contact] for contact in contacts if contact in known}
 
 
-async def owners(session: AsyncSession, places: Collection[Place]) -> dict[Place, str]:
+async def owners(session: Transaction, places: Collection[Place]) -> dict[Place, str]:
     linked = _linked(tables_of(session))
     return {place: linked[place] for place in places if place in linked}
 
@@ -236,7 +236,7 @@ def _linked(tables: Tables) -> dict[Place, str]:
     }
 
 
-async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
+async def parked(session: Transaction, contacts: Iterable[ContactId]) -> dict[ContactId, Parked]:
     rows = tables_of(session).parked
     return {
         contact: Parked(
@@ -251,7 +251,7 @@ async def parked(session: AsyncSession, contacts: Iterable[ContactId]) -> dict[C
     }
 
 
-async def glance(session: AsyncSession, integration: UUID, addresses: Mapping[str, str]) -> Seen:
+async def glance(session: Transaction, integration: UUID, addresses: Mapping[str, str]) -> Seen:
     tables = tables_of(session)
     links: dict[str, SeenLink] = {}
     waiting: dict[str, bool] = {}
@@ -271,7 +271,7 @@ async def glance(session: AsyncSession, integration: UUID, addresses: Mapping[st
     return Seen(links, waiting, {each for each in new if Place(integration, each) in linked})
 
 
-async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUID, Settled]:
+async def outcomes(session: Transaction, records: Collection[UUID]) -> dict[UUID, Settled]:
     wanted = set(records)
     return {
         record: row.settled
@@ -280,7 +280,7 @@ async def outcomes(session: AsyncSession, records: Collection[UUID]) -> dict[UUI
     }
 
 
-async def told(session: AsyncSession, settled: Collection[UUID]) -> set[UUID]:
+async def told(session: Transaction, settled: Collection[UUID]) -> set[UUID]:
     known = {row.settled.id for row in tables_of(session).outcomes.values()}
     return known & set(settled)
 
@@ -288,7 +288,7 @@ async def told(session: AsyncSession, settled: Collection[UUID]) -> set[UUID]:
 # What is under way
 
 
-async def open_intents(session: AsyncSession, connection: UUID) -> list[StoredIntent]:
+async def open_intents(session: Transaction, connection: UUID) -> list[StoredIntent]:
     found = [
         row.stored for row in tables_of(session).intents.values() if row.connection == connection
     ]
@@ -296,7 +296,7 @@ async def open_intents(session: AsyncSession, connection: UUID) -> list[StoredIn
 
 
 async def insert_intent(
-    session: AsyncSession,
+    session: Transaction,
     *,
     intent: UUID,
     connection: UUID,
@@ -314,7 +314,7 @@ async def insert_intent(
     tables_of(session).intents.setdefault(intent, row)
 
 
-async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[Task]) -> None:
+async def shrink_intent(session: Transaction, *, intent: UUID, left: Sequence[Task]) -> None:
     intents = tables_of(session).intents
     if not left:
         intents.pop(intent, None)
@@ -322,13 +322,13 @@ async def shrink_intent(session: AsyncSession, *, intent: UUID, left: Sequence[T
         _change_intent(session, intent, tasks=list(left), rows=())
 
 
-def _change_intent(session: AsyncSession, intent: UUID, **fields: object) -> None:
+def _change_intent(session: Transaction, intent: UUID, **fields: object) -> None:
     intents = tables_of(session).intents
     stored = dataclasses.replace(intents[intent].stored, **fields)  # type: ignore[arg-type]  # of its fields
     intents[intent] = change(intents[intent], stored=stored)
 
 
-async def begin_import(session: AsyncSession, *, intent: UUID) -> None:
+async def begin_import(session: Transaction, *, intent: UUID) -> None:
     row = tables_of(session).intents.get(intent)
     if row is not None and row.stored.state == "open":
         now = database_of(session).now()
@@ -336,7 +336,7 @@ async def begin_import(session: AsyncSession, *, intent: UUID) -> None:
 
 
 async def move_import(
-    session: AsyncSession, *, intent: UUID, before: str, after: str, process_id: str | None
+    session: Transaction, *, intent: UUID, before: str, after: str, process_id: str | None
 ) -> bool:
     row = tables_of(session).intents.get(intent)
     if row is None or row.stored.state != before:
@@ -348,7 +348,7 @@ async def move_import(
 # What changes
 
 
-async def apply(session: AsyncSession, connection: UUID, workspace: UUID, changes: Changes) -> None:
+async def apply(session: Transaction, connection: UUID, workspace: UUID, changes: Changes) -> None:
     tables = tables_of(session)
     for contact, version in changes.drops.items():
         row = tables.parked.get(contact)
@@ -408,9 +408,7 @@ def _first(row: ImportRow) -> Link:
     )
 
 
-def _park(
-    session: AsyncSession, connection: UUID, workspace: UUID, parked_item: ParkedItem
-) -> None:
+def _park(session: Transaction, connection: UUID, workspace: UUID, parked_item: ParkedItem) -> None:
     tables, now = tables_of(session), database_of(session).now()
     wanted = parked_item.item
     before = tables.parked.get(wanted.contact)
@@ -440,21 +438,21 @@ def _park(
     )
 
 
-async def store_outcomes(session: AsyncSession, told: Iterable[tuple[UUID, Settled]]) -> None:
+async def store_outcomes(session: Transaction, told: Iterable[tuple[UUID, Settled]]) -> None:
     now = database_of(session).now()
     for record, settled in told:
         row = Outcome(stage=settled.stage, settled=settled, stored_at=now)
         tables_of(session).outcomes.setdefault((record, settled.stage), row)
 
 
-async def forget_outcomes(session: AsyncSession) -> None:
+async def forget_outcomes(session: Transaction) -> None:
     tables = tables_of(session)
     until = database_of(session).now() - store.OUTCOMES_KEPT
     for key in [key for key, row in tables.outcomes.items() if row.stored_at < until]:
         del tables.outcomes[key]
 
 
-async def tell(session: AsyncSession, topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
+async def tell(session: Transaction, topic: Topic, events: Iterable[tuple[str, Event]]) -> None:
     for key, event in events:
         tables_of(session).outbox[database_of(session).next_id()] = (topic, key, event)
 
@@ -462,7 +460,7 @@ async def tell(session: AsyncSession, topic: Topic, events: Iterable[tuple[str, 
 # Blocks and health
 
 
-async def block(session: AsyncSession, *, connection: UUID, reason: str, seconds: float) -> None:
+async def block(session: Transaction, *, connection: UUID, reason: str, seconds: float) -> None:
     destinations = tables_of(session).destinations
     row = destinations.get(connection)
     if row is not None:
@@ -474,7 +472,7 @@ async def block(session: AsyncSession, *, connection: UUID, reason: str, seconds
         )
 
 
-async def unblock(session: AsyncSession, *, connection: UUID) -> None:
+async def unblock(session: Transaction, *, connection: UUID) -> None:
     destinations = tables_of(session).destinations
     row = destinations.get(connection)
     if row is not None:
@@ -484,7 +482,7 @@ async def unblock(session: AsyncSession, *, connection: UUID) -> None:
 
 
 async def count_check(
-    session: AsyncSession, *, connection: UUID, has_failed: bool, reason: str
+    session: Transaction, *, connection: UUID, has_failed: bool, reason: str
 ) -> str:
     connections = tables_of(session).connections
     row = connections[connection]
@@ -495,14 +493,12 @@ async def count_check(
 
 
 async def report_integration(
-    session: AsyncSession, *, integration: UUID, reason: str | None
+    session: Transaction, *, integration: UUID, reason: str | None
 ) -> bool:
     return report(session, integration, reason, is_poller=False)
 
 
-def report(
-    session: AsyncSession, integration: UUID, reason: str | None, *, is_poller: bool
-) -> bool:
+def report(session: Transaction, integration: UUID, reason: str | None, *, is_poller: bool) -> bool:
     """Do what `config.report_integration` does for one of its two callers."""
     rows = tables_of(session).integrations
     row = rows.get(integration)
@@ -517,7 +513,7 @@ def report(
     return True
 
 
-async def integrations_of(session: AsyncSession, connection: UUID) -> list[tuple[UUID, UUID]]:
+async def integrations_of(session: Transaction, connection: UUID) -> list[tuple[UUID, UUID]]:
     return [
         (row.integration, row.workspace)
         for row in tables_of(session).integrations.values()
@@ -529,7 +525,7 @@ async def integrations_of(session: AsyncSession, connection: UUID) -> list[tuple
 
 
 async def changed_addresses(
-    session: AsyncSession, *, integration: UUID, run_no: int
+    session: Transaction, *, integration: UUID, run_no: int
 ) -> list[tuple[str, str]]:
     tables = tables_of(session)
     found: list[tuple[str, str]] = []
@@ -549,7 +545,7 @@ async def changed_addresses(
     return sorted(found)
 
 
-async def decide_email_changes(session: AsyncSession, *, run: UUID, decision: bytes) -> str:
+async def decide_email_changes(session: Transaction, *, run: UUID, decision: bytes) -> str:
     rows = tables_of(session).runs
     stored = rows[run].email_decision or decision
     rows[run] = change(rows[run], email_decision=stored)
@@ -557,7 +553,7 @@ async def decide_email_changes(session: AsyncSession, *, run: UUID, decision: by
 
 
 async def approve(
-    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+    session: Transaction, integration: UUID, changes: Sequence[tuple[str, str]]
 ) -> None:
     rows = tables_of(session).parked
     for source_id, address in changes:
@@ -568,7 +564,7 @@ async def approve(
 
 
 async def refuse(
-    session: AsyncSession, integration: UUID, changes: Sequence[tuple[str, str]]
+    session: Transaction, integration: UUID, changes: Sequence[tuple[str, str]]
 ) -> None:
     known = tables_of(session).links
     for source_id, address in changes:
@@ -580,7 +576,7 @@ async def refuse(
 # Drains
 
 
-async def busy_destinations(session: AsyncSession) -> list[Busy]:
+async def busy_destinations(session: Transaction) -> list[Busy]:
     tables = tables_of(session)
     busy = {row.connection for row in tables.parked.values()}
     busy |= {row.connection for row in tables.intents.values()}
@@ -593,7 +589,7 @@ async def busy_destinations(session: AsyncSession) -> list[Busy]:
 
 
 async def drop_outdated(
-    session: AsyncSession, connection: UUID, units: Collection[ContactId]
+    session: Transaction, connection: UUID, units: Collection[ContactId]
 ) -> list[Wanted]:
     tables = tables_of(session)
     dropped = [
@@ -612,7 +608,7 @@ async def drop_outdated(
 
 
 async def drainable(
-    session: AsyncSession,
+    session: Transaction,
     connection: UUID,
     *,
     importing: Collection[ContactId],
@@ -627,7 +623,7 @@ async def drainable(
 
 
 async def probe_row(
-    session: AsyncSession,
+    session: Transaction,
     connection: UUID,
     *,
     importing: Collection[ContactId],
@@ -653,7 +649,7 @@ _NEVER = (False, datetime.min.replace(tzinfo=UTC))
 
 
 def _waiting(
-    session: AsyncSession,
+    session: Transaction,
     connection: UUID,
     importing: Collection[ContactId],
     may_go: dict[str, bool],
@@ -708,7 +704,7 @@ def _in_turn(waiting: list[ParkedRow]) -> list[ParkedRow]:
     return [row for *_, row in sorted(placed, key=lambda each: each[:3])]
 
 
-async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted | None:
+async def misconfigured_row(session: Transaction, connection: UUID) -> Wanted | None:
     tables, now = tables_of(session), database_of(session).now()
     until = now - store.MISCONFIGURED_AGAIN
     in_error = {
@@ -738,7 +734,7 @@ async def misconfigured_row(session: AsyncSession, connection: UUID) -> Wanted |
     return chosen.item
 
 
-async def backlog_of(session: AsyncSession, connection: UUID) -> Backlog:
+async def backlog_of(session: Transaction, connection: UUID) -> Backlog:
     rows = [
         row
         for row in tables_of(session).parked.values()
@@ -752,11 +748,11 @@ async def backlog_of(session: AsyncSession, connection: UUID) -> Backlog:
     return Backlog(len(rows), rest.total_seconds(), longest.total_seconds())
 
 
-async def has_parked(session: AsyncSession, connection: UUID) -> bool:
+async def has_parked(session: Transaction, connection: UUID) -> bool:
     return any(row.connection == connection for row in tables_of(session).parked.values())
 
 
-async def count_parked(session: AsyncSession) -> dict[str, int]:
+async def count_parked(session: Transaction) -> dict[str, int]:
     counts: dict[str, int] = {}
     for row in tables_of(session).parked.values():
         counts[row.reason] = counts.get(row.reason, 0) + 1
