@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.events import Effect, Identity, Mapped, Operation, RunMode
+from libs.common.reasons import Park
 from services.writer import classify, usual
 from services.writer.account import Account
 from services.writer.records import part_of, wanted_in
@@ -210,22 +211,37 @@ def test_a_merge_or_a_small_batch_is_looked_at_one_by_one(
 ADDRESSES = st.sampled_from(["a@example.com", "B@example.com", "b@example.com", "c@example.com"])
 IDS = st.sampled_from("abcdef")
 VERSIONS = st.builds(Version, st.integers(1, 3), st.integers(1, 3))
+CONTENTS = st.sampled_from([SAME, OTHER])
+
+
+def hash_of(content: bytes, email: str | None) -> bytes:
+    """Return a hash as the mapper makes it: of the content and the address."""
+    return digest(content + (email or "").encode())
+
+
 EFFECTS = st.builds(
-    effect,
+    lambda source_id, email, content, **more: effect(
+        source_id, email, hash=hash_of(content, email), **more
+    ),
     IDS,
     ADDRESSES,
+    CONTENTS,
     version_ms=st.integers(1, 3),
-    hash=st.sampled_from([SAME, OTHER]),
     op=st.sampled_from([Operation.UPSERT, Operation.UPSERT, Operation.UPSERT, Operation.LEAVE]),
 )
 LINKS = st.builds(
-    link,
+    lambda source_id, email, content, **more: link(
+        source_id,
+        identity=Identity(email=email),
+        hash=hash_of(content, email) if content else b"",
+        **more,
+    ),
     IDS,
+    st.none() | ADDRESSES,
+    st.just(b"") | CONTENTS,
     state=st.sampled_from(LinkState),
     version=VERSIONS,
     wish=st.sampled_from(Wish),
-    identity=st.builds(lambda email: Identity(email=email), st.none() | ADDRESSES),
-    hash=st.sampled_from([b"", SAME, OTHER]),
     refused=st.none() | ADDRESSES.map(str.lower),
     needs_recheck=st.booleans(),
 )
@@ -276,8 +292,13 @@ def test_the_closer_look_would_have_said_the_same(
         for item in items
         if newest[item.contact] is item
     }
+    tombstones = {each.key for each in links if each.state is LinkState.REMOVED}
     for row in found.firsts:
         decision = decided[row.contact]
+        if row.place.address in tombstones and decision == classify.Parking(
+            Park.DUPLICATE_IDENTITY
+        ):
+            continue  # Of two, back at once, the one whose tombstone has the address had it first.
         assert isinstance(decision, classify.Effect)
         assert row_of(decision.task) == row
         assert decision.task == row.task
