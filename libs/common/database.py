@@ -48,21 +48,16 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MOST_S = 5.0
 
 
-def create_engine(
-    url: str, *, pool_size_max: int, application_name: str, reads_only: bool = False
-) -> AsyncEngine:
+def create_engine(url: str, *, pool_size_max: int, application_name: str) -> AsyncEngine:
     """Return an engine for `postgresql://…`; it never holds more than `pool_size_max` connections.
 
-    JIT is off: our statements are short, and compiling them costs more than running them. Where a
-    service `reads_only`, each statement is a transaction of its own: one round trip instead of
-    three, and nothing for `transact` to run again but the statement.
+    JIT is off: our statements are short, and compiling them costs more than running them.
     """
     engine = create_async_engine(
         url.replace("postgresql://", "postgresql+asyncpg://", 1),
         pool_size=pool_size_max,
         max_overflow=0,
         pool_timeout=30,
-        **({"isolation_level": "AUTOCOMMIT"} if reads_only else {}),
         connect_args={
             "timeout": 10,
             "command_timeout": 30,

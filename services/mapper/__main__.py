@@ -4,10 +4,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import create_engine, session_maker, transact
+from libs.common.database import create_engine, session_maker
 from libs.common.events import Changed, Event, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
@@ -35,15 +33,11 @@ async def main(process: Process, settings: Settings) -> None:
         str(settings.database_url),
         pool_size_max=settings.database_pool_size_max,
         application_name=f"contactsync_{GROUP}",
-        reads_only=True,
     )
     sessions = session_maker(engine)
 
     async def load(integration: UUID, versions: set[int]) -> Integration | None:
-        async def work(session: AsyncSession) -> Integration | None:
-            return await store.load_integration(session, integration, versions=versions)
-
-        return await transact(sessions, work)
+        return await store.load_integration(sessions, integration, versions=versions)
 
     try:
         async with Publisher(settings.kafka_bootstrap, source=GROUP) as publisher:

@@ -13,7 +13,7 @@ order decoding, e-mail, phone, the attributes by name, size. `attributes` never 
 that the contact is known by (`Identity.key`): it moves by decision only (S5).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import repeat
@@ -27,7 +27,7 @@ from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Effect, Identity, Operation
 from libs.common.reasons import Filter, Reject
 from libs.connectors.contract import FieldType
-from services.mapper.values import Convert, Scalar, converter, nothing
+from services.mapper.values import NOTHING, Column, Converter, Scalar, converter
 
 HASH_BYTES = 16
 # What a contact may weigh at most once mapped: two hundred of ordinary size fit a record, and one
@@ -43,6 +43,8 @@ MapContacts = Callable[[Sequence[Change]], Sequence[Outcome]]
 
 # Who of a page is refused and why, by place. The first reason stays.
 _Refused = dict[int, Filter | Reject]
+# The addresses, numbers and encoded attributes of a page's contacts.
+_Described = tuple[Sequence[str | None], Sequence[str | None], Sequence[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +92,20 @@ def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapC
         refused: _Refused = {}
         contacts = decode([change.properties for change in changes], refused)
         filter_out(contacts, refused)
-        described = describe(contacts, refused)
+        emails, numbers, described = describe(contacts, refused)
         outcomes: list[Outcome] = [
             Effect(
                 id=change.id,
                 op=change.op,
                 version_ms=change.version_ms,
-                identity=identity,
+                identity=Identity(email=email, sms=sms),
                 attributes=msgspec.Raw(attributes),
-                hash=content_hash(identity, attributes),
+                hash=content_hash(email, sms, attributes),
                 merged_from=change.merged_from,
             )
-            for change, (identity, attributes) in zip(changes, described, strict=True)
+            for change, email, sms, attributes in zip(
+                changes, emails, numbers, described, strict=True
+            )
         ]
         for place, reason in refused.items():
             outcomes[place] = reason
@@ -124,9 +128,9 @@ def with_others(changes: Sequence[Change], map_upserts: MapContacts) -> Sequence
     ]
 
 
-def content_hash(identity: Identity, attributes: bytes) -> bytes:
+def content_hash(email: str | None, sms: str | None, attributes: bytes) -> bytes:
     """Return the 16 bytes that tell whether a contact came out as it did before."""
-    head = f"{identity.email or ''}\x1f{identity.sms or ''}\x1f".encode()
+    head = f"{email or ''}\x1f{sms or ''}\x1f".encode()
     return blake2b(head + attributes, digest_size=HASH_BYTES).digest()
 
 
@@ -168,18 +172,28 @@ def _decoder(names: Sequence[str]) -> Callable[[Sequence[msgspec.Raw], _Refused]
             raise ContactRejectedError(reason) from None
 
     empty = contact()
-    return lambda given, refused: _each(decode_one, given, refused, empty)
+
+    def decode(given: Sequence[msgspec.Raw], refused: _Refused) -> Sequence[Any]:
+        try:
+            return list(map(decoder.decode, given))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _each(decode_one, given, refused, empty)
+
+    return decode
+
+
+def _converted(converter: Converter, given: Column, refused: _Refused) -> Sequence[Any]:
+    """Return what everyone's value becomes, None for those that are refused."""
+    try:
+        return converter.column(given)
+    except ContactRejectedError:
+        return _each(converter.one, given, refused)
 
 
 def _each(
     convert: Callable[[Any], Any], given: Sequence[Any], refused: _Refused, instead: object = None
 ) -> Sequence[Any]:
-    """Return what everyone's value becomes, `instead` for those that it refuses."""
-    try:
-        return [convert(value) for value in given]
-    except ContactRejectedError:
-        pass
-    # Somebody is refused: seldom, and then it is asked who.
+    """Return what everyone's value becomes, `instead` for those that are refused: seldom."""
     converted: list[Any] = []
     for place, value in enumerate(given):
         try:
@@ -209,7 +223,7 @@ def _filter(
 
 def _compile_fields(
     mapping: MappingVersion, names: Sequence[str]
-) -> Callable[[Sequence[Any], _Refused], Iterable[tuple[Identity, bytes]]]:
+) -> Callable[[Sequence[Any], _Refused], _Described]:
     """Return what checks decoded contacts and tells who they are and what their attributes are."""
     fields = sorted(
         (field for field in mapping.fields if field.source in names),
@@ -226,24 +240,19 @@ def _compile_fields(
     converters = [None if field is sms else _converter(field, mapping) for field in described]
     encode = _encoder([field.destination for field in described])
 
-    def describe(contacts: Sequence[Any], refused: _Refused) -> Iterable[tuple[Identity, bytes]]:
+    def describe(contacts: Sequence[Any], refused: _Refused) -> _Described:
         emails_given, numbers_given, *columns = zip(*map(take, contacts), strict=True)
-        emails = _each(convert_email, emails_given, refused)
-        numbers = _each(convert_sms, numbers_given, refused)
+        emails = _converted(convert_email, emails_given, refused)
+        numbers = _converted(convert_sms, numbers_given, refused)
         # Where an e-mail address is mapped, a number alone is not enough (S9).
         _refuse_unknown(emails if email else numbers, refused)
         converted = [
-            numbers if convert is None else _each(convert, column, refused)
-            for convert, column in zip(converters, columns, strict=True)
+            numbers if converter is None else _converted(converter, column, refused)
+            for converter, column in zip(converters, columns, strict=True)
         ]
-        identities = map(_identity, emails, numbers)
-        return zip(identities, encode(len(contacts), converted, refused), strict=True)
+        return emails, numbers, encode(len(contacts), converted, refused)
 
     return describe
-
-
-def _identity(email: str | None, sms: str | None) -> Identity:
-    return Identity(email=email, sms=sms)
 
 
 def _refuse_unknown(addresses: Sequence[str | None], refused: _Refused) -> None:
@@ -295,9 +304,9 @@ def _taker(
     return attrgetter(*(NOWHERE if field is None else places[field.source] for field in fields))
 
 
-def _converter(field: FieldMapping | None, mapping: MappingVersion) -> Convert:
+def _converter(field: FieldMapping | None, mapping: MappingVersion) -> Converter:
     if field is None:
-        return nothing
+        return NOTHING
     return converter(
         field.destination_type,
         length_max=field.length_max,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from libs.common.events import Changed, Effect, Mapped
-from libs.common.reasons import Filter, Reject
+from libs.common.reasons import Reject
 from services.mapper.map_contact import MapContacts
 
 # A record may have 1 MiB; a quarter is left for what the estimate below leaves out.
@@ -25,13 +25,12 @@ def map_page(changed: Changed, map_contacts: MapContacts, *, destination: UUID) 
     rejected: list[Rejected] = []
     filtered: list[tuple[str, int]] = []
     for change, outcome in zip(changed.changes, map_contacts(changed.changes), strict=True):
-        match outcome:
-            case Effect():
-                effects.append(outcome)
-            case Reject():
-                rejected.append((change.id, change.version_ms, outcome.value))
-            case Filter():
-                filtered.append((change.id, change.version_ms))
+        if isinstance(outcome, Effect):  # As most are.
+            effects.append(outcome)
+        elif isinstance(outcome, Reject):
+            rejected.append((change.id, change.version_ms, outcome.value))
+        else:
+            filtered.append((change.id, change.version_ms))
     effects, too_large = fit(effects, bytes_max=PART_BYTES_MAX)
     return _mapped(
         changed, destination, effects=effects, rejected=rejected + too_large, filtered=filtered

@@ -1,26 +1,22 @@
 """The mapper's SQL: integrations and mapping versions, read and never written.
 
-Every statement of this service is in this file. Functions take the session of the caller's
-transaction and never end it.
+Every statement of this service is in this file. Each is a transaction of its own.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from libs.common.database import SessionMaker, fetch_alone
 
-_LOAD = text(
-    """
+_LOAD = """
     select i.state, i.destination_connection_id, i.default_country,
            m.version, m.fields::text as fields, m.criteria::text as criteria
     from config.integrations i
     left join config.field_mappings m
-      on m.integration_id = i.integration_id and m.version = any (:versions)
-    where i.integration_id = :integration
+      on m.integration_id = i.integration_id and m.version = any ($2)
+    where i.integration_id = $1
     """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +38,19 @@ class Integration:
 
 
 async def load_integration(
-    session: AsyncSession, integration: UUID, *, versions: Collection[int]
+    sessions: SessionMaker, integration: UUID, *, versions: Collection[int]
 ) -> Integration | None:
     """Return an integration with those of its mapping versions; None if there is none."""
-    answer = await session.execute(
-        _LOAD, {"integration": integration, "versions": sorted(versions)}
-    )
-    rows = answer.all()
+    rows = await fetch_alone(sessions, _LOAD, integration, sorted(versions))
     if not rows:
         return None
     return Integration(
-        is_archived=rows[0].state == "archived",
-        destination=rows[0].destination_connection_id,
-        default_country=rows[0].default_country,
+        is_archived=rows[0]["state"] == "archived",
+        destination=rows[0]["destination_connection_id"],
+        default_country=rows[0]["default_country"],
         mappings={
-            row.version: StoredMapping(row.fields, row.criteria)
+            row["version"]: StoredMapping(row["fields"], row["criteria"])
             for row in rows
-            if row.version is not None
+            if row["version"] is not None
         },
     )

@@ -2,11 +2,13 @@
 
 Pure. A converter gets a value and returns what goes into the attributes' JSON, None for what a
 provider means as "nothing" (null, empty, blanks alone); it raises ContactRejectedError with the
-reason if the value can not be that.
+reason if the value can not be that. A column of values is converted in one loop, in which what is
+usual needs no call of a function.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
 from libs.common import email, phone
@@ -23,9 +25,23 @@ EXACT_NUMBER_MAX = 2**53
 
 Scalar = str | int | float | bool
 Convert = Callable[[Scalar | None], object]
+Column = Sequence[Scalar | None]
 
 
-def converter(type_: FieldType, *, length_max: int | None, default_country: str | None) -> Convert:
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """Turns a value into what an attribute takes, or a column of values.
+
+    A column is refused as a whole if one of its values is: then each is to be asked.
+    """
+
+    one: Convert
+    column: Callable[[Column], Sequence[object]]
+
+
+def converter(
+    type_: FieldType, *, length_max: int | None, default_country: str | None
+) -> Converter:
     """Return what turns values into an attribute's type; `length_max` is in characters."""
     match type_:
         case FieldType.EMAIL:
@@ -36,31 +52,36 @@ def converter(type_: FieldType, *, length_max: int | None, default_country: str 
                 lambda value: phone.normalise(as_text(value).strip(), default_country),
             )
         case FieldType.NUMBER:
-            return _unless_nothing(as_number)
+            return _one_by_one(_unless_nothing(as_number))
         case FieldType.DATE | FieldType.DATETIME:
             return _usually(is_date, as_date)
         case FieldType.BOOLEAN:
-            return _unless_nothing(as_boolean)
+            return _one_by_one(_unless_nothing(as_boolean))
         case FieldType.TEXT | FieldType.CATEGORY | FieldType.MULTIPLE_CHOICE | FieldType.OTHER:
             return _text(min(length_max or CHARACTERS_MAX, CHARACTERS_MAX))
         case _:
             assert_never(type_)
 
 
-def nothing(_value: Scalar | None) -> None:
-    """Convert what no attribute wants."""
+# Of what no attribute wants.
+NOTHING = Converter(lambda _value: None, lambda values: [None] * len(values))
 
 
-def _usually(is_usual: Callable[[str], bool], convert: Callable[[Scalar], object]) -> Convert:
+def _one_by_one(convert: Convert) -> Converter:
+    return Converter(convert, lambda values: [convert(value) for value in values])
+
+
+def _usually(is_usual: Callable[[str], object], convert: Callable[[Scalar], object]) -> Converter:
     """Return a converter that has nothing to do for text of a usual form."""
     convert_unless_nothing = _unless_nothing(convert)
 
-    def convert_unless_usual(value: Scalar | None) -> object:
-        if isinstance(value, str) and is_usual(value):
-            return value
-        return convert_unless_nothing(value)
+    def column(values: Column) -> Sequence[object]:
+        return [
+            value if isinstance(value, str) and is_usual(value) else convert_unless_nothing(value)
+            for value in values
+        ]
 
-    return convert_unless_usual
+    return Converter(convert_unless_nothing, column)
 
 
 def _unless_nothing(convert: Callable[[Scalar], object]) -> Convert:
@@ -73,8 +94,8 @@ def _unless_nothing(convert: Callable[[Scalar], object]) -> Convert:
     return convert_unless_nothing
 
 
-def _text(longest: int) -> Convert:
-    """Return what takes text: most attributes are, so this one is called most."""
+def _text(longest: int) -> Converter:
+    """Return what takes text: most attributes are."""
 
     def text(value: Scalar | None) -> str | None:
         if value is None:
@@ -88,7 +109,21 @@ def _text(longest: int) -> Convert:
             raise ContactRejectedError(Reject.VALUE_TOO_LONG)
         return written
 
-    return text
+    def column(values: Column) -> Sequence[object]:
+        return [
+            value
+            if value is None
+            or (
+                isinstance(value, str)
+                and value.strip()
+                and "\0" not in value
+                and len(value) <= longest
+            )
+            else text(value)
+            for value in values
+        ]
+
+    return Converter(text, column)
 
 
 def as_text(value: Scalar) -> str:

@@ -46,24 +46,6 @@ async def test_a_killed_backend_costs_a_second_try_of_the_whole(sessions: Sessio
     assert tries == 2
 
 
-@pytest.mark.parametrize(("reads_only", "transactions"), [(True, 2), (False, 1)])
-async def test_who_only_reads_needs_no_transaction_around_it(
-    role_url: Callable[[str], str], *, reads_only: bool, transactions: int
-) -> None:
-    engine = database.create_engine(
-        role_url("api"), pool_size_max=1, application_name="test", reads_only=reads_only
-    )
-
-    async def work(session: AsyncSession) -> set[object]:
-        asked = text("select transaction_timestamp()")
-        return {await session.scalar(asked), await session.scalar(asked)}
-
-    times = await transact(database.session_maker(engine), work)
-    await engine.dispose()
-
-    assert len(times) == transactions
-
-
 async def test_a_backend_killed_under_the_driver_costs_a_second_try(
     sessions: SessionMaker,
 ) -> None:

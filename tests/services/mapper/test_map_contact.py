@@ -77,7 +77,9 @@ def test_a_contact_comes_out_as_identity_and_attributes() -> None:
 
     assert outcome.identity == Identity(email="Ada@example.com", sms="+491511234567")
     assert msgspec.json.decode(outcome.attributes) == {"SMS": "+491511234567", "VORNAME": "Ada"}
-    assert outcome.hash == content_hash(outcome.identity, bytes(outcome.attributes))
+    assert outcome.hash == content_hash(
+        "Ada@example.com", "+491511234567", bytes(outcome.attributes)
+    )
     assert (outcome.id, outcome.op, outcome.version_ms) == ("1", Operation.UPSERT, 5)
 
 

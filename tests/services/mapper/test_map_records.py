@@ -87,8 +87,7 @@ class World:
 
     async def load(self, integration: UUID, versions: set[int]) -> Integration | None:
         self.loads.append(versions)
-        async with self.as_mapper.begin() as session:
-            return await load_integration(session, integration, versions=versions)
+        return await load_integration(self.as_mapper, integration, versions=versions)
 
     async def publish(self, topic: Topic, events: Any) -> None:
         assert topic is Topic.CONTACTS_MAPPED

@@ -11,7 +11,11 @@ from services.mapper.values import CHARACTERS_MAX, converter
 
 
 def convert(type_: FieldType, value: Any, **how: Any) -> object:
-    return converter(type_, **{"length_max": None, "default_country": None, **how})(value)
+    made = converter(type_, **{"length_max": None, "default_country": None, **how})
+    alone = made.one(value)
+    # In a column it comes out as it does alone; where it is refused, the column is.
+    assert made.column([None, value, "", value]) == [None, alone, made.one(""), alone]
+    return alone
 
 
 @pytest.mark.parametrize(
