@@ -19,7 +19,7 @@ import uvloop
 
 from sandbox.server import LOOPBACK, serve
 
-PROVIDERS = ("hubspot", "brevo", "constant_contact")
+PROVIDERS = ("hubspot", "brevo", "constant_contact", "activecampaign")
 PORT_MAX = 65_535
 
 
