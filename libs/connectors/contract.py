@@ -148,11 +148,14 @@ class Facts:
     write_batch_max: int = 1  # Effects in one bulk call; 1: single calls only.
     import_rows_max: int | None = None  # None: no asynchronous import.
     import_rows_min: int = 50  # Fewer effects go singly (PROTOCOL 6).
+    import_bytes_max: int = 6_000_000  # Of a body: Brevo asks for less than 8 MB.
     resumable_paging: bool = False
     # Of one run of changes, at most the newest so many contacts are fetched (CC4); None: all.
     bulk_fetch_cap: int | None = None
     # So many integrations may read one account (CC1, SF7); None: any number.
     integrations_per_account: int | None = None
+    # Each account has an address of its own, which a person gives; `base_url` only shows its form.
+    has_account_url: bool = False
 
     @property
     def tiers(self) -> Sequence[str]:

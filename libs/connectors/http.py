@@ -367,13 +367,24 @@ def _trust(answer: Answer) -> None:
             raise lost(host, f"HTTP {status} with a web page", writes=answer.writes)
         return
     if 400 <= status < 500 and status != 408:
-        if status not in {423, 425, 429} and answer.body and "json" not in content_type:
+        is_told = status in {423, 425, 429} or not answer.body or "json" in content_type
+        if not is_told and not _is_object(answer.body, content_type):
             raise UnavailableError(host, f"HTTP {status} with a web page")
         return
     reason, wait_s = f"HTTP {status}", retry_after_s(answer)
     if status in _NOT_APPLIED or not answer.writes:
         raise UnavailableError(host, reason, wait_s)
     raise UnknownOutcomeError(host, reason)
+
+
+def _is_object(body: bytes, content_type: str) -> bool:
+    """Return whether a body is a JSON object under the name of plain text, as some refuse."""
+    if not content_type.startswith("text/plain"):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(body), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _label(status: str) -> str:

@@ -48,12 +48,16 @@ def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
 
 @dataclass(frozen=True, slots=True)
 class StoredConnection:
-    """A connection as much as opening it takes; `account` None: it was never checked."""
+    """A connection as much as opening it takes; `account` None: it was never checked.
+
+    `account_url` is the account's own address, where accounts of its provider have one.
+    """
 
     workspace: UUID
     connection: UUID
     provider: str
     account: Account | None = None
+    account_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Opener:
             self.http,
             gate or self.gate(stored),
             tokens,
-            self._base_url(stored.provider),
+            self._base_url(stored),
             stored.account,
         )
 
@@ -111,7 +115,7 @@ class Opener:
             self.http,
             gate or self.gate(stored),
             tokens,
-            self._base_url(stored.provider),
+            self._base_url(stored),
             stored.account,
         )
 
@@ -167,5 +171,5 @@ class Opener:
         tier = (account.tier if account is not None else None) or ""
         return by_tier.get(tier, by_tier[""])
 
-    def _base_url(self, provider: str) -> str:
-        return registry.base_url(provider, self.base_urls)
+    def _base_url(self, stored: StoredConnection) -> str:
+        return registry.base_url(stored.provider, self.base_urls, stored.account_url)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from libs.common.errors import MisconfiguredError
+from libs.connectors.activecampaign.destination import ActiveCampaignDestination
+from libs.connectors.addresses import check_url
 from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.constant_contact.source import ConstantContactSource
 from libs.connectors.contract import Account, Destination, Facts, Gate, Source, TokenSupply
@@ -58,6 +61,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
         "constant_contact": Provider(ConstantContactSource.facts, source=ConstantContactSource),
         "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
+        "activecampaign": Provider(
+            ActiveCampaignDestination.facts, destination=ActiveCampaignDestination
+        ),
     }
 )
 
@@ -90,10 +96,32 @@ def base_url(provider: str, base_urls: Mapping[str, str], account_url: str | Non
     """Return where a provider's calls go.
 
     `base_urls` are the sandbox's (`PROVIDER_BASE_URLS`: scheme, host and port), and keep the
-    provider's own path; else the account's own address, else the provider's.
+    provider's own path; else the account's own address, else the provider's. Raises
+    MisconfiguredError(address_not_allowed) for an account that must have an address of its own and
+    has none: its credential is nobody else's to see.
     """
-    usual = PROVIDERS[provider].facts.base_url
+    facts = PROVIDERS[provider].facts
     if provider in base_urls:
-        path = "/" + usual.split("/", 3)[3] if usual.count("/") > 2 else ""
-        return base_urls[provider].rstrip("/") + path
-    return account_url or usual
+        return base_urls[provider].rstrip("/") + _path_of(facts)
+    if facts.has_account_url and account_url is None:
+        raise MisconfiguredError(provider, "address_not_allowed")
+    return account_url or facts.base_url
+
+
+def own_base_url(provider: str, given: str) -> str:
+    """Return the base URL of an account out of the address that a person gave.
+
+    With the provider's own path behind it or without, as its pages show it. Raises
+    MisconfiguredError(address_not_allowed) for any that is not the provider's.
+    """
+    facts = PROVIDERS[provider].facts
+    site = check_url(given, facts.hosts)
+    origin = f"https://{site.host}"
+    if site.origin.removeprefix(origin) not in ("", _path_of(facts)):
+        raise MisconfiguredError(site.host, "address_not_allowed")
+    return origin + _path_of(facts)
+
+
+def _path_of(facts: Facts) -> str:
+    """Return what stands behind the host in every address of a provider."""
+    return "/" + facts.base_url.split("/", 3)[3] if facts.base_url.count("/") > 2 else ""

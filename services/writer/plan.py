@@ -15,7 +15,6 @@ from services.writer.values import ContactId, ImportRow, Task
 SINGLES_MAX = 100  # About 12 s at Brevo's slowest tier.
 GATHER_FROM = 50  # Rows of a live batch that are worth waiting for more (PROTOCOL.md 6).
 IMPORTS_MAX = 4  # Open at one destination at a time.
-IMPORT_BYTES_MAX = 6_000_000  # Brevo asks for less than 8 MB a body; rows have names beside values.
 ROW_BYTES = 128  # What a row weighs beside its attributes.
 
 
@@ -45,7 +44,7 @@ def way(rows: int, *, rows_min: int, open_imports: int, is_late: bool) -> Way:
     return Way.GATHER
 
 
-def rows_that_fit(rows: Sequence[ImportRow], rows_max: int) -> list[ImportRow]:
+def rows_that_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> list[ImportRow]:
     """Return the first rows that fit one import, all of one list.
 
     An address is in it once: two integrations may share a list, and what stands there can be
@@ -60,7 +59,7 @@ def rows_that_fit(rows: Sequence[ImportRow], rows_max: int) -> list[ImportRow]:
             continue
         addresses.add(address)
         weight += len(row.write.attributes) + ROW_BYTES
-        if len(fitting) == rows_max or (fitting and weight > IMPORT_BYTES_MAX):
+        if len(fitting) == rows_max or (fitting and weight > bytes_max):
             break
         fitting.append(row)
     return fitting

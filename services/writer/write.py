@@ -428,7 +428,9 @@ class Writing:
         chosen = await self._way(turn, destination, len(rows))
         gathered: list[ContactId] = []
         if chosen is Way.IMPORT:
-            rows = rows_that_fit(rows, destination.facts.import_rows_max)
+            rows = rows_that_fit(
+                rows, destination.facts.import_rows_max, destination.facts.import_bytes_max
+            )
             rows = await self._screened(turn, destination, rows)
         elif chosen is Way.GATHER:
             gathered, rows = [row.contact for row in rows], []

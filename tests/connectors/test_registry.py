@@ -1,5 +1,6 @@
 import pytest
 
+from libs.common.errors import MisconfiguredError
 from libs.connectors import registry
 from libs.connectors.account import StaticToken
 from libs.connectors.contract import OpenGate
@@ -21,8 +22,8 @@ def test_a_provider_is_what_its_facts_say(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(registry.PROVIDERS))
 def test_a_providers_own_address_is_one_that_it_may_call(name: str) -> None:
     http = HttpClient()
-    base_url = registry.base_url(name, {})
     provider = registry.PROVIDERS[name]
+    base_url = registry.base_url(name, {}, provider.facts.base_url)
 
     for make in (provider.source, provider.destination):
         if make is not None:
@@ -38,6 +39,42 @@ def test_the_sandbox_keeps_a_providers_path() -> None:
 
 def test_an_account_may_have_an_address_of_its_own() -> None:
     assert registry.base_url("brevo", {}, "https://acme.brevo.com") == "https://acme.brevo.com"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["https://acme.api-us1.com", "https://ACME.api-us1.com/", "https://acme.api-us1.com/api/3/"],
+)
+def test_an_accounts_own_address_is_taken_as_its_pages_show_it(given: str) -> None:
+    assert registry.own_base_url("activecampaign", given) == "https://acme.api-us1.com/api/3"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://acme.api-us1.com",
+        "https://api-us1.com",
+        "https://acme.api-us1.com.evil.example",
+        "https://acme.api-us1.com@evil.example",
+        "https://acme.api-us1.com:8443",
+        "https://acme.api-us1.com/admin",
+        "https://acme.api-us1.com/api/3/../..",
+        "https://169.254.169.254/api/3",
+        "https://localhost/api/3",
+        "acme",
+    ],
+)
+def test_another_address_than_the_providers_gets_no_key(given: str) -> None:
+    """Proves X4: the address comes from a person, and the key goes where it says."""
+    with pytest.raises(MisconfiguredError) as caught:
+        registry.own_base_url("activecampaign", given)
+
+    assert caught.value.what == "address_not_allowed"
+
+
+def test_an_account_without_its_own_address_is_not_called_at_somebody_elses() -> None:
+    with pytest.raises(MisconfiguredError):
+        registry.base_url("activecampaign", {})
 
 
 def test_a_side_that_a_provider_has_not_is_told() -> None:
