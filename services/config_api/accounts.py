@@ -24,6 +24,7 @@ class AccountRef:
     account_id: str | None = None
     tier: str | None = None
     time_zone: str = "UTC"
+    account_url: str | None = None
 
 
 class Accounts(Protocol):

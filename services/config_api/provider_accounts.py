@@ -129,4 +129,6 @@ def _stored(account: AccountRef) -> StoredConnection:
             time_zone=account.time_zone,
             tier=account.tier,
         )
-    return StoredConnection(account.workspace, account.connection, account.provider, known)
+    return StoredConnection(
+        account.workspace, account.connection, account.provider, known, account.account_url
+    )

@@ -31,6 +31,7 @@ class Account:
     account_id: str | None
     time_zone: str
     tier: str | None
+    account_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ class Sources:
                 connection=assignment.source.connection,
                 provider=assignment.provider,
                 account=account_of(assignment),
+                account_url=assignment.source.account_url,
             )
         )
 

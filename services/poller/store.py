@@ -59,7 +59,7 @@ _CLAIM = """
       s.wanted_mapping_version, s.failures, s.interval_minutes,
       i.source_object, i.source_list_id, i.mapping_version,
       case when i.state = 'error' then i.error_reason end as reported_reason,
-      c.connection_id, c.account_id, c.time_zone, c.tier,
+      c.connection_id, c.account_id, c.time_zone, c.tier, c.account_url,
       m.fields::text as fields, m.criteria::text as criteria,
       p.from_ms, p.sweep::text as sweep, r.from_ms as members_read_ms, r.sweep::text as roll,
       exists (select from sync.withheld w join sync.runs n on n.run_id = w.run_id
@@ -107,7 +107,13 @@ def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
         workspace=row["workspace_id"],
         fencing=row["fencing"],
         provider=row["provider"],
-        source=Account(row["connection_id"], row["account_id"], row["time_zone"], row["tier"]),
+        source=Account(
+            row["connection_id"],
+            row["account_id"],
+            row["time_zone"],
+            row["tier"],
+            row["account_url"],
+        ),
         object=row["source_object"],
         list_id=row["source_list_id"],
         properties=_properties(row["fields"], row["criteria"]),

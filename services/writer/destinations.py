@@ -24,6 +24,7 @@ class Destinations:
                 time_zone=connection.time_zone,
                 tier=connection.tier,
             ),
+            account_url=connection.account_url,
         )
         gate = LeasedGate(self._opener.gate(stored), lease)
         return await self._opener.destination(stored, gate=gate)

@@ -224,6 +224,7 @@ class Connection:
     time_zone: str
     sealed_api_key: str | None
     failed_checks: int
+    account_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ async def connection_of(session: Transaction, connection: UUID) -> Connection | 
     found = await session.connection.fetchrow(
         """
         select connection_id, workspace_id, provider, state, coalesce(account_id, '') as account_id,
-          tier, time_zone, sealed_api_key, failed_checks
+          tier, time_zone, sealed_api_key, failed_checks, account_url
         from config.connections where connection_id = $1
         """,
         connection,

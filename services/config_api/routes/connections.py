@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response, status
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
+from libs.common.errors import MisconfiguredError
 from libs.common.ids import Prefix
+from libs.connectors import registry
 from libs.connectors.contract import ContactList, Destination, Facts, FieldType
 from libs.connectors.contract import Field as RemoteField
 from services.config_api import connect, pages
@@ -61,6 +63,14 @@ Tier = Annotated[
         "are kept to. null: the smallest.",
     ),
 ]
+AccountUrl = Annotated[
+    str | None,
+    StringConstraints(strip_whitespace=True, max_length=300, pattern=VISIBLE_ASCII),
+    Field(
+        description="The account's own address, as the provider shows it to its users; only where "
+        "the catalogue says `has_account_url`.",
+    ),
+]
 ObjectName = Annotated[
     str | None, Query(max_length=100, description="A source object: contacts, leads.")
 ]
@@ -76,6 +86,9 @@ class Connection(Shown):
     reason: str | None = Field(description="Why it needs to be authorised again.")
     account_id: str | None
     account_name: str | None
+    account_url: str | None = Field(
+        description="The account's own address; null: all accounts of the provider share one."
+    )
     time_zone: str
     tier: str | None = Field(
         description="The account's subscription at the provider; null: the smallest is assumed."
@@ -94,6 +107,7 @@ class Connection(Shown):
                     "reason": None,
                     "account_id": "1000001",
                     "account_name": "example.com",
+                    "account_url": None,
                     "time_zone": "Europe/Berlin",
                     "tier": "starter",
                     "created_at": "2026-11-24T09:00:00Z",
@@ -117,6 +131,7 @@ class ConnectionWanted(Asked):
     provider: Annotated[str, Field(max_length=50)]
     name: Name
     api_key: Secret | None = None
+    account_url: AccountUrl = None
     tier: Tier = None
 
     model_config = ConfigDict(
@@ -128,6 +143,12 @@ class ConnectionWanted(Asked):
                     "name": "Our Brevo",
                     "api_key": "xkeysib-0123456789abcdef",
                     "tier": "advanced",
+                },
+                {
+                    "provider": "activecampaign",
+                    "name": "Our ActiveCampaign",
+                    "api_key": "0123456789abcdef",
+                    "account_url": "https://example.api-us1.com",
                 },
             ]
         }
@@ -253,7 +274,13 @@ async def create_connection(
             at="/provider", code="unknown_provider", detail="The catalogue has no such provider."
         )
     _refuse_unknown_tier(facts, wanted.tier)
-    account = AccountRef(caller.workspace, drawn, facts.provider, tier=wanted.tier)
+    account = AccountRef(
+        caller.workspace,
+        drawn,
+        facts.provider,
+        tier=wanted.tier,
+        account_url=_base_url(facts, wanted.account_url),
+    )
     credentials = await _check_credential(parts, facts, account, wanted.api_key)
 
     async def work(session: AsyncSession) -> store.Connection:
@@ -264,6 +291,7 @@ async def create_connection(
             provider=facts.provider,
             name=wanted.name,
             tier=wanted.tier,
+            account_url=account.account_url,
         )
         await _record(session, caller, "connection.created", drawn, {"provider": facts.provider})
         made = found(await store.find(session, drawn), "connection")
@@ -274,6 +302,33 @@ async def create_connection(
     shown = shown_connection(await units.run(work))
     response.headers["Location"] = f"/v1/connections/{shown.id}"
     return shown
+
+
+def _base_url(facts: Facts, given: str | None) -> str | None:
+    """Return where an account with an address of its own is called; None for all others."""
+    if not facts.has_account_url:
+        if given is not None:
+            raise refuse_field(
+                at="/account_url",
+                code="no_account_url",
+                detail=f"All accounts of {facts.label} are called at one address: leave it out.",
+            )
+        return None
+    if given is None:
+        raise refuse_field(
+            at="/account_url",
+            code="account_url_missing",
+            detail=f"Each {facts.label} account has an address of its own: send it.",
+        )
+    try:
+        return registry.own_base_url(facts.provider, given)
+    except MisconfiguredError:
+        # Another's address would get the key, and could be one of our own network.
+        raise refuse_field(
+            at="/account_url",
+            code="address_not_allowed",
+            detail=f"This is no address of {facts.label}. One looks like {facts.base_url}.",
+        ) from None
 
 
 async def _check_credential(
@@ -540,14 +595,18 @@ async def create_field(
 ) -> FieldMade:
     """Create an attribute at the destination, in place; one that is there already is kept.
 
-    The answer has the name that a mapping takes: Brevo writes all of them in capitals.
+    The answer has the name that a mapping takes: a provider may make one of its own out of the
+    name wanted, in capitals or without blanks.
     """
     connection = await _find_destination(parts, units, connection_id)
 
     async def make(side: Destination) -> str:
         await side.make_attribute(wanted.name, FieldType(wanted.type))
-        names = [each.name for each in await side.describe_attributes()]
-        alike = [each for each in names if each.casefold() == wanted.name.casefold()]
+        alike = [
+            each.name
+            for each in await side.describe_attributes()
+            if wanted.name.casefold() in (each.name.casefold(), each.label.casefold())
+        ]
         return next(iter(alike), wanted.name)
 
     name = await connect.ask_destination(parts, units, connection, make, is_write=True)
@@ -620,6 +679,7 @@ def shown_connection(row: store.Connection) -> Connection:
             "reason": row.reason,
             "account_id": row.account_id,
             "account_name": row.account_name,
+            "account_url": row.account_url,
             "time_zone": row.time_zone,
             "tier": row.tier,
             "created_at": row.created_at,

@@ -42,6 +42,10 @@ class Provider(Shown):
     is_source: bool
     is_destination: bool
     authentication: Literal["oauth", "api_key"]
+    has_account_url: bool = Field(
+        description="Whether each account has an address of its own: a connection then needs "
+        "`account_url`."
+    )
     objects: Sequence[SourceObject]
     tiers: Sequence[str] = Field(
         description="Its subscriptions: what `tier` of a connection may be (S10, HS1)."
@@ -72,6 +76,7 @@ def _shown(facts: Facts, count: int) -> Provider:
         is_source=facts.is_source,
         is_destination=facts.is_destination,
         authentication="oauth" if facts.oauth else "api_key",
+        has_account_url=facts.has_account_url,
         objects=[
             SourceObject(name=each.name, label=each.label, needs_list=each.needs_list)
             for each in facts.objects

@@ -26,6 +26,7 @@ class Connection:
     tier: str | None
     created_at: datetime
     updated_at: datetime
+    account_url: str | None = None
 
     @property
     def account(self) -> AccountRef:
@@ -37,6 +38,7 @@ class Connection:
             self.account_id,
             self.tier,
             self.time_zone,
+            self.account_url,
         )
 
 
@@ -68,7 +70,7 @@ class LoginState:
 
 _SELECT = (
     "select connection_id, workspace_id, provider, name, state, reason, account_id, account_name,"
-    " time_zone, tier, created_at, updated_at from config.connections"
+    " time_zone, tier, created_at, updated_at, account_url from config.connections"
 )
 
 
@@ -80,12 +82,15 @@ async def add(
     provider: str,
     name: str,
     tier: str | None = None,
+    account_url: str | None = None,
 ) -> None:
     """Store a connection that nobody has logged in to yet; storing it again changes nothing."""
     await session.execute(
         text(
-            "insert into config.connections (connection_id, workspace_id, provider, name, tier)"
-            " values (:connection, :workspace, :provider, :name, :tier) on conflict do nothing"
+            "insert into config.connections"
+            " (connection_id, workspace_id, provider, name, tier, account_url) values"
+            " (:connection, :workspace, :provider, :name, :tier, :account_url)"
+            " on conflict do nothing"
         ),
         {
             "connection": connection,
@@ -93,6 +98,7 @@ async def add(
             "provider": provider,
             "name": name,
             "tier": tier,
+            "account_url": account_url,
         },
     )
 

@@ -1,4 +1,4 @@
-"""The config API in the test's own loop, on a real database, with both sandboxes beside it."""
+"""The config API in the test's own loop, on a real database, with the sandboxes beside it."""
 
 import re
 from base64 import b64encode
@@ -19,6 +19,8 @@ from libs.common.settings import Environment
 from libs.connectors.http import HttpClient
 from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener
+from sandbox.activecampaign.app import create_app as activecampaign_app
+from sandbox.activecampaign.state import State as ActiveCampaignState
 from sandbox.brevo.app import create_app as brevo_app
 from sandbox.brevo.state import State as BrevoState
 from sandbox.constant_contact.app import create_app as constant_contact_app
@@ -96,6 +98,9 @@ async def config_api(
             "brevo": await stack.enter_async_context(serve(brevo_app(BrevoState(seed=1)))),
             "constant_contact": await stack.enter_async_context(
                 serve(constant_contact_app(ConstantContactState(seed=1)))
+            ),
+            "activecampaign": await stack.enter_async_context(
+                serve(activecampaign_app(ActiveCampaignState(seed=1)))
             ),
         }
         http = HttpClient(environment=Environment.TEST, loopback_urls=providers)

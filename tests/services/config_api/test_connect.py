@@ -366,3 +366,62 @@ async def test_calls_of_the_wizard_take_their_share_of_the_providers_limits(
 
     assert answer.status_code == 200, answer.text
     assert list(scopes) == ["hubspot:1000001"]
+
+
+ACTIVECAMPAIGN = {
+    "provider": "activecampaign",
+    "name": "Our ActiveCampaign",
+    "api_key": "activecampaign-sandbox",
+    "account_url": " https://Default.api-us1.com/ ",
+}
+
+
+async def test_an_account_with_an_address_of_its_own_is_connected(
+    api: httpx.AsyncClient, sessions: SessionMaker
+) -> None:
+    """Proves W2 for ActiveCampaign: its address and a key, and the list and field made in place."""
+    made = await api.post("/v1/connections", json=ACTIVECAMPAIGN)
+
+    connection = made.json()
+    path = f"/v1/connections/{connection['id']}"
+    renewed = {"api_key": ACTIVECAMPAIGN["api_key"]}
+    again = await api.post(f"{path}:reauthorize", json=renewed)
+    field = await api.post(f"{path}/fields", json={"name": "Loyalty tier", "type": "number"})
+    news = await api.post(f"{path}/lists", json={"name": "News"})
+    assert made.status_code == 201, made.text
+    assert (connection["state"], connection["account_id"]) == ("connected", "default.api-us1.com")
+    assert connection["account_url"] == "https://default.api-us1.com/api/3"
+    assert (await api.get(path)).json()["account_url"] == connection["account_url"]
+    assert again.status_code == 200, again.text
+    assert field.json() == {"name": "LOYALTY_TIER", "type": "number"}
+    assert news.status_code == 201, news.text
+
+
+@pytest.mark.parametrize(
+    ("account_url", "code"),
+    [
+        (None, "account_url_missing"),
+        ("https://169.254.169.254/api/3", "address_not_allowed"),
+        ("http://default.api-us1.com", "address_not_allowed"),
+        ("https://default.api-us1.com.evil.example", "address_not_allowed"),
+    ],
+)
+async def test_a_key_goes_to_no_address_but_the_providers(
+    api: httpx.AsyncClient, account_url: str | None, code: str
+) -> None:
+    """Proves X1, X4: an address that somebody typed is hostile until it is checked."""
+    answer = await api.post("/v1/connections", json={**ACTIVECAMPAIGN, "account_url": account_url})
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/account_url"])
+    assert answer.json()["errors"][0]["code"] == code
+    assert (await api.get("/v1/connections")).json()["items"] == []
+
+
+async def test_an_address_is_refused_where_all_accounts_share_one(api: httpx.AsyncClient) -> None:
+    wanted = {"provider": "brevo", "name": "B", "api_key": BREVO_KEY}
+
+    answer = await api.post(
+        "/v1/connections", json={**wanted, "account_url": "https://api.brevo.com"}
+    )
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/account_url"])
