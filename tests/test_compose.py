@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from libs.connectors import registry
+
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 
 
@@ -22,3 +24,22 @@ def test_what_a_browser_is_sent_to_is_published_and_listened_to() -> None:
     assert {f"127.0.0.1:{port}:{port}" for port in ports} == set(services["sandbox"]["ports"])
     assert services["config-api"]["environment"]["API_HOST"] == "0.0.0.0"
     assert all("--host 0.0.0.0" in command for command in (services["sandbox"]["command"], mailbox))
+
+
+def test_every_source_of_the_platform_has_a_poller_and_a_sandbox() -> None:
+    """One deployment for each provider: a source without one is never read."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    services = compose["services"]
+    sources = {name for name, each in registry.PROVIDERS.items() if each.source is not None}
+
+    pollers = {
+        match[1]
+        for each in services.values()
+        if (match := re.search(r"services\.poller --provider (\w+)", each.get("command") or ""))
+    }
+    addresses = json.loads(compose["x-environment"]["PROVIDER_BASE_URLS"])
+    served = dict(re.findall(r"--port (\w+)=(\d+)", services["sandbox"]["command"]))
+
+    assert pollers == sources
+    assert addresses.keys() == registry.PROVIDERS.keys()
+    assert {name: str(urlsplit(url).port) for name, url in addresses.items()} == served

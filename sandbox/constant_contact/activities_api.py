@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sandbox.constant_contact.activities import Activity, Done
+from sandbox.constant_contact.activities import Done
 from sandbox.constant_contact.contacts import UNSUBSCRIBED, Address, Contact
 from sandbox.constant_contact.contacts_api import tell
 from sandbox.constant_contact.errors import invalid, not_found
@@ -193,5 +193,5 @@ def _check_lists(account: Customer, list_ids: object) -> None:
         raise invalid(message)
 
 
-def _told(activity: Activity) -> Answer:
-    return Answer(201, activity.described())
+def _told(activity: dict[str, Any]) -> Answer:
+    return Answer(201, activity)

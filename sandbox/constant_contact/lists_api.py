@@ -93,8 +93,8 @@ def _delete(account: Customer, request: Request) -> Answer:
         return Done(1)
 
     activity = accepted(account, "list_delete", 1, work)
-    href = f"/v3/activities/{activity.id}"
-    return Answer(202, activity.described(), {"Location": f"{request.base_url}{href}"})
+    href = activity["_links"]["self"]["href"]
+    return Answer(202, activity, {"Location": f"{request.base_url}{href}"})
 
 
 def _found(account: Customer, request: Request) -> ContactList:
