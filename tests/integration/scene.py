@@ -69,6 +69,12 @@ class Sandbox(Provider):
         """Make another account; return its id and its credentials."""
         return await self._call("POST", "accounts", {"name": name, "tier": tier})
 
+    async def writes(self, *, after: int = 0) -> list[Json]:
+        """Return the writes to contacts after one, in order: `seq`, `at`, `identity`."""
+        answer = await self._client.get("/_sandbox/writes", params={"after": after})
+        answer.raise_for_status()
+        return list(answer.json()["writes"])
+
     async def plan_faults(self, faults: Sequence[Json]) -> None:
         """Let calls go wrong from now on; an empty plan ends that."""
         answer = await self._client.put("/_sandbox/faults", json=list(faults))

@@ -27,7 +27,6 @@ PUBLIC = {
     "/v1/problems/{code}",
 }
 
-
 # Where the operator's routes begin; all others are a workspace's.
 OPERATORS = (
     "/v1/workspaces",
