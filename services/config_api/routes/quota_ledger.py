@@ -209,6 +209,12 @@ async def _checked(
             code="unknown_period",
             detail=f"Nothing was used in {period:%Y-%m}: GET /v1/quota/periods lists the months.",
         )
+    if not await quota_store.has_lines(session, period):
+        raise refuse_parameter(
+            parameter="period",
+            code="period_forgotten",
+            detail=f"The tasks of {period:%Y-%m} are not kept any more, only how many they were.",
+        )
     if wanted.until is not None and wanted.until <= datetime.combine(period, time(), UTC):
         raise refuse_parameter(
             parameter="until",

@@ -101,6 +101,18 @@ async def is_period(session: AsyncSession, workspace: UUID, period: date) -> boo
     return bool(answer)
 
 
+async def has_lines(session: AsyncSession, period: date) -> bool:
+    """Return whether a month's postings are kept still; its counters are, for ever."""
+    answer = await session.scalar(
+        text(
+            "select to_regclass('ledger.postings_' || to_char(cast(:period as date), 'YYYY_MM'))"
+            " is not null"
+        ),
+        {"period": period},
+    )
+    return bool(answer)
+
+
 async def find_periods(
     session: AsyncSession, workspace: UUID, *, before: date | None, size: int
 ) -> Sequence[Period]:

@@ -169,6 +169,16 @@ async def test_what_is_not_there_is_not_asked_for(customer: Customer, served: Se
             assert answer.status_code == 422, question
             assert answer.headers["content-type"] == "application/problem+json"
             assert codes(answer) == [code], (question, answer.text)
+    async with customer.sessions.begin() as session:
+        await session.execute(
+            text(
+                "insert into ledger.periods (workspace_id, period, quota_limit, revision, posted)"
+                " values (:w, '2020-01-01', 100, 1, 1)"
+            ),
+            {"w": customer.workspace},
+        )
+    forgotten = await customer.api.get(LEDGER, params={"period": "2020-01"})
+    assert codes(forgotten) == ["period_forgotten"]
     unknown = (await customer.api.get(LEDGER, params={"period": "2019-01"})).json()["detail"]
     assert "/v1/quota/periods" in unknown
 
