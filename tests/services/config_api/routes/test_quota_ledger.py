@@ -210,8 +210,8 @@ async def test_a_file_holds_every_task(customer: Customer, monkeypatch: pytest.M
     """Also where the last chunk is full."""
     monkeypatch.setattr(ledger_csv, "CHUNK_LINES", 3)
     one, two = customer.integrations
-    await customer.use(one, "a", "b", "c", "d")
-    await customer.use(two, "e", "f")
+    await customer.use(one, *"abcde")
+    await customer.use(two, *"fghi")
 
     answer = await customer.api.get(FILE)
 
@@ -221,7 +221,7 @@ async def test_a_file_holds_every_task(customer: Customer, monkeypatch: pytest.M
         f'filename="quota-ledger-{lines[0]["period"]}.csv"' in answer.headers["content-disposition"]
     )
     assert rows_of(answer) == lines
-    assert sorted(line["contact"] for line in lines) == list("abcdef")
+    assert sorted(line["contact"] for line in lines) == list("abcdefghi")
 
 
 async def test_a_file_is_filtered_like_a_page(customer: Customer) -> None:
