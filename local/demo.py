@@ -145,6 +145,12 @@ class _Job:
     def __post_init__(self) -> None:
         self.outcome = Outcome(self.wishes)
 
+    @property
+    def stay_off(self) -> frozenset[str]:
+        """Who unsubscribed before, where that keeps them off every new list (S3)."""
+        joins = DESTINATIONS[self.wishes.destination].unsubscribed_join
+        return frozenset() if joins else self.before.blocked
+
     async def run(self) -> None:
         """Go through the phases, as far as they come, then look around."""
         try:
@@ -324,6 +330,7 @@ class _Job:
             wanted=wanted,
             before=self.before,
             waiting=waiting,
+            stay_off=self.stay_off,
         )
         found += verify.rejection_differences(reported, wanted)
         self.outcome.problems += [f"{phase.name}: {each}" for each in verify.shortened(found)]

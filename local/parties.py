@@ -13,6 +13,7 @@ its whole state is read in the demo's own words, so that `local.verify` judges e
 The control interface of a sandbox (docs/sandbox.md) is the same for all of them.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,8 @@ class DestinationParty:
 
     `attributes` has its name for each word that it can take. `contact` makes what its sandbox's
     `contacts:upsert` takes, of an address and a first name. `read` is as `SourceParty.read`.
+    `unsubscribed_join`: who unsubscribed from everything is put on a new list nevertheless, where
+    that sends no mails; else they must stay off it.
     """
 
     provider: str
@@ -76,6 +79,7 @@ class DestinationParty:
     contact: Callable[[str, str], Json]
     credentials: Mapping[str, str]
     read: Callable[[Json], Json] = _as_it_is
+    unsubscribed_join: bool = True
 
 
 Party = SourceParty | DestinationParty
@@ -141,8 +145,43 @@ BREVO = DestinationParty(
     credentials={"api_key": "xkeysib-sandbox", "tier": "general"},
 )
 
+
+def _activecampaign_people(state: Json) -> Json:
+    """Return contacts with their phone as the other destinations keep it: digits alone."""
+    contacts = []
+    for each in state["contacts"]:
+        attributes = dict(each["attributes"])
+        if phone := attributes.pop("PHONE", ""):
+            attributes["SMS"] = re.sub(r"\D", "", phone)
+        contacts.append({**each, "attributes": attributes})
+    return {**state, "contacts": contacts}
+
+
+ACTIVECAMPAIGN = DestinationParty(
+    "activecampaign",
+    "ActiveCampaign",
+    attributes={
+        "email": Attribute("EMAIL"),
+        "firstname": Attribute("FIRSTNAME"),
+        "lastname": Attribute("LASTNAME"),
+        "phone": Attribute("PHONE"),
+        "company": Attribute("COMPANY", create="text"),
+        "city": Attribute("CITY", create="text"),
+        "birthday": Attribute("BIRTHDAY", create="date"),
+    },
+    contact=lambda email, name: {"email": email, "attributes": {"FIRSTNAME": name}},
+    credentials={
+        "api_key": "activecampaign-sandbox",
+        "account_url": "https://default.api-us1.com",
+    },
+    read=_activecampaign_people,
+    unsubscribed_join=False,  # No list keeps mails from them: being active on one is consent.
+)
+
 SOURCES: Mapping[str, SourceParty] = {each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT)}
-DESTINATIONS: Mapping[str, DestinationParty] = {each.provider: each for each in (BREVO,)}
+DESTINATIONS: Mapping[str, DestinationParty] = {
+    each.provider: each for each in (BREVO, ACTIVECAMPAIGN)
+}
 EVERYONE = tuple(dict.fromkeys([*SOURCES, *DESTINATIONS]))
 
 

@@ -102,37 +102,44 @@ def differences(
     wanted: Wanted,
     before: Before,
     waiting: Collection[str] = (),
+    stay_off: Collection[str] = (),
 ) -> list[str]:
     """Return everything at the destination that is not as the rules demand; empty if all is.
 
     `waiting`: source ids that may not be written yet (the quota is used up); they must be as they
-    were before, off the list.
+    were before, off the list. `stay_off`: addresses that are written and must not be on the list.
     """
     [held] = [each for each in destination["lists"] if each["name"] == list_name]
     there = {each["email"]: each for each in destination["contacts"] if each.get("email")}
     due = {key: each for key, each in wanted.contacts.items() if key not in waiting}
     ours = {each["EMAIL"] for each in due.values()}
     members = {each["id"] for each in destination["contacts"] if held["id"] in each["listIds"]}
+    on_list = ours - set(stay_off)
     found = [
-        *_contact_differences(there, due, held["id"]),
+        *_contact_differences(there, due, held["id"], on_list),
         *_stranger_differences(there, before, ours, members),
         *_consent_differences(there, destination, before),
     ]
-    if len(members) != len(ours):
-        found.append(f"the list has {len(members)} members and should have {len(ours)}")
+    if len(members) != len(on_list):
+        found.append(f"the list has {len(members)} members and should have {len(on_list)}")
     return found
 
 
 def _contact_differences(
-    there: Mapping[str, Json], due: Mapping[str, Mapping[str, str]], list_id: int
+    there: Mapping[str, Json],
+    due: Mapping[str, Mapping[str, str]],
+    list_id: int,
+    on_list: Collection[str],
 ) -> Iterator[str]:
     for source_id, attributes in due.items():
         contact = there.get(attributes["EMAIL"])
         if contact is None:
             yield f"contact {source_id} is not there"
             continue
-        if list_id not in contact["listIds"]:
+        if list_id not in contact["listIds"] and attributes["EMAIL"] in on_list:
             yield f"contact {source_id} is not on the list"
+        if list_id in contact["listIds"] and attributes["EMAIL"] not in on_list:
+            yield f"contact {source_id} is on the list and should not be"
         held = {name: str(value) for name, value in contact["attributes"].items() if value != ""}
         expected = {name: value for name, value in attributes.items() if name != "EMAIL"}
         wrong = sorted(

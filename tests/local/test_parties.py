@@ -69,3 +69,15 @@ def test_a_pair_starts_its_own_sandboxes_and_pollers_and_no_others(
 
     assert list(options.providers) == ["hubspot", "brevo"]
     assert options.services == stack.SERVICES
+
+
+def test_a_phone_of_activecampaign_is_read_as_the_other_destinations_keep_it() -> None:
+    state = {"contacts": [{"id": 1, "attributes": {"PHONE": "+49 151 1", "CITY": "Leeds"}},
+                          {"id": 2, "attributes": {}}], "lists": []}  # fmt: skip
+
+    read = parties.ACTIVECAMPAIGN.read(state)
+
+    assert [each["attributes"] for each in read["contacts"]] == [
+        {"SMS": "491511", "CITY": "Leeds"},
+        {},
+    ]

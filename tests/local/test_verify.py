@@ -148,6 +148,26 @@ def test_a_contact_made_active_again_is_found(
     assert differences(right, wanted, before) == ["1 contacts were made active again"]
 
 
+def test_who_unsubscribed_must_stay_off_where_a_list_is_consent(
+    right: dict[str, Any], wanted: Wanted, before: Before
+) -> None:
+    """Proves S3 in the demo's oracle, for a destination whose lists mean to be mailed."""
+
+    def found() -> list[str]:
+        return verify.differences(
+            right, list_name=LIST, wanted=wanted, before=before, stay_off=before.blocked
+        )
+
+    joined = found()
+    right["contacts"][1]["listIds"] = []
+
+    assert joined == [
+        "contact 2 is on the list and should not be",
+        "the list has 3 members and should have 2",
+    ]
+    assert found() == []
+
+
 def test_what_waits_must_not_be_there_yet(
     right: dict[str, Any], wanted: Wanted, before: Before
 ) -> None:
