@@ -34,6 +34,8 @@ OWNER = "postgres"
 # Some 20 processes with 5 connections each, as many again while they are being replaced, and ours.
 CONNECTIONS_MAX = 250
 
+SERVES_WITHIN_S = 60.0  # Some tens of milliseconds, on a machine that has time.
+
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
@@ -49,9 +51,23 @@ class Postgres:
 
 @contextmanager
 def running(folder: Path, *, durable: bool) -> Iterator[Postgres]:
-    """Keep a server running on the data in a folder for as long as the block lasts."""
+    """Keep a server running on the data in a folder for as long as the block lasts.
+
+    It serves when the block begins: it listens some moments before, and says so in its data folder.
+    """
     with processes.running(lambda: prepare(folder, durable=durable).program) as program:
+        if not processes.wait_until(lambda: _serves(program), SERVES_WITHIN_S):
+            what = "PostgreSQL listens, and serves nobody"
+            raise StackError(what, f"look into {program.log}")
         yield Postgres(program)
+
+
+def _serves(program: Program) -> bool:
+    assert program.directory is not None
+    try:
+        return "ready" in (program.directory / "data" / "postmaster.pid").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def prepare(folder: Path, *, durable: bool) -> Postgres:
