@@ -9,10 +9,10 @@ TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev bench up down test faults chaos integration check format
+.PHONY: help setup demo dev bench bench-ledger up down test faults chaos integration check format
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.dev ## a virtual environment with everything pinned
 
@@ -24,6 +24,9 @@ dev: $(VENV)/.run ## everything running, until Ctrl-C
 
 bench: $(VENV)/.run ## what it costs, measured; BENCH="job --contacts 20000" chooses
 	$(VENV)/bin/python -m benchmarks $(BENCH)
+
+bench-ledger: $(VENV)/.run ## what the quota ledger stands, and how a plain one does beside it
+	$(VENV)/bin/python -m benchmarks.ledger
 
 up: ## everything in containers (needs Docker)
 	docker compose up --build --detach --wait
