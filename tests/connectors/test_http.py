@@ -246,6 +246,8 @@ async def test_a_redirect_is_not_followed() -> None:
         (response(408), UnavailableError, UnknownOutcomeError),
         (response(503), UnavailableError, UnavailableError),
         (response(403, b"<html>", "text/html"), UnavailableError, UnavailableError),
+        (response(403, b"Forbidden", "text/plain"), UnavailableError, UnavailableError),
+        (response(403, b'"Forbidden"', "text/plain"), UnavailableError, UnavailableError),
         (response(200, b"x", content_encoding="br"), UnavailableError, UnknownOutcomeError),
         (response(200, b"{}" * 9, content_encoding="gzip"), UnavailableError, UnknownOutcomeError),
         (
@@ -267,6 +269,16 @@ async def test_an_answer_that_is_not_the_providers_own_is_no_answer(
     """Fault 44."""
     assert type(await failure(answering(answer)[1], writes=False)) is read
     assert type(await failure(answering(answer)[1], writes=True)) is write
+
+
+async def test_a_refusal_in_json_is_one_whatever_it_is_called() -> None:
+    """ActiveCampaign declares some of its refusals as plain text."""
+    _, talk = answering(response(403, b'{"message": "Forbidden"}', "text/plain; charset=utf-8"))
+
+    async with speaking(talk) as (client, site, _):
+        answer = await client.call(site, "GET", "/", headers={})
+
+    assert answer.status == 403
 
 
 async def test_a_body_that_is_too_large_is_refused() -> None:
