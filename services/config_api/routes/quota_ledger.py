@@ -209,7 +209,7 @@ async def _checked(
             code="unknown_period",
             detail=f"Nothing was used in {period:%Y-%m}: GET /v1/quota/periods lists the months.",
         )
-    if not await quota_store.has_lines(session, period):
+    if period < present and not await quota_store.has_lines(session, period):
         raise refuse_parameter(
             parameter="period",
             code="period_forgotten",
@@ -234,12 +234,12 @@ def _position(token: str | None) -> Position | None:
         return None
     at, _, key = text.partition(" ")
     try:
-        position = Position(datetime.fromisoformat(at), bytes.fromhex(key))
-    except ValueError:
+        moment = datetime.fromisoformat(at)
+        if moment.tzinfo is None:
+            raise pages.refused()
+        return Position(moment.astimezone(UTC), bytes.fromhex(key))
+    except (ValueError, OverflowError):
         raise pages.refused() from None
-    if position.at.tzinfo is None:
-        raise pages.refused()
-    return position
 
 
 def _shown(row: Line) -> LedgerLine:

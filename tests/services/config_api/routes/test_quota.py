@@ -11,6 +11,7 @@ from sqlalchemy import text
 from libs.common import ids
 from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
+from services.config_api import pages
 from services.config_api.outlook import Outlook, outlook
 from tests.services.config_api.served import Served
 from tests.services.config_api.used import Customer, customer_of
@@ -53,6 +54,27 @@ async def test_what_an_integration_used_stays_when_it_is_gone(customer: Customer
     (used,) = (await customer.quota())["by_integration"]
 
     assert (used["integration_id"], used["used"]) == (one, 1)
+
+
+async def test_what_is_charged_to_another_month_is_not_this_months(
+    customer: Customer, sessions: SessionMaker
+) -> None:
+    await customer.use(customer.integrations[0], "a")
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "insert into ledger.postings"
+                " select workspace_id, (period + interval '1 month')::date, effect_key, hold_id,"
+                " integration_id, 'b', run_id, operation, posted_at"
+                " from ledger.postings"
+            )
+        )
+
+    quota = await customer.quota()
+
+    assert [each["used"] for each in quota["by_integration"]] == [1]
+    assert [each["used"] for each in quota["by_day"]] == [1]
+    assert quota["forecast"]["tasks_a_day"] == 2.0
 
 
 async def test_another_workspaces_use_is_not_ours(
@@ -146,7 +168,9 @@ async def test_months_are_listed_newest_first(customer: Customer, sessions: Sess
     second = (
         await customer.api.get("/v1/quota/periods", params={"page_token": first["next_page_token"]})
     ).json()
-    strange = await customer.api.get("/v1/quota/periods", params={"page_token": "Im5vIGRhdGUi"})
+    strange = await customer.api.get(
+        "/v1/quota/periods", params={"page_token": pages.encode("no date")}
+    )
 
     months = first["items"] + second["items"]
     assert [month["period"] for month in months[1:]] == ["2025-12", "2025-11"]

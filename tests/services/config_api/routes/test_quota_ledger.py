@@ -12,7 +12,7 @@ from sqlalchemy import text
 from libs.common import ids
 from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
-from services.config_api import ledger_csv
+from services.config_api import ledger_csv, pages
 from tests.services.config_api.served import Served, codes
 from tests.services.config_api.used import Customer, customer_of
 
@@ -158,7 +158,9 @@ async def test_what_is_not_there_is_not_asked_for(customer: Customer, served: Se
         ({"until": "2020-11-02T00:00:00Z"}, "before_period"),
         ({"contact": "a\x00"}, "invalid_text"),
         ({"page_token": "x"}, "invalid_page_token"),
-        ({"page_token": "IjIwMjYtMTEtMDEgYWIi"}, "invalid_page_token"),
+        ({"page_token": pages.encode("2026-11-01T00:00:00 ab")}, "invalid_page_token"),
+        ({"page_token": pages.encode("0001-01-01T00:00:00+23:59 ab")}, "invalid_page_token"),
+        ({"page_token": pages.encode("2026-11-01T00:00:00Z no key")}, "invalid_page_token"),
         ({"color": "blue"}, "unknown_parameter"),
     ]
     for path in (LEDGER, FILE):
