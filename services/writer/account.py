@@ -105,6 +105,7 @@ class Account:
     suspects: set[ContactId] = field(default_factory=set)
     rewritable: dict[ContactId, Task] = field(default_factory=dict)
     ask_at: float = 0.0  # When the provider may next be asked how imports stand.
+    singly_until: float = 0.0  # Until when no import is looked for among those that wait.
 
     def next_attempt(self) -> str:
         """Return what tells this batch of effects from an earlier try of the same ones."""

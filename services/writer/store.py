@@ -1074,24 +1074,59 @@ async def refuse(
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """A destination with something to look at."""
+    """A destination with something to look at.
+
+    `lacks_quota`: somebody waits for the quota, and there is none. `is_stopped`: so does everybody.
+    """
 
     connection: UUID
     workspace: UUID
+    lacks_quota: bool = False
+    is_stopped: bool = False
 
 
 async def busy_destinations(session: Transaction) -> list[Busy]:
-    """Return every destination with parked contacts, units under way or recheck marks."""
+    """Return every destination with parked contacts, units under way or recheck marks.
+
+    Archived integrations let their contacts go without any quota.
+    """
     found = await session.connection.fetch(
         """
-        select connection_id, workspace_id from delivery.destinations d
-        where exists (select from delivery.parked p where p.connection_id = d.connection_id)
-          or exists (select from delivery.intents n where n.connection_id = d.connection_id)
-          or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
-        order by connection_id
+        with waiting as materialized (
+          select connection_id, workspace_id,
+            exists (select from delivery.parked p where p.connection_id = d.connection_id
+                    and p.reason = 'quota') as for_quota,
+            -- Two ranges of the index: whose backlog is large waits for the quota mostly.
+            exists (select from delivery.parked p where p.connection_id = d.connection_id
+                    and p.reason < 'quota')
+            or exists (select from delivery.parked p where p.connection_id = d.connection_id
+                       and p.reason > 'quota')
+            or exists (select from delivery.intents n where n.connection_id = d.connection_id)
+            or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
+            or exists (select from config.integrations i
+                       where i.destination_connection_id = d.connection_id
+                         and i.state = 'archived'
+                         and exists (select from delivery.parked p
+                                     where p.integration_id = i.integration_id)) as for_others
+          from delivery.destinations d
+        ), asked as materialized (
+          select *, for_quota and not ledger.is_open(workspace_id) as lacks_quota
+          from waiting where for_quota or for_others)
+        select connection_id, workspace_id, lacks_quota, lacks_quota and not for_others
+        from asked order by connection_id
         """
     )
-    return [Busy(row["connection_id"], row["workspace_id"]) for row in found]
+    return [Busy(*row) for row in found]
+
+
+async def is_any_open(session: Transaction, workspaces: Collection[UUID]) -> bool:
+    """Return whether one of these workspaces may write: 20 µs of the database's time for each."""
+    return bool(
+        await session.connection.fetchval(
+            "select exists (select from unnest($1::uuid[]) w where ledger.is_open(w))",
+            list(workspaces),
+        )
+    )
 
 
 async def drop_outdated(

@@ -504,6 +504,55 @@ async def test_marks_make_links_doubtful_once(stores: Stores) -> None:
     assert links[item.contact].needs_recheck
 
 
+async def test_who_waits_for_the_quota_alone_is_stopped_until_there_is_some(
+    stores: Stores,
+) -> None:
+    """Proves Q3: the ledger says so; where others wait for something else, it is looked at."""
+    await own(stores)
+    await stores.limit(0)
+    seen: list[tuple[list[tuple[bool, bool]], bool]] = []
+
+    async def look() -> None:
+        async with stores.begin() as session:
+            busy = await stores.writer.busy_destinations(session)
+            is_open = await stores.writer.is_any_open(session, [stores.workspace])
+        seen.append(([(each.lacks_quota, each.is_stopped) for each in busy], is_open))
+
+    await look()
+    await park(stores, (wanted(stores, "m"), Park.QUOTA, None))
+    await look()
+    for reason in (Park.BACKLOG, Park.RATE_LIMITED):  # On both sides of it, by the alphabet.
+        await park(stores, (wanted(stores, "n"), reason, None))
+        await look()
+        await apply(stores, Changes(drops={wanted(stores, "n").contact: Version(1, 1)}))
+    await stores.configure("archived")
+    await look()
+    await stores.configure("active")
+    await stores.limit(5)
+    await look()
+
+    assert seen == [
+        ([], False),
+        ([(True, True)], False),
+        ([(True, False)], False),
+        ([(True, False)], False),
+        ([(True, False)], False),
+        ([(False, False)], True),
+    ]
+
+
+async def test_who_waited_for_the_quota_goes_before_what_is_read_anew(stores: Stores) -> None:
+    """Proves Q5."""
+    await stores.schedule()
+    await park(stores, (wanted(stores, "a"), Park.QUOTA, None))
+    while_it_waits = await claim(stores)
+    await park(stores, (wanted(stores, "a"), Park.DESTINATION_DOWN, None))
+    afterwards = await claim(stores)
+
+    assert while_it_waits is None
+    assert afterwards is not None
+
+
 async def test_a_run_is_outdated_by_a_newer_full_run_of_a_newer_mapping(stores: Stores) -> None:
     await stores.begin_run(1)
     await stores.begin_run(2, mode="full", version=1)

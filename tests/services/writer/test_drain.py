@@ -13,6 +13,8 @@ from services.writer.drain import ORPHANS
 from tests.fakes import Fault
 from tests.services.writer.world import LIST, World, crash_at, leave, upsert
 
+GRANTED_WITHIN_S = 5.0  # From a grant to the first contact that is sent.
+
 
 async def test_what_the_quota_does_not_cover_waits_and_follows_a_raise(world: World) -> None:
     """Proves Q1, Q3, Q5: never one more, nothing lost, and it goes on by itself."""
@@ -462,6 +464,34 @@ async def test_the_loop_drains_what_was_parked_and_stops_when_told(world: World)
     await running
 
     assert world.account.contacts["a@example.com"].list_ids == {LIST}
+
+
+async def test_a_grant_is_noticed_within_a_second_and_costs_no_turn_before(world: World) -> None:
+    """Proves Q3 and Q4: stopped is what the ledger says; the loop's next look is far away."""
+    await world.begin_run(1)
+    await world.limit(1)
+    writer = world.writer(drain_every_s=3600.0)
+    await world.write(writer, world.record(upsert("a"), upsert("b")))
+    began = await _last_step(world)
+    stop = asyncio.Event()
+    running = asyncio.create_task(writer.drain.run(stop))
+    await asyncio.sleep(1.5)
+    while_stopped = await _last_step(world)
+
+    await world.limit(2)
+    async with asyncio.timeout(GRANTED_WITHIN_S):
+        while "b@example.com" not in world.account.contacts:  # noqa: ASYNC110  # a fake tells nobody
+            await asyncio.sleep(0.02)
+    stop.set()
+    await running
+
+    assert while_stopped == began
+    assert await world.posted() == 2
+
+
+async def _last_step(world: World) -> Any:
+    """Return what every turn of a destination changes."""
+    return await world.one("select last_step from delivery.destinations")
 
 
 async def a_while_later(world: World) -> None:

@@ -262,6 +262,7 @@ class World:
         reached: Callable[[str], None] = nothing,
         late_s: float = 0.0,
         gather_rest_s: float = 0.0,
+        drain_every_s: float = 5.0,
     ) -> Writer:
         """Return a writer process of its own."""
         clock = Clock()
@@ -284,7 +285,15 @@ class World:
 
         writing = Writing(self.sessions, clock, open_destination, imports, blocks, reached=reached)
         live = Live(self.sessions, accounts, writing, publish)
-        drain = Drain(self.sessions, clock, accounts, writing, imports, gather_rest_s=gather_rest_s)
+        drain = Drain(
+            self.sessions,
+            clock,
+            accounts,
+            writing,
+            imports,
+            every_s=drain_every_s,
+            gather_rest_s=gather_rest_s,
+        )
         return Writer(live, drain, accounts, leases, imports, clock, told)
 
     async def write(self, writer: Writer, *events: Event) -> list[Settled]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, RunMode, Settled, Topic
+from libs.common.reasons import Park
 from services.poller.setbacks import SOURCE_TROUBLE
 from services.writer import store
 from services.writer.conclude import Changes, Moved
@@ -578,14 +579,31 @@ async def refuse(
 
 async def busy_destinations(session: Transaction) -> list[Busy]:
     tables = tables_of(session)
-    busy = {row.connection for row in tables.parked.values()}
-    busy |= {row.connection for row in tables.intents.values()}
-    busy |= {connection for connection, _ in tables.rechecks}
-    return [
-        Busy(connection, row.workspace)
-        for connection, row in sorted(tables.destinations.items())
-        if connection in busy
-    ]
+    for_quota = {row.connection for row in tables.parked.values() if row.reason == Park.QUOTA}
+    for_others = {
+        row.connection
+        for row in tables.parked.values()
+        if row.reason != Park.QUOTA or _is_archived(tables, row.item.contact.integration)
+    }
+    for_others |= {row.connection for row in tables.intents.values()}
+    for_others |= {connection for connection, _ in tables.rechecks}
+    found: list[Busy] = []
+    for connection, row in sorted(tables.destinations.items()):
+        if connection in for_quota | for_others:
+            is_open = await ledger.is_open(session, workspace=row.workspace)
+            lacks_quota = connection in for_quota and not is_open
+            is_stopped = lacks_quota and connection not in for_others
+            found.append(Busy(connection, row.workspace, lacks_quota, is_stopped))
+    return found
+
+
+def _is_archived(tables: Tables, integration: UUID) -> bool:
+    row = tables.integrations.get(integration)
+    return row is not None and row.state is IntegrationState.ARCHIVED
+
+
+async def is_any_open(session: Transaction, workspaces: Collection[UUID]) -> bool:
+    return any([await ledger.is_open(session, workspace=each) for each in workspaces])
 
 
 async def drop_outdated(
