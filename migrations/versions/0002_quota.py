@@ -9,7 +9,12 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-SCRIPTS = ("09_quota_requests.sql", "10_readers.sql", "11_reconciliation.sql")
+SCRIPTS = (
+    "09_quota_requests.sql",
+    "10_readers.sql",
+    "11_reconciliation.sql",
+    "12_resuming.sql",
+)
 
 
 def upgrade() -> None:

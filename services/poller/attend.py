@@ -1,9 +1,9 @@
 """Look after the integrations that are due: claim them, keep their leases, read them side by side.
 
-Promises: never more than the bound at once; the longest due come first, and a long run delays
-nobody but itself; leases are renewed together every quarter of their time, and a run whose lease is
-gone is cancelled; whatever the source answers moves the schedule, never stops the process. A bug
-ends the process: its leases lapse, and others go on.
+Promises: never more than the bound at once; the longest due come first, in turn between
+workspaces, and a long run delays nobody but itself; leases are renewed together every quarter of
+their time, and a run whose lease is gone is cancelled; whatever the source answers moves the
+schedule, never stops the process. A bug ends the process: its leases lapse, and others go on.
 """
 
 import asyncio

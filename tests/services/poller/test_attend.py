@@ -27,6 +27,14 @@ from tests.services.poller.world import World
 
 EVENTUALLY_S = 10.0
 
+# Of one integration's row in a table, 899 more, the same for each number in all of them.
+_COPY = """
+    insert into {table}
+    select c.* from {table} o, generate_series(1, 899) n,
+      jsonb_populate_record(o, jsonb_build_object('integration_id', md5(n::text)::uuid)) c
+    where o.integration_id = :first
+"""
+
 
 def failing(error: SyncError) -> FakeSource:
     """Return a source whose every read fails alike."""
@@ -123,6 +131,33 @@ class TestClaims:
 
         assert await world.claim() == []
 
+    async def test_who_waited_for_the_quota_goes_before_what_is_read_anew(
+        self, world: World
+    ) -> None:
+        """Proves Q5: an integration is read on once its parked contacts have left."""
+        waiting, other = await world.integrate(), await world.integrate()
+        await world.park(waiting, "quota")
+        await world.park(other, "destination_down")
+
+        while_it_waits = await world.claim()
+        await world.execute("delete from delivery.parked where reason = 'quota'")
+        afterwards = await world.claim()
+
+        assert [assignment.integration for assignment in while_it_waits] == [other]
+        assert [assignment.integration for assignment in afterwards] == [waiting]
+
+    async def test_a_trouble_of_the_source_is_looked_at_whoever_waits(self, world: World) -> None:
+        """Nobody leaves while it is in error, so it would wait for them for ever."""
+        integration = await world.integrate()
+        await world.park(integration, "quota")
+
+        await world.execute(
+            "update config.integrations set state = 'error', error_reason = 'source_list_missing'"
+        )
+
+        [assignment] = await world.claim()
+        assert assignment.integration == integration
+
     async def test_a_trouble_of_the_source_is_looked_at_again(self, world: World) -> None:
         await world.integrate()
 
@@ -132,6 +167,64 @@ class TestClaims:
 
         [assignment] = await world.claim()
         assert assignment.reported_reason == "source_list_missing"
+
+
+class TestTurns:
+    """Hundreds of one workspace are due, and the one of another (Q5)."""
+
+    @pytest.fixture
+    async def crowd(self, world: World) -> list[UUID]:
+        """Return the neighbour's only integration, due last, behind 900 of a large workspace."""
+        first = await world.integrate()
+        for table in ("config.integrations", "config.field_mappings", "sync.schedules"):
+            await world.execute(_COPY.format(table=table), first=first)
+        await world.execute(
+            "update sync.schedules set next_due_at = clock_timestamp() - interval '1 hour'"
+        )
+        neighbour = await world.integrate()
+        await world.execute(
+            "update sync.schedules set workspace_id = gen_random_uuid() "
+            "where integration_id = :neighbour",
+            neighbour=neighbour,
+        )
+        return [neighbour]
+
+    async def test_a_workspace_does_not_wait_for_anothers_hundreds(
+        self, world: World, crowd: list[UUID]
+    ) -> None:
+        """Proves Q5 and S1: the neighbour is read with the first of them, however late it is."""
+        claimed = await world.claim(limit=2)
+
+        assert len(claimed) == 2
+        assert crowd[0] in {assignment.integration for assignment in claimed}
+
+    async def test_who_is_read_already_counts_as_a_turn(
+        self, world: World, crowd: list[UUID]
+    ) -> None:
+        """Places get free one by one: each goes to the workspace that has the fewest."""
+        await world.execute(
+            "update sync.schedules set next_due_at = clock_timestamp() + interval '1 hour' "
+            "where integration_id = :neighbour",
+            neighbour=crowd[0],
+        )
+        taken = await world.claim(limit=50)
+        await world.make_due(crowd[0])
+
+        [next_one] = await world.claim(limit=1)
+        rest = await world.claim(limit=1000)
+
+        assert len(taken) == 50
+        assert next_one.integration == crowd[0]
+        assert len(rest) == 850
+
+    async def test_a_stopped_workspaces_hundreds_are_passed_over(
+        self, world: World, crowd: list[UUID]
+    ) -> None:
+        await world.execute("select ledger.set_limit(:workspace, 0)")
+
+        claimed = await world.claim(limit=50)
+
+        assert [assignment.integration for assignment in claimed] == crowd
 
 
 class TestRunsAskedFor:

@@ -99,6 +99,18 @@ class World:
             version=version,
         )
 
+    async def park(self, integration: UUID, reason: str) -> None:
+        """Let a contact of an integration wait at the destination."""
+        await self.execute(
+            """insert into delivery.parked
+            (integration_id, source_id, workspace_id, connection_id, reason, operation, version_ms,
+             run_no, run_id, page, part, mapping_version, attributes, hash)
+            values (:integration, '1', :workspace, :connection, :reason, 'upsert', 1, 1,
+                    gen_random_uuid(), 1, 0, 1, '', '')""",
+            integration=integration,
+            reason=reason,
+        )
+
     async def call(self, function: str, **parameters: object) -> Any:
         """Call a function as the API would, in its workspace."""
         arguments = ", ".join(f":{name}" for name in parameters)

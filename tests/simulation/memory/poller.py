@@ -1,5 +1,6 @@
 """`services.poller.store` in memory: the same functions, statement by statement."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import cast
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.database import SessionMaker, Transaction, transact
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic
+from libs.common.reasons import Park
 from services.poller import store
 from services.poller.plan import Account, Assignment, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
@@ -22,6 +24,7 @@ from tests.simulation.memory.database import (
     Position,
     RunRow,
     Schedule,
+    Tables,
     change,
     database_of,
     tables_of,
@@ -43,15 +46,13 @@ async def _claim_due(
     session: AsyncSession, provider: str, owner: UUID, limit: int, lease_s: float
 ) -> list[Assignment]:
     tables, now = tables_of(session), database_of(session).now()
+    ranked = _ranked(tables, provider, now)
     due = [
         integration
-        for integration, schedule in tables.schedules.items()
-        if schedule.provider == provider
-        and _is_due(schedule, now)
-        and _may_be_read(session, integration)
-        and await ledger.is_open(session, workspace=schedule.workspace)
+        for integration in ranked
+        if _may_be_read(session, integration)
+        and await ledger.is_open(session, workspace=tables.schedules[integration].workspace)
     ]
-    due.sort(key=lambda each: _due_at(tables.schedules[each]))
     for integration in due[:limit]:
         before = tables.schedules[integration]
         tables.schedules[integration] = change(
@@ -62,6 +63,22 @@ async def _claim_due(
             resume_at=None,
         )
     return [_assignment(session, integration) for integration in due[:limit]]
+
+
+def _ranked(tables: Tables, provider: str, now: datetime) -> list[UUID]:
+    """Return who is due, in turn between workspaces; who is read now counts as a turn."""
+    own = {key: row for key, row in tables.schedules.items() if row.provider == provider}
+    turns = Counter(
+        row.workspace
+        for row in own.values()
+        if row.lease_owner is not None and row.lease_until is not None and row.lease_until >= now
+    )
+    places: dict[UUID, tuple[int, datetime]] = {}
+    for key, row in sorted(own.items(), key=lambda each: _due_at(each[1])):
+        if _is_due(row, now):
+            turns[row.workspace] += 1
+            places[key] = (turns[row.workspace], _due_at(row))
+    return sorted(places, key=places.__getitem__)
 
 
 def _due_at(schedule: Schedule) -> datetime:
@@ -78,8 +95,12 @@ def _may_be_read(session: AsyncSession, integration: UUID) -> bool:
     tables = tables_of(session)
     row = tables.integrations[integration]
     is_in_trouble = (row.error_reason or "").startswith(SOURCE_TROUBLE)
+    waits = any(
+        contact.integration == integration and each.reason == Park.QUOTA
+        for contact, each in tables.parked.items()
+    )
     return tables.connections[row.source].state == "connected" and (
-        row.state is IntegrationState.ACTIVE
+        (row.state is IntegrationState.ACTIVE and not waits)
         or (row.state is IntegrationState.ERROR and is_in_trouble)
     )
 
