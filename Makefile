@@ -38,10 +38,11 @@ test: $(VENV)/.dev ## every test, on real servers out of packages
 	$(VENV)/bin/pytest --cov --cov-fail-under=95
 
 faults: $(VENV)/.dev ## some minutes: real processes killed at each step, links cut, servers killed
-	$(VENV)/bin/pytest tests/faults tests/hostile -m long
+	$(VENV)/bin/pytest tests/faults tests/hostile tests/integration -m long
 
-chaos: $(VENV)/.dev ## long: everything dies again and again (SEEDS=10, or CHAOS_SEED=…)
-	CHAOS=full CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/pytest tests/integration/test_chaos.py
+chaos: $(VENV)/.dev ## long: everything dies again and again (SEEDS=10, CHAOS_SEED=…, QUOTA_CHAOS_SEED=…)
+	CHAOS=full CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/pytest \
+	  tests/integration/test_chaos.py tests/integration/test_quota_chaos.py
 
 integration: $(VENV)/.dev ## the tests that need servers, on containers (needs Docker)
 	CONTACTSYNC_STACK=containers $(VENV)/bin/pytest -m "integration and not long"

@@ -95,6 +95,7 @@ class Options:
     folder: Path
     seed: int = 1
     durable: bool = True  # False: commits do not wait for the disk (`local.postgres`).
+    partitions: int = PARTITIONS
     brokers: int = 1  # More than one are called kafka-1, kafka-2, …, and are one cluster.
     link: Link = direct
     # Whose sandboxes are started; `services` goes with it.
@@ -186,7 +187,7 @@ class _Starting:
             asyncio.to_thread(migrations.upgrade, postgres_server.url),
             create_topics(
                 bootstrap,
-                partitions=PARTITIONS,
+                partitions=self.options.partitions,
                 replication=min(kafka.REPLICAS_MAX, len(brokers)),
             ),
         )

@@ -63,7 +63,9 @@ class Ordeal:
     quota_first: int
     quota_step: int
     has_bad_links: bool = False
-    crashes: Sequence[str] = ()  # Servers that are killed once each.
+    crashes: Sequence[str] = ()  # Servers that are killed, as often as they are named.
+    terminated: int = 0  # Services' backends that the database ends.
+    partitions: int = stack.PARTITIONS
     quiet_within_s: float = 150.0
     tier: str = "general"  # Of the destinations; what is parked drains as fast as it allows.
 
@@ -104,7 +106,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Storm:
+class Storm:
     """What is under way while an ordeal lasts."""
 
     ordeal: Ordeal
@@ -124,6 +126,18 @@ class _Storm:
 
 async def undergo(ordeal: Ordeal, folder: Path, seed: int) -> Outcome:
     """Set everything up, let it happen, mend it, wait until it is quiet, and judge."""
+    async with gathering(ordeal, folder, seed) as storm:
+        await _rage(storm)
+        await _calm(storm)
+        left = await oracle.wait_until_quiet(storm.scene, within_s=ordeal.quiet_within_s)
+        problems = await oracle.problems(storm.scene)
+    bugs = await asyncio.to_thread(bugs_in, folder / "stack" / "logs")
+    return Outcome(left, problems, storm.kills, storm.watched, storm.deaths, bugs)
+
+
+@asynccontextmanager
+async def gathering(ordeal: Ordeal, folder: Path, seed: int) -> AsyncIterator[Storm]:
+    """Set everything up and start every integration, with slow providers and nobody dying yet."""
     failpoints = folder / "failpoints"
     failpoints.mkdir(parents=True)
     deaths = Deaths()
@@ -133,6 +147,7 @@ async def undergo(ordeal: Ordeal, folder: Path, seed: int) -> Outcome:
             folder / "stack",
             seed=seed,
             durable=False,
+            partitions=ordeal.partitions,
             counts=ordeal.counts,
             link=made.before if ordeal.has_bad_links else stack.direct,
             environment={**QUICK, "ENVIRONMENT": "test", "FAILPOINTS": str(failpoints)},
@@ -150,19 +165,12 @@ async def undergo(ordeal: Ordeal, folder: Path, seed: int) -> Outcome:
             )
         )
         watched = await exits.enter_async_context(oracle.watching_the_ledger(running))
-        draw = random.Random(seed)
-        storm = _Storm(ordeal, scene, made, failpoints, watched, deaths, draw)
-        await _slow(scene)
+        await slow_down(scene)
         await scene.activate()
-        await _rage(storm)
-        await _calm(storm)
-        left = await oracle.wait_until_quiet(scene, within_s=ordeal.quiet_within_s)
-        problems = await oracle.problems(scene)
-    bugs = await asyncio.to_thread(_bugs, folder / "stack" / "logs")
-    return Outcome(left, problems, storm.kills, watched, deaths, bugs)
+        yield Storm(ordeal, scene, made, failpoints, watched, deaths, random.Random(seed))
 
 
-def _bugs(logs: Path) -> list[str]:
+def bugs_in(logs: Path) -> list[str]:
     """Return the last words of processes that ended for another reason than an outage.
 
     A process that finds no broker at its start ends, and is started again.
@@ -175,20 +183,20 @@ def _bugs(logs: Path) -> list[str]:
     ]
 
 
-async def _slow(scene: Scene) -> None:
+async def slow_down(scene: Scene) -> None:
     for account in (scene.source, *(way.destination for way in scene.ways)):
         await account.plan_faults(SLOW)
 
 
-async def _calm(storm: _Storm) -> None:
+async def _calm(storm: Storm) -> None:
     """End what disturbs: latencies, cut links, a quota that is too small, dying processes."""
     storm.links.heal()
     for account in (storm.scene.source, *(way.destination for way in storm.scene.ways)):
         await account.plan_faults([])
     for name in (*storm.ordeal.victims, *storm.ordeal.crashes):
         await storm.stack.supervisor.wait_ready(name)
-    await _insist(partial(storm.scene.allow, QUOTA_LAST))
-    used = (await _insist(storm.scene.quota))["used"]
+    await insist(partial(storm.scene.allow, QUOTA_LAST))
+    used = (await insist(storm.scene.quota))["used"]
     edits = storm.scene.edits.total()
     print(  # noqa: T201  # pytest shows it with a failure
         f"{storm.kills.total()} kills, {storm.faults.total()} faults of links, {used} tasks, "
@@ -196,7 +204,7 @@ async def _calm(storm: _Storm) -> None:
     )
 
 
-async def _rage(storm: _Storm) -> None:
+async def _rage(storm: Storm) -> None:
     """Kill and disturb in random order, with edits going on, until every victim has had it."""
     killing = asyncio.create_task(_kill(storm, random.Random(storm.draw.randrange(2**31))))
     beside = [asyncio.create_task(_strain(storm, random.Random(storm.draw.randrange(2**31))))]
@@ -211,7 +219,7 @@ async def _rage(storm: _Storm) -> None:
             task.result()
 
 
-async def _work(storm: _Storm, until: "asyncio.Task[None]") -> None:
+async def _work(storm: Storm, until: "asyncio.Task[None]") -> None:
     """Edit, move and ask for runs, and let the quota be raised when it is used up."""
     scene, draw = storm.scene, storm.draw
     movers = await _movers(scene, draw)
@@ -219,15 +227,15 @@ async def _work(storm: _Storm, until: "asyncio.Task[None]") -> None:
         await scene.edit(draw.choice((1, 5, 20, 60, 120)), draw)
         if movers and draw.random() < 0.2:
             await scene.move(movers.pop())
-        await _insist(scene.ask_for_runs)
-        quota = await _insist(scene.quota)
+        await insist(scene.ask_for_runs)
+        quota = await insist(scene.quota)
         if quota["used"] >= quota["limit"]:
             limit = quota["limit"] + storm.ordeal.quota_step
-            await _insist(partial(scene.allow, limit))
+            await insist(partial(scene.allow, limit))
         await asyncio.sleep(draw.uniform(*PAUSES_S))
 
 
-async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask the API until it answers: it may be dead, or without its database."""
     async with asyncio.timeout(ANSWER_WITHIN_S):
         while True:
@@ -248,7 +256,7 @@ async def _movers(scene: Scene, draw: random.Random) -> list[str]:
     return movers
 
 
-async def _kill(storm: _Storm, draw: random.Random) -> None:
+async def _kill(storm: Storm, draw: random.Random) -> None:
     """Kill with SIGKILL, each victim as often as the others, and only what is ready."""
     deck = list(storm.ordeal.victims) * storm.ordeal.kills_each
     draw.shuffle(deck)
@@ -258,11 +266,11 @@ async def _kill(storm: _Storm, draw: random.Random) -> None:
             storm.stack.supervisor.kill(server)
             storm.kills[server] += 1
             await storm.stack.supervisor.wait_ready(server)
-        name = await _first_ready(storm.stack, deck)
+        name = await first_ready(storm.stack, deck)
         deck.remove(name)
-        if not await _killed_at_a_step(storm, name, draw):
+        if not await killed_at_a_step(storm, name, draw):
             storm.stack.supervisor.kill(name)
-            storm.kills[_service(name)] += 1
+            storm.kills[service_of(name)] += 1
         await _some_work(storm.watched, draw)
 
 
@@ -272,9 +280,9 @@ def _crash_at(ordeal: Ordeal, kills: int, draw: random.Random) -> dict[int, str]
     return dict(zip(draw.sample(midst, len(ordeal.crashes)), ordeal.crashes, strict=True))
 
 
-async def _killed_at_a_step(storm: _Storm, name: str, draw: random.Random) -> bool:
+async def killed_at_a_step(storm: Storm, name: str, draw: random.Random) -> bool:
     """Arm a step of a victim's service for a while; return whether somebody died there."""
-    own = sorted(step for step in steps() if step.startswith(f"{_service(name)}."))
+    own = sorted(step for step in steps() if step.startswith(f"{service_of(name)}."))
     if not own or draw.random() > STEP_SHARE:
         return False
     armed = arm(storm.failpoints, draw.choice(own), f"kill@{draw.randint(1, 4)}")
@@ -285,12 +293,12 @@ async def _killed_at_a_step(storm: _Storm, name: str, draw: random.Random) -> bo
     try:
         armed.unlink()
     except FileNotFoundError:
-        storm.kills[_service(name)] += 1
+        storm.kills[service_of(name)] += 1
         return True
     return False
 
 
-def _service(name: str) -> str:
+def service_of(name: str) -> str:
     """Return the service of a process by its name."""
     return name.rstrip("-0123456789").removesuffix("-hubspot").replace("config-api", "config_api")
 
@@ -303,7 +311,7 @@ async def _some_work(watched: Watched, draw: random.Random) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def _first_ready(running: Stack, names: Sequence[str]) -> str:
+async def first_ready(running: Stack, names: Sequence[str]) -> str:
     """Return the first of these processes that is ready, as soon as one is."""
     deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
     while asyncio.get_running_loop().time() < deadline:
@@ -316,7 +324,7 @@ async def _first_ready(running: Stack, names: Sequence[str]) -> str:
     raise AssertionError(message)
 
 
-async def _strain(storm: _Storm, draw: random.Random) -> None:
+async def _strain(storm: Storm, draw: random.Random) -> None:
     """Let one link after the other go wrong for a while, if there are any."""
     while storm.ordeal.has_bad_links:
         await asyncio.sleep(draw.uniform(*CALM_S))
@@ -326,7 +334,7 @@ async def _strain(storm: _Storm, draw: random.Random) -> None:
 
 
 @asynccontextmanager
-async def _suffering(storm: _Storm, name: str, draw: random.Random) -> AsyncIterator[None]:
+async def _suffering(storm: Storm, name: str, draw: random.Random) -> AsyncIterator[None]:
     link = storm.links[name]
     # Nothing that delays calls to a provider: those of two moments would arrive in one, which no
     # caller can know and every limit would count.

@@ -7,7 +7,7 @@ it judges. Every difference is told by ids, never by contact data.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ from tests.integration.scene import UNSETTLED, Scene, Way
 
 SAMPLE_EVERY_S = 0.01
 LOOK_EVERY_S = 0.3
+POLL_MS = 200
 SHOWN_MAX = 20
 
 
@@ -107,13 +108,39 @@ async def wait_until_quiet(scene: Scene, *, within_s: float) -> list[str]:
     """
     newest = {name: _newest(runs) for name, runs in (await scene.runs()).items()}
     await scene.ask_for_runs()
+
+    async def busy(connection: asyncpg.Connection) -> list[str]:
+        return [*await _unsettled(scene, newest), *await _open(connection)]
+
+    return await _wait(scene.stack, busy, within_s)
+
+
+async def wait_until_stopped(stack: Stack, *, within_s: float) -> list[str]:
+    """Wait until the only workspace's quota is used up and nothing but it keeps contacts waiting.
+
+    Return what was not so in time; empty if all was.
+    """
+
+    async def busy(connection: asyncpg.Connection) -> list[str]:
+        left = await connection.fetchval("select quota_limit - posted from ledger.periods")
+        found = [f"{left} units are left"] if left != 0 else []
+        waiting = ("runs_reading", "parked_contacts")
+        return found + [
+            each for each in await _open(connection) if each.partition(":")[0] not in waiting
+        ]
+
+    return await _wait(stack, busy, within_s)
+
+
+async def _wait(
+    stack: Stack, look: Callable[[asyncpg.Connection], Awaitable[list[str]]], within_s: float
+) -> list[str]:
+    """Look again and again until nothing is found and no topic is behind; return what is found."""
     started = time.monotonic()
     told: list[str] = []
-    async with database(scene.stack) as connection:
+    async with database(stack) as connection:
         while True:
-            busy = [*await _unsettled(scene, newest), *await _open(connection)]
-            if not busy:
-                busy = await _lagging(scene.stack)
+            busy = await look(connection) or await _lagging(stack)
             if busy != told:
                 print(f"{time.monotonic() - started:5.1f} s: {busy}")  # noqa: T201  # with a failure
                 told = busy
@@ -189,6 +216,20 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPar
     partitions = consumer.partitions_for_topic(topic)
     assert partitions, f"nothing is known of {topic}"
     return [TopicPartition(topic, number) for number in sorted(partitions)]
+
+
+async def bodies(consumer: AIOKafkaConsumer, topic: str) -> list[bytes]:
+    """Return the bodies of all records of a topic, in any order of its partitions."""
+    places = await partitions_of(consumer, topic)
+    consumer.assign(places)
+    await consumer.seek_to_beginning(*places)
+    ends = await consumer.end_offsets(places)
+    found: list[bytes] = []
+    for place in places:
+        while await consumer.position(place) < ends[place]:
+            records = await consumer.getmany(place, timeout_ms=POLL_MS)
+            found += [record.value or b"" for record in records.get(place, ())]
+    return found
 
 
 async def problems(scene: Scene) -> list[str]:
@@ -308,7 +349,7 @@ async def _mail_problems(stack: Stack, connection: asyncpg.Connection) -> list[s
         f"mail {name[0]} came {times} times" for name, times in identities.items() if times > 1
     ]
     for recipient in wizard.RECIPIENTS:
-        kinds = Counter(_kind(each) for each in mails if recipient["email"] in each["to"])
+        kinds = Counter(kind_of(each) for each in mails if recipient["email"] in each["to"])
         if kinds["quota_100"] + suppressed.get(recipient["email"], 0) != decided:
             told = f"{kinds['quota_100']} mails that the quota is used up"
             found.append(f"{recipient['language']} got {told}; it was decided {decided} times")
@@ -317,7 +358,8 @@ async def _mail_problems(stack: Stack, connection: asyncpg.Connection) -> list[s
     return found
 
 
-def _kind(mail: Json) -> str:
+def kind_of(mail: Json) -> str:
+    """Return what a mail is about, as its header says."""
     headers = {name.lower(): value for name, value in mail["headers"].items()}
     return str(headers.get("x-contactsync-kind"))
 

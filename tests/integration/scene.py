@@ -80,6 +80,12 @@ class Sandbox(Provider):
         answer = await self._client.put("/_sandbox/faults", json=list(faults))
         answer.raise_for_status()
 
+    async def written(self) -> set[str]:
+        """Return the addresses of everybody whom anybody but a test has written."""
+        answer = await self._client.get("/_sandbox/writes")
+        answer.raise_for_status()
+        return {str(each["identity"]) for each in answer.json()["writes"]}
+
     async def _changed(self, wish: Json) -> list[str]:
         return list((await self._call("POST", "contacts:change", wish))["ids"])
 
