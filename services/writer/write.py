@@ -428,10 +428,13 @@ class Writing:
         chosen = await self._way(turn, destination, len(rows))
         gathered: list[ContactId] = []
         if chosen is Way.IMPORT:
-            rows = rows_that_fit(
-                rows, destination.facts.import_rows_max, destination.facts.import_bytes_max
-            )
-            rows = await self._screened(turn, destination, rows)
+            rows_max = destination.facts.import_rows_max
+            fitting = rows_that_fit(rows, rows_max, destination.facts.import_bytes_max)
+            if len(fitting) == rows_max:
+                # The others go by the next imports: singly each would cost calls of its own.
+                kept = {row.contact for row in fitting}
+                gathered = [row.contact for row in rows if row.contact not in kept]
+            rows = await self._screened(turn, destination, fitting)
         elif chosen is Way.GATHER:
             gathered, rows = [row.contact for row in rows], []
         else:

@@ -289,8 +289,11 @@ async def test_who_leaves_between_the_look_and_the_import_is_written_off_the_lis
     assert contact["statuses"] == {list_id: 2}
 
 
-async def test_a_full_account_stops_adding_and_goes_on_with_room(provider: Served) -> None:
+async def test_a_full_account_stops_adding_and_goes_on_with_room(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Proves AC6: who is there is still updated, and adding begins again by itself."""
+    monkeypatch.setattr(facts, "IMPORT_ROWS_MAX", 1)
     list_id, [first] = await linked(provider, 1)
     await provider.put("settings", {"contact_limit": 2})
     destination = destination_of(provider)
@@ -514,6 +517,7 @@ async def test_a_move_to_an_address_that_is_taken_moves_nothing(provider: Served
 
     assert list(report.outcomes) == [Taken()]
     assert await contacts_of(provider) == before
+    assert "PUT /api/3/contacts/{contact_id}" not in await provider.calls()
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,28 @@ def upsert_write(email: str) -> Write:
     return Write(Operation.UPSERT, Identity(email=email), b"{}", "9")
 
 
+async def test_rows_beyond_one_import_wait_for_the_next(world: World) -> None:
+    """Singly they would cost calls of their own: ActiveCampaign takes 250 rows at a time."""
+    world.rows_min, world.rows_max = 10, COUNT // 2
+    await world.begin_run(1)
+    writer = world.writer()
+
+    await world.write(writer, world.record(*many()))
+    first = await world.parked()
+    await world.drain(writer)
+    world.account.land()
+    world.account.land()
+    await imported(world, writer)
+
+    assert set(first.values()) == {"backlog"}
+    assert len(first) == COUNT - COUNT // 2
+    assert {each.by_import for each in world.account.applied} == {True}
+    assert [len(each.writes) for each in world.account.imports] == [COUNT // 2] * 2
+    assert await world.posted() == COUNT
+    assert await world.parked() == {}
+    await world.check_ledger()
+
+
 async def test_no_more_than_four_imports_are_open(world: World) -> None:
     await world.begin_run(1)
     writer = world.writer()

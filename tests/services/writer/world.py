@@ -129,6 +129,7 @@ class World:
     destination: UUID = field(default_factory=uuid4)
     integration: UUID = field(default_factory=uuid4)
     rows_min: int = 50
+    rows_max: int = 1000
     open_error: Exception | None = None
 
     async def execute(self, statement: str, **values: Any) -> None:
@@ -276,7 +277,9 @@ class World:
             if self.open_error is not None:
                 raise self.open_error
             made = FakeDestination(self.account, LeasedGate(OpenGate(), lease))
-            made.facts = replace(made.facts, import_rows_min=self.rows_min)
+            made.facts = replace(
+                made.facts, import_rows_min=self.rows_min, import_rows_max=self.rows_max
+            )
             return made
 
         async def publish(topic: Topic, events: Iterable[tuple[str, Event]], /) -> None:
