@@ -210,15 +210,8 @@ async def ask_for_more(
         raise _already_open(request)
     if wanted.limit <= quota.limit:
         raise _not_above(quota.limit, "ask for more than that")
+    await _record(session, request, actor=caller.actor, action="opened")
     shown = shown_request(request)
-    await audit.record(
-        session,
-        workspace=caller.workspace,
-        actor=caller.actor,
-        action="quota_request.opened",
-        subject=shown.id,
-        details={"limit": wanted.limit},
-    )
     response.headers["Location"] = f"/v1/quota/requests/{shown.id}"
     return shown
 
