@@ -2,7 +2,7 @@
 
 Promises: calls take the interactive lane, so a busy sync never makes a person wait, and wait at
 most `PATIENCE_S` for their turn; a credential that is being tried for the first time goes without
-the shared budget, because nobody knows yet whose account it opens.
+the shared budget where limits are the account's, because nobody knows yet whose account it opens.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -117,7 +117,18 @@ class ProviderAccounts:
 
 def _own_gate(account: AccountRef, credential: str | None) -> Gate | None:
     """Return a gate without a budget for a credential that is tried; None: the shared budget."""
-    return OpenGate() if credential is not None or account.account_id is None else None
+    is_tried = credential is not None or account.account_id is None
+    return OpenGate() if is_tried and not _shares_limits(account.provider) else None
+
+
+def _shares_limits(provider: str) -> bool:
+    """Return whether all limits are our application's: then everybody's calls count, tried or not.
+
+    Constant Contact's 4 a second are used by the pollers of all customers: a login's first call
+    that did not wait for its turn would be one too many (CC5).
+    """
+    facts = registry.PROVIDERS[provider].facts
+    return all(limit.scope == "application" for limit in facts.limits[""])
 
 
 def _stored(account: AccountRef) -> StoredConnection:

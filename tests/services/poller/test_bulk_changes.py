@@ -148,18 +148,20 @@ async def test_nothing_is_told_of_changes_that_never_hold_still(world: World) ->
 
 
 async def test_reading_the_newest_stops_when_the_process_has_to_end(world: World) -> None:
-    source = FakeSource(resumable=False)
-    source.add("1", "2", "3")
+    source = FakeSource(page_size=1, resumable=False)
+    source.add(*MANY[:30])
     integration = await world.integrate()
     await world.poll(integration, source)
     await changed(world, source)
     run = world.run(await world.claim_one(integration), source, newest_max=2)
     run._is_stopping = lambda: True
+    source.calls.clear()
 
     with pytest.raises(RunStoppedError) as stopped:
         await run.poll()
 
     assert stopped.value.reason is Stop.SHUTDOWN
+    assert len(source.calls) < len(source.contacts)  # It does not read to the end first.
     assert world.journal.ids(run_no=2) == []
 
 

@@ -43,7 +43,13 @@ async def test_an_account_is_connected_by_its_own_login(
     shown = (await api.get(f"/v1/connections/{connection}")).json()
     lists = (await api.get(f"/v1/connections/{connection}/lists?object=contacts")).json()["items"]
 
+    async with served.owner.begin() as session:
+        kept = await session.scalar(
+            text("select sealed_refresh_token is not null from config.connections")
+        )
+
     assert shown["state"] == "connected"
+    assert kept  # Only who asks for offline access is given one.
     assert shown["account_name"] == "Constant Contact Constant Contact sandbox"
     assert [(each["id"], each["size"]) for each in lists] == [(filled["list_id"], 5)]
 
