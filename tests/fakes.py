@@ -295,8 +295,11 @@ class FakeDestination:
             remote.attributes.get(name) == value for name, value in wanted.items()
         )
 
-    def importable(self, write: Write) -> bool:
-        return write.op is Operation.UPSERT and write.known_as is None and write.join_list
+    def importable(self, writes: Sequence[Write]) -> Sequence[bool]:
+        return [
+            write.op is Operation.UPSERT and write.known_as is None and write.join_list
+            for write in writes
+        ]
 
     async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
         await self._call("screen_import")

@@ -468,8 +468,8 @@ class Destination(Protocol):
         not count.
         """
 
-    def importable(self, write: Write) -> bool:
-        """Return whether an import would do what `write` does (no moves, no booleans…)."""
+    def importable(self, writes: Sequence[Write]) -> Sequence[bool]:
+        """Return of each write whether an import would do what it does (no moves, no booleans…)."""
 
     async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
         """Return which importable writes, by their `identity_key`, may go by import.

@@ -324,7 +324,9 @@ class Imports:
             changes = Changes()
             known = {*view.links, *view.parked, *failed}
             end_rows(
-                [row for row in rows.values() if row.contact not in known], intent.hold, changes
+                [row for contact, row in rows.items() if contact not in known],
+                intent.hold,
+                changes,
             )
             for contact in known:
                 item = replace(rows[contact].wanted, must_be_single=must_be_single)

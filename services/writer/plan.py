@@ -52,13 +52,14 @@ def rows_that_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> l
     """
     fitting: list[ImportRow] = []
     addresses: set[str] = set()
+    list_id = rows[0].write.list_id if rows else ""
     weight = 0
     for row in rows:
-        address = row.place.address
-        if row.write.list_id != rows[0].write.list_id or address in addresses:
+        write, address = row.write, row.place.address
+        if write.list_id != list_id or address in addresses:
             continue
         addresses.add(address)
-        weight += len(row.write.attributes) + ROW_BYTES
+        weight += len(write.attributes) + ROW_BYTES
         if len(fitting) == rows_max or (fitting and weight > bytes_max):
             break
         fitting.append(row)

@@ -793,21 +793,22 @@ _INSERT_FIRSTS = """
 insert into delivery.links
   (workspace_id, integration_id, source_id, state, identity, email, sms, version_ms,
    run_no, operation, hash, content_hash, written_at)
-select $1, $2, s, 'linked', identity, email, sms, ms::bigint, run_no::int, 'upsert',
+select $1, $2, s, 'linked', identity, email, sms, ms::bigint, $3, 'upsert',
   substr($9::bytea, (16 * o - 15)::int, 16), substr($10::bytea, (16 * o - 15)::int, 16),
   clock_timestamp()
-from unnest(string_to_array($3, chr(31)), string_to_array($4, chr(31)),
-  string_to_array($5, chr(31)), string_to_array($6, chr(31), ''), string_to_array($7, chr(31)),
-  string_to_array($8, chr(31))) with ordinality u (s, identity, email, sms, ms, run_no, o)
+from unnest(string_to_array($4, chr(31)), string_to_array($5, chr(31)),
+  string_to_array($6, chr(31)), string_to_array($7, chr(31), ''), string_to_array($8, chr(31)))
+  with ordinality u (s, identity, email, sms, ms, o)
 """
 
 
 async def _store_firsts(session: Transaction, workspace: UUID, firsts: Sequence[ImportRow]) -> None:
     """Link contacts that had no link, by columns."""
-    own_of: dict[UUID, list[ImportRow]] = {}
+    alike = defaultdict(list)
     for row in firsts:
-        own_of.setdefault(row.contact.integration, []).append(row)
-    for integration, own in own_of.items():
+        part = row.head.part
+        alike[part.integration, part.run_no].append(row)
+    for (integration, run_no), own in alike.items():
         addresses = [row.place.address for row in own]
         source_ids = [row.contact.source_id for row in own]
         await _let_go(session, integration, list(zip(source_ids, addresses, strict=True)))
@@ -815,12 +816,12 @@ async def _store_firsts(session: Transaction, workspace: UUID, firsts: Sequence[
             _INSERT_FIRSTS,
             workspace,
             integration,
+            run_no,
             packed(source_ids),
             packed(addresses),
             packed([row.write.identity.email or "" for row in own]),
             packed([row.write.identity.sms or "" for row in own]),
             packed([str(row.version_ms) for row in own]),
-            packed([str(row.head.part.run_no) for row in own]),
             b"".join([row.hash for row in own]),
             b"".join([digest(row.write.attributes) for row in own]),
         )

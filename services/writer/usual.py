@@ -147,18 +147,18 @@ def _sort_record(
     keys = ids.EffectKeys(part.integration, record.run_no, Kind.UPSERT)
     links, parked, run_no = seen.links, seen.parked, record.run_no
     twice, units, importing = column.twice, account.units, account.importing
+    is_quiet = not (units or importing)
     shared, owned, claims = column.shared, seen.owned, account.claims
     source_ids: list[str] = []
     versions_ms: list[int] = []
     for effect in record.effects:
         source_id = effect.id
-        contact = ContactId(part.integration, source_id)
+        contact = None if is_quiet else ContactId(part.integration, source_id)
         if (
             effect.op is not Operation.UPSERT
             or source_id in twice
             or source_id in parked
-            or contact in units
-            or contact in importing
+            or (contact is not None and (contact in units or contact in importing))
         ):
             usual.rest.append(wanted_of(effect, record, part))
             continue
@@ -173,6 +173,7 @@ def _sort_record(
                 and address not in owned
                 and place not in claims
             ):
+                contact = contact or ContactId(part.integration, source_id)
                 usual.firsts.append(_first(contact, place, head, effect, keys))
                 continue
         elif (

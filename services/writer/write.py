@@ -10,6 +10,7 @@ Nothing is sent inside a transaction, and every transaction holds the lease's to
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from uuid import UUID
 
 import msgspec
@@ -417,14 +418,17 @@ class Writing:
         tasks = [task for item, task in effects if item.contact not in account.units]
         if destination is None or destination.facts.import_rows_max is None or turn.is_probe:
             return plan([*tasks, *_tasks(turn.firsts)], singles_max=turn.singles_max)
-        rows = [row for row in turn.firsts if destination.importable(row.write)]
-        rows += [
-            row_of(task)
+        candidates = [
+            task
             for item, task in effects
             if not (task.is_extra or task.merged or item.must_be_single)
             and item.contact not in account.units
-            and destination.importable(task.write())
         ]
+        may = destination.importable(
+            [row.write for row in turn.firsts] + [task.write() for task in candidates]
+        )
+        rows = list(compress(turn.firsts, may))
+        rows += map(row_of, compress(candidates, may[len(turn.firsts) :]))
         chosen = await self._way(turn, destination, len(rows))
         gathered: list[ContactId] = []
         if chosen is Way.IMPORT:
@@ -474,7 +478,7 @@ class Writing:
             return []
         # What it came across of imports under way need not be read for them once more.
         self._imports.see(awaited, screening.arrived)
-        screened = [row for row, is_new in zip(rows, screening.may, strict=True) if is_new]
+        screened = list(compress(rows, screening.may))
         return screened if len(screened) >= destination.facts.import_rows_min else []
 
     async def _reserve(self, turn: Turn, singles: Sequence[Task], rows: Sequence[ImportRow]) -> int:

@@ -210,15 +210,16 @@ class ActiveCampaignDestination:
             for name, value in payload.attributes_of(write.attributes).items()
         )
 
-    def importable(self, write: Write) -> bool:
-        """Return whether an import could do what `write` does: a first link by a good address."""
-        return (
+    def importable(self, writes: Sequence[Write]) -> Sequence[bool]:
+        """Return of each write whether an import could do it: a first link by a good address."""
+        return [
             write.op is Operation.UPSERT
             and write.known_as is None
             and write.join_list
             and write.identity.email is not None
             and payload.is_address(write.identity.email)
-        )
+            for write in writes
+        ]
 
     async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
         """Return which addresses of importable writes are new to the account.

@@ -215,19 +215,23 @@ class BrevoDestination:
             return False
         return payload.holds(remote.attributes, write.attributes)
 
-    def importable(self, write: Write) -> bool:
-        """Return whether an import could do what `write` does.
+    def importable(self, writes: Sequence[Write]) -> Sequence[bool]:
+        """Return of each write whether an import could do what it does.
 
         A first link by e-mail: an import must put its contacts on a list, which only a first
         link may, and its rows are known by an address. It does not overwrite true by false.
         """
-        return (
-            write.op is Operation.UPSERT
+        upsert = Operation.UPSERT
+        # Mostly nobody has a yes or no, which is seen of all together.
+        some_hold = payload.may_hold_boolean(b"".join([write.attributes for write in writes]))
+        return [
+            write.op is upsert
             and write.known_as is None
             and write.join_list
             and write.identity.email is not None
-            and not payload.holds_boolean(write.attributes)
-        )
+            and not (some_hold and payload.holds_boolean(write.attributes))
+            for write in writes
+        ]
 
     async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
         """Return which addresses of importable writes are new to the account.

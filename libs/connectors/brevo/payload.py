@@ -388,9 +388,15 @@ def emails_of_report(text: str) -> list[str]:
 
 def holds_boolean(encoded: bytes) -> bool:
     """Return whether an attribute is yes or no: an import does not overwrite true by false."""
-    if b":true" not in encoded and b":false" not in encoded:
-        return False  # As they are encoded, without a blank: a longer needle is found sooner.
-    return any(isinstance(value, bool) for value in attributes_of(encoded).values())
+    return may_hold_boolean(encoded) and any(
+        isinstance(value, bool) for value in attributes_of(encoded).values()
+    )
+
+
+def may_hold_boolean(encoded: bytes) -> bool:
+    """Return whether encoded attributes look as if one of them were yes or no."""
+    # As they are encoded, without a blank: a longer needle is found sooner.
+    return b":true" in encoded or b":false" in encoded
 
 
 def digits(phone: str) -> str:

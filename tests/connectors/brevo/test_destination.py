@@ -563,9 +563,10 @@ async def test_only_a_first_link_by_address_is_importable(provider: Served) -> N
         write_of(1, "2", attributes={"VIP": False}),
     ]
 
-    assert destination.importable(first)
-    assert destination.importable(write_of(1, "2", attributes={"NOTE": "true or false"}))
-    assert not any(destination.importable(each) for each in others)
+    told_of = write_of(1, "2", attributes={"NOTE": "it is :true or :false"})
+
+    assert destination.importable([first, told_of]) == [True, True]
+    assert destination.importable([told_of, *others, first]) == [True, *[False] * 5, True]
 
 
 async def test_only_contacts_that_the_account_does_not_know_are_imported(
