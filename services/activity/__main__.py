@@ -35,7 +35,7 @@ async def main(process: Process, settings: Settings) -> None:
                 settings.kafka_bootstrap,
                 group=process.service,
                 topics=[Topic.CONTACTS_SETTLED],
-                handler=Projection(database.session_maker(engine)),
+                handler=Projection(database.Transactions(engine)),
                 publisher=publisher,
                 weigh=weigh,
                 bounds=replace(Bounds.of(settings), read_pause_s=READ_PAUSE_S),

@@ -8,11 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import metrics
 from libs.common.consumer import Batch
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.events import RunRead, Settled
 from services.activity import store
 from services.activity.project import deltas, ending, split, statuses
@@ -26,14 +24,14 @@ RUNS_ENDED = metrics.counter("runs_ended_total", "Runs that ended, by verdict.",
 class Projection:
     """The consumer's handler; holds nothing but where the database is."""
 
-    def __init__(self, sessions: SessionMaker) -> None:
+    def __init__(self, sessions: Transactions) -> None:
         self._sessions = sessions
 
     async def __call__(self, batch: Batch) -> None:
         """Store a batch's parts and run_reads, and end the runs that they complete."""
         parts, run_reads = split(record.event for record in batch.records)
 
-        async def work(session: AsyncSession) -> tuple[list[Settled], list[str]]:
+        async def work(session: Transaction) -> tuple[list[Settled], list[str]]:
             fresh = await store.insert_parts(session, parts) if parts else []
             await store.add_to_runs(session, deltas(fresh))
             await store.store_run_reads(session, run_reads)
@@ -48,7 +46,7 @@ class Projection:
             RUNS_ENDED.labels(verdict).inc()
 
 
-async def _store_statuses(session: AsyncSession, parts: Sequence[Settled]) -> None:
+async def _store_statuses(session: Transaction, parts: Sequence[Settled]) -> None:
     by_integration: defaultdict[tuple[UUID, UUID], list[Settled]] = defaultdict(list)
     for part in parts:
         by_integration[part.integration, part.workspace].append(part)
@@ -60,7 +58,7 @@ async def _store_statuses(session: AsyncSession, parts: Sequence[Settled]) -> No
 
 
 async def _end_runs(
-    session: AsyncSession, parts: Sequence[Settled], run_reads: Sequence[RunRead]
+    session: Transaction, parts: Sequence[Settled], run_reads: Sequence[RunRead]
 ) -> list[str]:
     touched = {part.run for part in parts} | {event.run for event in run_reads}
     verdicts = []

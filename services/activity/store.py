@@ -6,14 +6,10 @@ transaction and never commit it. Rows are locked in the order of their keys.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from operator import attrgetter
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from libs.common.database import driver
+from libs.common.database import Transaction
 from libs.common.events import RunRead, Settled
 from services.activity.project import (
     COUNTS,
@@ -40,12 +36,12 @@ def _added(column: str) -> str:
 # Made once, not for every batch.
 _SUMS = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in COUNTS)
 _COLUMNS = ", ".join(COUNTS)
-_PLACES = ", ".join(f":{name}" for name in COUNTS)
-_ADD_TO_RUN = text(
+_PLACES = ", ".join(f"${10 + place}" for place in range(len(COUNTS)))
+_ADD_TO_RUN = (
     f"insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, "  # noqa: S608  # names, not values
     f"parts_settled, importing, {_COLUMNS}, settled_later, rejected_by_reason, parked_by_reason)"
-    f" values (:run, :integration, :workspace, :run_no, :parts, :importing, {_PLACES}, "
-    "cast(:later as jsonb), cast(:rejections as jsonb), cast(:parkings as jsonb)) "
+    f" values ($1, $2, $3, $4, $5, $6, {_PLACES}, $7::text::jsonb, $8::text::jsonb, "
+    "$9::text::jsonb) "
     "on conflict (run_id) do update set "
     "parts_settled = r.parts_settled + excluded.parts_settled, "
     f"importing = r.importing + excluded.importing, {_SUMS}, "
@@ -54,11 +50,10 @@ _ADD_TO_RUN = text(
     f"parked_by_reason = {_added('parked_by_reason')}"
 )
 
-_STORE_RUN_READ = text(
+_STORE_RUN_READ = (
     "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
     "pages, parts, read, left_out, total_before, total_after, read_is_complete) values "
-    "(:run, :integration, :workspace, :run_no, :mode, :pages, :parts, :read, :left_out, "
-    ":total_before, :total_after, :complete) on conflict (run_id) do update set "
+    "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict (run_id) do update set "
     "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
     "read = excluded.read, left_out = excluded.left_out, "
     "total_before = excluded.total_before, total_after = excluded.total_after, "
@@ -66,20 +61,19 @@ _STORE_RUN_READ = text(
 )
 
 _SETTLED = " + ".join(COUNTS)
-_STANDING = text(
+_STANDING = (
     f"select run_id, parts, parts_settled, read, {_SETTLED} as settled, importing, "  # noqa: S608  # names, not values
     "read_is_complete, total_before, total_after from activity.runs "
-    "where run_id = any (:runs) and state <> 'complete'"
+    "where run_id = any ($1) and state <> 'complete'"
 )
 
 
-async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[Settled]:
+async def insert_parts(session: Transaction, parts: Sequence[Settled]) -> list[Settled]:
     """Store parts; return those that were not there before."""
-    connection = await driver(session)
     columns = ", ".join(COUNTS)
     values = ", ".join(f"${7 + number}::int[]" for number in range(len(COUNTS)))
     counts = [counts_of(part) for part in parts]
-    rows = await connection.fetch(
+    rows = await session.connection.fetch(
         "insert into activity.parts as p "  # noqa: S608  # names, not values
         f"(run_id, page, part, stage, integration_id, workspace_id, {columns}, importing) "
         "select * from unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::uuid[], $6::uuid[],"
@@ -104,95 +98,89 @@ async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[
     return fresh
 
 
-async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) -> None:
+async def add_to_runs(session: Transaction, deltas: Mapping[UUID, RunDelta]) -> None:
     """Add new parts to their runs' sums."""
     for run, delta in sorted(deltas.items()):
-        await session.execute(
+        await session.connection.execute(
             _ADD_TO_RUN,
-            {
-                "run": run,
-                "integration": delta.integration,
-                "workspace": delta.workspace,
-                "run_no": delta.run_no,
-                "parts": delta.parts,
-                "importing": delta.importing,
-                **{name: delta.counts[name] for name in COUNTS},
-                "later": json.dumps(delta.later),
-                "rejections": json.dumps(delta.rejected),
-                "parkings": json.dumps(delta.parked),
-            },
+            run,
+            delta.integration,
+            delta.workspace,
+            delta.run_no,
+            delta.parts,
+            delta.importing,
+            json.dumps(delta.later),
+            json.dumps(delta.rejected),
+            json.dumps(delta.parked),
+            *(delta.counts[name] for name in COUNTS),
         )
 
 
-async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -> None:
+async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) -> None:
     """Store what runs said when they had read everything; the same again changes nothing.
 
     Of a run that is complete nothing more is heard: a poller that stalled may tell late what it
     had read before another one went on.
     """
     for event in sorted(run_reads, key=lambda event: event.run):
-        await session.execute(
+        await session.connection.execute(
             _STORE_RUN_READ,
-            {
-                "run": event.run,
-                "integration": event.integration,
-                "workspace": event.workspace,
-                "run_no": event.run_no,
-                "mode": event.mode.value,
-                "pages": event.pages,
-                "parts": event.parts,
-                "read": event.read,
-                "left_out": event.left_out,
-                "total_before": event.total_before,
-                "total_after": event.total_after,
-                "complete": event.complete,
-            },
+            event.run,
+            event.integration,
+            event.workspace,
+            event.run_no,
+            event.mode.value,
+            event.pages,
+            event.parts,
+            event.read,
+            event.left_out,
+            event.total_before,
+            event.total_after,
+            event.complete,
         )
 
 
-async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
+async def sums(session: Transaction, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
     """Return runs that are not complete, as they stand."""
-    rows = await session.execute(_STANDING, {"runs": list(runs)})
+    rows = await session.connection.fetch(_STANDING, list(runs))
     return {
-        row.run_id: RunSums(
-            parts=row.parts,
-            parts_settled=row.parts_settled,
-            read=row.read or 0,
-            settled=row.settled,
-            importing=row.importing,
-            read_is_complete=bool(row.read_is_complete),
-            total_before=row.total_before,
-            total_after=row.total_after,
+        row["run_id"]: RunSums(
+            parts=row["parts"],
+            parts_settled=row["parts_settled"],
+            read=row["read"] or 0,
+            settled=row["settled"],
+            importing=row["importing"],
+            read_is_complete=bool(row["read_is_complete"]),
+            total_before=row["total_before"],
+            total_after=row["total_after"],
         )
         for row in rows
     }
 
 
-async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> bool:
+async def end_run(session: Transaction, run: UUID, ended: Ended) -> bool:
     """Store how a run ended; False if that was known."""
-    changed = await session.scalar(
-        text(
-            "update activity.runs set state = :state, verdict = :verdict, "
-            "ended_at = clock_timestamp() where run_id = :run "
-            "and (state, verdict) is distinct from (:state, :verdict) returning run_id"
-        ),
-        {"run": run, **asdict(ended)},
+    changed = await session.connection.fetchval(
+        "update activity.runs set state = $2, verdict = $3, ended_at = clock_timestamp() "
+        "where run_id = $1 and (state, verdict) is distinct from ($2, $3) returning run_id",
+        run,
+        ended.state,
+        ended.verdict,
     )
     return changed is not None
 
 
 async def store_statuses(
-    session: AsyncSession,
+    session: Transaction,
     *,
     integration: UUID,
     workspace: UUID,
     statuses: Sequence[ContactStatus],
 ) -> None:
     """Store contacts' last status; an older run's word does not overwrite a newer one's."""
-    connection = await driver(session)
     ordered = sorted(statuses, key=attrgetter("source_id"))
     # One text for each column: the driver takes arrays apart element by element.
-    await connection.execute(
+    await session.connection.execute(
         "insert into activity.contacts as c "
         "(integration_id, workspace_id, source_id, status, reason, run_no) "
         "select $1, $2, s, status, reason, run_no::int "

@@ -338,7 +338,7 @@ class History:
                 self.database.tables.outbox.pop(number, None)
 
     def activity(self, process: Process) -> list[Coroutine[Any, Any, None]]:
-        handler = Projection(self.database.sessions(process))
+        handler = Projection(self.database.transactions(process))
         return [Member(self.settled, process, handler, self.weather).run()]
 
     # The whole

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from libs.common import database, ids
 from libs.common.consumer import Batch, Record
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, Transactions, engine_of
 from libs.common.events import Event, RunMode, RunRead, Settled, Topic
 from services.activity.__main__ import weigh
 from services.activity.settle import Projection
@@ -93,7 +93,7 @@ async def test_counts_are_the_same_however_the_records_are_cut_and_repeated(
     activity: SessionMaker, cuts: list[int]
 ) -> None:
     """Fault 15. Proves X2 for the read model: a part counts once."""
-    projection = Projection(activity)
+    projection = Projection(Transactions(engine_of(activity)))
     for _ in range(2):
         start = 0
         for cut in cuts:
@@ -134,7 +134,7 @@ def test_a_record_weighs_the_contacts_whose_status_it_changes() -> None:
 
 
 async def test_a_run_that_was_not_read_to_its_end_is_incomplete(activity: SessionMaker) -> None:
-    await Projection(activity)(
+    await Projection(Transactions(engine_of(activity)))(
         batch(settled(1, unchanged=1), run_read(parts=1, read=1, complete=False))
     )
 
@@ -147,7 +147,7 @@ async def test_a_run_that_another_poller_read_on_is_judged_by_what_that_one_says
 ) -> None:
     """The first one stalled before it told; its word comes before the other's, or after it."""
     early, late = run_read(parts=0, read=0), run_read(parts=2, read=3)
-    projection = Projection(activity)
+    projection = Projection(Transactions(engine_of(activity)))
 
     await projection(batch(settled(1, unchanged=1), early))
     [run] = await rows(activity, "select state from activity.runs")
@@ -160,7 +160,7 @@ async def test_a_run_that_another_poller_read_on_is_judged_by_what_that_one_says
 
 
 async def test_a_run_is_settling_until_its_import_ends(activity: SessionMaker) -> None:
-    projection = Projection(activity)
+    projection = Projection(Transactions(engine_of(activity)))
     await projection(batch(settled(1, importing=2), run_read(parts=1, read=2)))
 
     [run] = await rows(activity, "select state from activity.runs")
@@ -182,7 +182,9 @@ async def test_unsettled_counts_what_was_read_and_not_told_of(
             ),
             {"r": RUN, "i": INTEGRATION, "w": WORKSPACE},
         )
-    await Projection(activity)(batch(settled(1, created=["1"], unchanged=3)))
+    await Projection(Transactions(engine_of(activity)))(
+        batch(settled(1, created=["1"], unchanged=3))
+    )
 
     [row] = await rows(sessions, f"select activity.unsettled('{INTEGRATION}') as waiting")
 

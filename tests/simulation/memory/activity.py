@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
+from libs.common.database import Transaction
 from libs.common.events import RunRead, Settled
 from services.activity.project import ContactStatus, Ended, RunDelta, RunSums
 from tests.simulation.memory.database import SettledRun, change, tables_of
 
 
-async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[Settled]:
+async def insert_parts(session: Transaction, parts: Sequence[Settled]) -> list[Settled]:
     known = tables_of(session).settled_parts
     fresh: list[Settled] = []
     for part in parts:
@@ -21,7 +20,7 @@ async def insert_parts(session: AsyncSession, parts: Sequence[Settled]) -> list[
     return fresh
 
 
-async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) -> None:
+async def add_to_runs(session: Transaction, deltas: Mapping[UUID, RunDelta]) -> None:
     rows = tables_of(session).settled_runs
     for run, delta in deltas.items():
         before = rows.get(run, SettledRun(run_no=delta.run_no))
@@ -33,7 +32,7 @@ async def add_to_runs(session: AsyncSession, deltas: Mapping[UUID, RunDelta]) ->
         )
 
 
-async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -> None:
+async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) -> None:
     rows = tables_of(session).settled_runs
     for event in run_reads:
         before = rows.get(event.run, SettledRun(run_no=event.run_no))
@@ -49,7 +48,7 @@ async def store_run_reads(session: AsyncSession, run_reads: Iterable[RunRead]) -
         )
 
 
-async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
+async def sums(session: Transaction, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
     rows = tables_of(session).settled_runs
     return {
         run: RunSums(
@@ -67,7 +66,7 @@ async def sums(session: AsyncSession, runs: Iterable[UUID]) -> Mapping[UUID, Run
     }
 
 
-async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> bool:
+async def end_run(session: Transaction, run: UUID, ended: Ended) -> bool:
     rows = tables_of(session).settled_runs
     before = rows[run]
     rows[run] = change(before, state=ended.state, verdict=ended.verdict)
@@ -75,7 +74,7 @@ async def end_run(session: AsyncSession, run: UUID, ended: Ended) -> bool:
 
 
 async def store_statuses(
-    session: AsyncSession,
+    session: Transaction,
     *,
     integration: UUID,
     workspace: UUID,
