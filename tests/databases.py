@@ -32,6 +32,7 @@ class Databases:
 
     def migrate_template(self) -> None:
         """Make the template that all clones are made of."""
+        in_own_loop(_answering(self._url))
         # To copy files takes two checkpoints: nothing where the disk is not waited for, and
         # seconds where it is. There the log is quicker.
         is_durable = self._ask("show fsync") == "on"

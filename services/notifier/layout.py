@@ -6,10 +6,10 @@ light form; where a program follows `prefers-color-scheme` the style sheet turns
 narrow screen the margins shrink and a fact's value goes below its label.
 """
 
-_FIGURES = """{% macro figures() %}{% if share is not none %}\
+_FIGURES = """{% macro figures() %}{% if filled is not none %}\
 <table role="presentation" width="100%" cellpadding="0" cellspacing="0" style="margin:0 0 16px">\
 <tr><td class="bar" style="background:#d8dde4;border-radius:4px;font-size:0;line-height:0">\
-{% if share %}<div class="used" style="width:{{ share }}%;height:8px;background:#0b5cad;\
+{% if filled %}<div class="used" style="width:{{ filled }}%;height:8px;background:#0b5cad;\
 border-radius:4px"></div>{% else %}<div style="height:8px"></div>{% endif %}</td></tr></table>
 {% endif %}{% if facts %}<table width="100%" cellpadding="0" cellspacing="0" \
 style="margin:0 0 24px;border-collapse:collapse;font-size:15px">

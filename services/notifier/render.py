@@ -94,7 +94,7 @@ def rendered(notice: Notice, *, url: str | None) -> Rendered:
         subject=subject,
         lines=_said(rich, letter.lines),
         facts=_told(rich, letter),
-        share=min(100, round(100 * facts["used"] / facts["limit"])) if facts.get("limit") else None,
+        filled=min(100, 100 * facts["used"] // facts["limit"]) if facts.get("limit") else None,
         link=letter.link,
         url=link,
         footer=rich(footer),
@@ -158,7 +158,7 @@ def _environment(language: str, *, escaped: bool) -> Environment:
     environment.filters |= {
         "number": lambda value: number(value, language),
         "signed": lambda value: ("+" if value > 0 else "") + number(value, language),
-        "percent": lambda value: percent(value, language),
+        "share": lambda part, whole: share(part, whole, language),
         "day": lambda value: day(value, language),
         "month": lambda value: _month(date.fromisoformat(value), language),
         "moment": lambda value: moment(datetime.fromisoformat(value), language),
@@ -173,10 +173,10 @@ def number(value: float, language: str) -> str:
     return digits.translate(str.maketrans(".,", ",.")) if language == "de" else digits
 
 
-def percent(value: float, language: str) -> str:
-    """Return a share with one decimal, rounded down: what is not used up never reads as 100 %."""
-    tenths = int(value * 10) / 10
-    digits = number(int(tenths) if tenths == int(tenths) else tenths, language)
+def share(part: int, whole: int, language: str) -> str:
+    """Return a share in per cent, to one decimal and rounded down: 99.99 is not 100 %."""
+    tenths = 1000 * part // whole
+    digits = number(tenths / 10 if tenths % 10 else tenths // 10, language)
     return f"{digits} %" if language == "de" else f"{digits}%"
 
 

@@ -78,8 +78,6 @@ def translated(error: Exception) -> MailError:
     match error:
         case SMTPRecipientsRefused(recipients=[one, *_]):  # A notice has one reader.
             return _about_mail(one)
-        case SMTPRecipientsRefused():
-            return MailRefusedError("invalid_address")
         case SMTPRecipientRefused() | SMTPDataError():
             return _about_mail(error)
         case SMTPException() | OSError():

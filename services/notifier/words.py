@@ -29,8 +29,8 @@ FOOTERS: Mapping[str, str] = {
     "de": "Sie bekommen diese E-Mail, weil Ihre Adresse für die E-Mails des Arbeitsbereichs {{ workspace }} eingetragen ist. Dort lässt sich jede Art von E-Mail für jede Person abschalten.",
 }
 
-_USED_EN = "{{ used|number }} of {{ limit|number }} tasks{% if limit %} ({{ (100 * used / limit)|percent }}){% endif %}"
-_USED_DE = "{{ used|number }} von {{ limit|number }} Aufgaben{% if limit %} ({{ (100 * used / limit)|percent }}){% endif %}"
+_USED_EN = "{{ used|number }} of {{ limit|number }} tasks{% if limit %} ({{ used|share(limit) }}){% endif %}"
+_USED_DE = "{{ used|number }} von {{ limit|number }} Aufgaben{% if limit %} ({{ used|share(limit) }}){% endif %}"
 _NAMED_EN = "{{ integrations|join(', ') }}{% if integrations_more %} and {{ integrations_more|number }} more{% endif %}"
 _NAMED_DE = "{{ integrations|join(', ') }}{% if integrations_more %} und {{ integrations_more|number }} weitere{% endif %}"
 _GOES_ON_EN = "on {{ resumes|day }}, 00:00 UTC, or as soon as the limit is raised"

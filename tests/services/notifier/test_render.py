@@ -11,7 +11,7 @@ import pytest
 from aiosmtplib.email import flatten_message
 
 from libs.common.mails import MailKind
-from services.notifier.render import moment, number, percent, render, rendered
+from services.notifier.render import moment, number, render, rendered, share
 from services.notifier.samples import FACTS
 from services.notifier.store import Notice
 from services.notifier.words import LETTERS
@@ -111,18 +111,18 @@ def test_numbers_are_written_as_their_readers_do(language: str, written: list[st
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("part", "whole", "written"),
     [
-        (80.0, "80 %"),
-        (80.49, "80,4 %"),
-        (99.9999, "99,9 %"),
-        (120.0, "120 %"),
-        (1234.56, "1.234,5 %"),
+        (80, 100, ("80 %", "80%")),
+        (641, 1000, ("64,1 %", "64.1%")),
+        (80_499, 100_000, ("80,4 %", "80.4%")),
+        (99_999, 100_000, ("99,9 %", "99.9%")),
+        (123_456, 10_000, ("1.234,5 %", "1,234.5%")),
     ],
 )
-def test_a_share_is_never_rounded_up(value: float, written: str) -> None:
-    assert percent(value, "de") == written
-    assert percent(99.9999, "en") == "99.9%"
+def test_a_share_is_never_rounded_up(part: int, whole: int, written: tuple[str, str]) -> None:
+    """Proves Q2: 1.234,5 to a German reader, 1,234.5 to an English one."""
+    assert (share(part, whole, "de"), share(part, whole, "en")) == written
 
 
 def test_moments_are_utc_whatever_zone_they_came_in() -> None:

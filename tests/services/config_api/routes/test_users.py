@@ -14,6 +14,7 @@ from libs.common.ids import Prefix
 from libs.common.mails import READERS_KINDS
 from services.config_api.routes import users
 from services.config_api.routes.users import Mails, MailsWanted
+from services.config_api.store import users as store
 from tests.services.config_api.served import Served, codes, edit, pointers
 
 ALL_ON = dict.fromkeys(READERS_KINDS, True)
@@ -95,13 +96,33 @@ async def test_one_address_is_one_user(api: httpx.AsyncClient) -> None:
     assert own.json()["email"] == "BOB@example.com"
 
 
-async def test_two_who_add_the_same_address_at_once_add_it_once(api: httpx.AsyncClient) -> None:
-    """Proves X1."""
-    answers = await asyncio.gather(
-        *(api.post("/v1/users", json={"email": "ada@example.com"}) for _ in range(4))
-    )
+async def test_who_adds_an_address_while_another_does_is_told_so(
+    api: httpx.AsyncClient, sessions: SessionMaker
+) -> None:
+    """Proves X1: it is said, and no error of ours."""
+    async with sessions.begin() as first:
+        (workspace,) = await first.scalars(text("select workspace_id from config.workspaces"))
+        await store.lock(first, workspace)
+        await store.add(
+            first,
+            user=ids.new(),
+            workspace=workspace,
+            email="ada@example.com",
+            language="en",
+            muted=[],
+        )
+        second = asyncio.create_task(api.post("/v1/users", json={"email": "Ada@example.com"}))
+        async with asyncio.timeout(10):
+            while not second.done() and not await somebody_waits(sessions):  # noqa: ASYNC110  # a lock tells nobody
+                await asyncio.sleep(0.01)
 
-    assert sorted(answer.status_code for answer in answers) == [201, 422, 422, 422]
+    assert codes(await second) == ["duplicate_recipient"]
+
+
+async def somebody_waits(sessions: SessionMaker) -> bool:
+    async with sessions.begin() as session:
+        waits = await session.scalar(text("select exists (select from pg_locks where not granted)"))
+    return bool(waits)
 
 
 WRONG: tuple[tuple[dict[str, object], str], ...] = (
