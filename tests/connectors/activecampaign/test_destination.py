@@ -486,6 +486,34 @@ async def test_an_import_that_takes_too_long_is_unknown_and_found_later(
     assert (await provider.calls())[BULK] == 1
 
 
+async def test_an_edit_that_an_import_did_not_bring_is_unknown(provider: Served) -> None:
+    _, [first] = await linked(provider, 1)
+    await provider.put("settings", {"import_outcome": "failed"})
+    edited = known_by(first, attributes={"FIRSTNAME": "Ada"})
+
+    report = await destination_of(provider).write([edited])
+
+    assert list(report.outcomes) == [Unknown()]
+
+
+async def test_who_is_not_on_the_list_after_all_is_unknown(provider: Served) -> None:
+    """An import that names the contact, and has left the list out."""
+    list_id = await new_list(provider)
+    look = {"kind": "status", "status": 200, "match": {"method": "GET", "path": "/contacts$"}}
+    body = {
+        "contacts": [{"id": "1", "email": "person+1@example.com"}],
+        "contactLists": [],
+        "fieldValues": [],
+    }
+    await provider.fault(
+        {**look, "times": 1, "body": {"contacts": []}}, {**look, "times": 1, "body": body}
+    )
+
+    report = await destination_of(provider).write([write_of(1, list_id)])
+
+    assert list(report.outcomes) == [Unknown()]
+
+
 async def test_a_value_that_is_kept_otherwise_is_written(provider: Served) -> None:
     """What the importer says of a row counts where ActiveCampaign makes something of a value."""
     destination = destination_of(provider)
@@ -809,12 +837,15 @@ async def test_only_contacts_that_the_account_does_not_know_are_imported(
     assert await provider.calls() == {"GET /api/3/contacts": 3}
 
 
-async def test_who_took_another_address_is_seen_after_a_minute(
-    provider: Served, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", ["a minute", "a large account"])
+async def test_who_took_another_address_is_seen(
+    provider: Served, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Proves S3: what was read once is not believed for long."""
-    monkeypatch.setattr(known, "KEPT_S", 0.0)
-    monkeypatch.setattr(module, "KEPT_MAX", 100)
+    """Proves S3: what was read once is not believed for long, and of a large account not at all."""
+    if why == "a minute":
+        monkeypatch.setattr(known, "KEPT_S", 0.0)
+    else:
+        monkeypatch.setattr(module, "KEPT_MAX", 100)
     destination = destination_of(provider)
     told = await provider.post("contacts:fill", {"count": 150})
     keys = [identity_key(write_of(number, "2").identity) for number in range(60)]
