@@ -56,7 +56,13 @@ class _Connection:
 
     def __init__(self, kafka: AIOKafkaProducer) -> None:
         self.kafka = kafka
-        self.given_up = asyncio.Event()
+        # A future, not an event: to wait for it beside an answer takes no task for each record.
+        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def give_up(self) -> None:
+        """Break the promise; once more changes nothing."""
+        if not self.given_up.done():
+            self.given_up.set_result(None)
 
 
 class Publisher:
@@ -194,11 +200,7 @@ class Publisher:
     async def _settled(
         self, connection: _Connection, sent: asyncio.Future[Any], name: str, size: int
     ) -> None:
-        given_up = asyncio.create_task(connection.given_up.wait())
-        try:
-            await asyncio.wait({sent, given_up}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            given_up.cancel()
+        await asyncio.wait({sent, connection.given_up}, return_when=asyncio.FIRST_COMPLETED)
         if not sent.done():
             raise UnavailableError(self._bootstrap, "the producer was replaced")
         error = sent.exception()
@@ -231,7 +233,7 @@ class Publisher:
 
     def _give_up(self, connection: _Connection, reason: str) -> None:
         """Let the next send make a new producer, and fail what waits for this one."""
-        connection.given_up.set()
+        connection.give_up()
         if self._connection is not connection:
             return
         self._connection = None
@@ -247,7 +249,7 @@ class Publisher:
         except (TimeoutError, KafkaError):
             log.warning("producer_close_failed")
         finally:
-            connection.given_up.set()
+            connection.give_up()
 
     def _new_producer(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(

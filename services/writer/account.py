@@ -143,10 +143,10 @@ class Account:
         for contact, task in intent.tasks.items():
             self.units[contact] = Unit(task, intent.intent, intent.hold, is_doubtful=is_doubtful)
             self.claims.update(claims_of(task))
+        rows = intent.rows.values()
         self.importing.update(intent.rows)
-        for row in intent.rows.values():
-            self.claims[row.place] = row.contact.source_id
-            intent.away[row.place.address] = row.write
+        self.claims.update({row.place: row.contact.source_id for row in rows})
+        intent.away = {row.place.address: row.write for row in rows}
 
     def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
         """Let an intent's rows be those of an import that is about to be sent."""
@@ -157,9 +157,11 @@ class Account:
 
     def end_import(self, intent: Intent) -> None:
         """Forget an import, whose rows were all posted or released."""
+        importing, claims = self.importing, self.claims
         for contact, row in intent.rows.items():
-            del self.importing[contact]
-            self._unclaim(row.place, contact.source_id)
+            del importing[contact]
+            if claims.get(row.place) == contact.source_id:
+                del claims[row.place]
         del self.intents[intent.intent]
 
     def end(self, contacts: Iterable[ContactId]) -> None:

@@ -24,6 +24,7 @@ from libs.connectors.contract import (
     ImportState,
     NotMappable,
     RemoteContact,
+    Write,
 )
 from libs.connectors.http import plain_code
 
@@ -321,20 +322,17 @@ def arrived(sightings: Iterable[Sighting], awaited: Awaited) -> list[list[str]]:
 
     A row has an e-mail address, and stands under it: only the list and the rest are looked at.
     """
-    found: list[list[str]] = [[] for _ in awaited]
-    for sighting in sightings:
-        if not sighting.email:
-            continue
-        key = sighting.email.lower()
-        for rows, seen in zip(awaited, found, strict=True):
-            write = rows.get(key)
-            if (
-                write is not None
-                and write.list_id in _names_of(sighting.list_ids)
-                and holds(_ATTRIBUTES.decode(sighting.attributes), write.attributes)
-            ):
-                seen.append(key)
-    return found
+    by_key = [(each.email.lower(), each) for each in sightings if each.email]
+    return [
+        [key for key, sighting in by_key if key in rows and _stands(sighting, rows[key])]
+        for rows in awaited
+    ]
+
+
+def _stands(sighting: Sighting, write: Write) -> bool:
+    return write.list_id in _names_of(sighting.list_ids) and holds(
+        _ATTRIBUTES.decode(sighting.attributes), write.attributes
+    )
 
 
 def holds(there: Mapping[str, Any], encoded: bytes) -> bool:
