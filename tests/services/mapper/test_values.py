@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ from services.mapper.values import CHARACTERS_MAX, converter
 
 def convert(type_: FieldType, value: Any, **how: Any) -> object:
     made = converter(type_, **{"length_max": None, "default_country": None, **how})
-    alone = made.one(value)
+    try:
+        alone = made.one(value)
+    except ContactRejectedError as refusal:
+        with pytest.raises(ContactRejectedError, match=re.escape(str(refusal))):
+            made.column(["", value])
+        raise
     # In a column it comes out as it does alone; where it is refused, the column is.
     assert made.column([None, value, "", value]) == [None, alone, made.one(""), alone]
     return alone
