@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from statistics import median
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -78,10 +79,13 @@ class Figures:
 
 
 OURS, PLAIN, FULL = "ours", "plain", "ours, used up"
+BESIDE, BASE = Case(OURS, 1, 1), Case(PLAIN, 1, 1)
+ROUNDS = 3
 CASES = (
-    *(Case(OURS, workspaces, batch) for workspaces in (1, 1000) for batch in (1, 100, 500)),
+    *(BESIDE, BASE) * ROUNDS,
+    *(Case(OURS, 1, batch) for batch in (100, 500)),
+    *(Case(OURS, 1000, batch) for batch in (1, 100, 500)),
     Case(FULL, 1, 100, limit=0),
-    Case(PLAIN, 1, 1),
 )
 
 
@@ -285,9 +289,15 @@ async def _check(url: str, case: Case, workspaces: Sequence[UUID], posted: int) 
 
 
 def ratio(found: Sequence[Figures]) -> float:
-    """Return how many times faster than a plain ledger ours is, at batch 1 on one workspace."""
-    by_case = {(each.case.name, each.case.workspaces, each.case.batch): each for each in found}
-    return by_case[OURS, 1, 1].pairs_per_s / by_case[PLAIN, 1, 1].pairs_per_s
+    """Return how many times faster than a plain ledger ours is, at batch 1 on one workspace.
+
+    The two are measured in turn, some times each: a machine has moods. It is the median of the
+    rounds' ratios.
+    """
+    ours, plain = (
+        [each.pairs_per_s for each in found if each.case == case] for case in (BESIDE, BASE)
+    )
+    return median(one / other for one, other in zip(ours, plain, strict=True))
 
 
 def shown(found: Sequence[Figures]) -> str:
