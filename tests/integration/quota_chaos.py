@@ -31,7 +31,7 @@ from tests.integration.chaos import (
 TIGHT = 0.1  # The last tenth before a limit is where holds are partial and thresholds near.
 RAISED_AFTER_S = (0.0, 3.0)  # From the limit that is reached to the one that is raised.
 PAUSE_S = (0.1, 0.6)  # Between two strikes, or all of a jump's would meet the same processes.
-STRIKE_WITHIN_S = 180.0  # Without any progress until then something has stopped for good.
+STRIKE_WITHIN_S = 90.0  # Without any progress until then something has stopped for good.
 WRITERS, WRITERS_FULL = 3, 8
 
 # Less than an import takes from each: they go one by one, and strikes meet all of them.
@@ -108,9 +108,16 @@ async def _raise(storm: Storm) -> None:
 
 
 async def _reach(storm: Storm, posted: int) -> None:
-    async with asyncio.timeout(STRIKE_WITHIN_S):
-        while storm.watched.posted < posted:  # noqa: ASYNC110  # the database is polled
-            await asyncio.sleep(LOOK_S / 4)
+    """Return once so many tasks are posted; say what is under way if they never are."""
+    try:
+        async with asyncio.timeout(STRIKE_WITHIN_S):
+            while storm.watched.posted < posted:  # noqa: ASYNC110  # the database is polled
+                await asyncio.sleep(LOOK_S / 4)
+    except TimeoutError:
+        async with oracle.database(storm.stack) as connection:
+            under_way = await oracle.under_way(connection)
+        message = f"{storm.watched.posted} tasks are posted, never {posted}: {under_way}"
+        raise AssertionError(message) from None
 
 
 def _strikes(storm: Storm) -> list[tuple[int, Callable[[], Awaitable[None]]]]:
