@@ -13,7 +13,7 @@ depends_on = None
 def upgrade() -> None:
     """Add where an account is called, beside whose it is."""
     op.execute("set role contactsync_owner")
-    run_script("12_account_addresses.sql")
+    run_script("13_account_addresses.sql")
     op.execute("reset role")  # Alembic keeps its own version table as who it logged in as.
 
 

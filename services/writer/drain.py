@@ -297,6 +297,7 @@ class Drain:
                 session,
                 account.connection,
                 importing=account.importing,
+                holding=account.units,
                 is_open=standing.is_open,
                 is_blocked=standing.is_shut,
                 gathers=await self._gathers(session, account),
@@ -316,6 +317,7 @@ class Drain:
                 session,
                 account.connection,
                 importing=account.importing,
+                holding=account.units,
                 is_open=standing.is_open,
                 gathers=await self._gathers(session, account),
             )

@@ -1160,16 +1160,22 @@ async def drainable(
     connection: UUID,
     *,
     importing: Collection[ContactId],
+    holding: Collection[ContactId],
     is_open: bool,
     is_blocked: bool,
     gathers: bool,
     limit: int,
 ) -> list[Wanted]:
-    """Return parked contacts whose cause may be gone, oldest first, in turn by integration."""
+    """Return parked contacts whose cause may be gone, oldest first, in turn by integration.
+
+    Those of `holding` have a unit of an earlier try: its call may have happened, so they wait for
+    nothing but their destination and integration, least of all for a quota that it is part of.
+    """
     found = await _drainable(
         session,
         connection,
         importing=importing,
+        holding=holding,
         is_open=is_open,
         is_blocked=is_blocked,
         gathers=gathers,
@@ -1184,6 +1190,7 @@ async def probe_row(
     connection: UUID,
     *,
     importing: Collection[ContactId],
+    holding: Collection[ContactId],
     is_open: bool,
     gathers: bool,
 ) -> Wanted | None:
@@ -1195,6 +1202,7 @@ async def probe_row(
         session,
         connection,
         importing=importing,
+        holding=holding,
         is_open=is_open,
         is_blocked=False,
         gathers=gathers,
@@ -1218,6 +1226,7 @@ async def _drainable(
     connection: UUID,
     *,
     importing: Collection[ContactId],
+    holding: Collection[ContactId],
     is_open: bool,
     is_blocked: bool,
     gathers: bool,
@@ -1235,7 +1244,8 @@ async def _drainable(
           where p.connection_id = $1 and (p.integration_id, p.source_id)
               not in (select * from unnest($2::uuid[], $3::text[]))
             and (coalesce(i.state, 'archived') = 'archived' or (i.state = 'active' and not $5
-              and case p.reason
+              and ((p.integration_id, p.source_id)
+                in (select * from unnest($8::uuid[], $9::text[])) or case p.reason
                 when 'quota' then $4
                 when 'backlog' then not $7
                 when 'email_change' then p.approved_identity = p.identity
@@ -1247,7 +1257,7 @@ async def _drainable(
                     and o.source_id <> p.source_id)
                 when 'contact_limit'
                   then greatest(p.last_at, p.tried_at) < clock_timestamp() - interval '1 hour'
-                else true end))) waiting
+                else true end)))) waiting
         order by {order} limit $6
         """,  # noqa: S608  # names of columns, not values
         connection,
@@ -1257,6 +1267,8 @@ async def _drainable(
         is_blocked,
         limit,
         gathers,
+        [contact.integration for contact in holding],
+        [contact.source_id for contact in holding],
     )
     return list(found)
 

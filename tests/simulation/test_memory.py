@@ -281,6 +281,7 @@ async def drained(stores: Stores, **given: object) -> list[str]:
     """Return whose parked rows may go."""
     standing = {
         "importing": (),
+        "holding": (),
         "is_open": True,
         "is_blocked": False,
         "gathers": False,
@@ -352,6 +353,9 @@ async def test_what_may_go_is_decided_by_its_reason(stores: Stores) -> None:
 
     assert await drained(stores) == ["a", "b", "c"]
     assert await drained(stores, is_open=False, gathers=True) == ["c"]
+    holding = [a.contact, taken.contact]  # They have a unit of an earlier try.
+    assert await drained(stores, holding=holding, is_open=False, gathers=True) == ["a", "c", "e"]
+    assert await drained(stores, holding=holding, is_blocked=True) == []
     assert await drained(stores, importing=[c.contact], limit=1) == ["a"]
     assert await drained(stores, is_blocked=True) == []
     async with stores.begin() as session:
@@ -387,7 +391,12 @@ async def test_another_contact_is_tried_each_time(stores: Stores) -> None:
     for _ in range(3):
         async with stores.begin() as session:
             row = await stores.writer.probe_row(
-                session, stores.destination, importing=(), is_open=True, gathers=False
+                session,
+                stores.destination,
+                importing=(),
+                holding=(),
+                is_open=True,
+                gathers=False,
             )
             tried.append(row.contact.source_id)
 

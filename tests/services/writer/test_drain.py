@@ -11,7 +11,7 @@ from libs.common import ledger
 from libs.common.errors import UnavailableError
 from services.writer.drain import ORPHANS
 from tests.fakes import Fault
-from tests.services.writer.world import LIST, World, crash_at, leave, upsert
+from tests.services.writer.world import LIST, CrashError, World, crash_at, leave, upsert
 
 GRANTED_WITHIN_S = 5.0  # From a grant to the first contact that is sent.
 
@@ -33,6 +33,28 @@ async def test_what_the_quota_does_not_cover_waits_and_follows_a_raise(world: Wo
     assert written == 3
     assert len(world.account.contacts) == 5
     assert await world.posted() == 5
+    await world.check_ledger()
+
+
+@pytest.mark.parametrize("step", ["held", "called"])
+async def test_the_last_units_of_a_drain_that_died_are_used_though_nothing_is_left(
+    world: World, step: str
+) -> None:
+    """Proves Q1, Q5 and X2: what waits for the quota has the unit that nobody else can have."""
+    await world.begin_run(1)
+    await world.limit(1)
+    await world.write(world.writer(), world.record(*[upsert(each) for each in "abc"]))
+    await world.lapse()
+    await world.limit(2)
+    with pytest.raises(CrashError):
+        await world.drain(world.writer(reached=crash_at(step)))
+    await world.lapse()
+
+    await world.drain(world.writer())
+
+    assert await world.held() == 0
+    assert await world.posted() == 2
+    assert len(world.account.contacts) == 2
     await world.check_ledger()
 
 

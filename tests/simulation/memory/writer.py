@@ -630,13 +630,14 @@ async def drainable(
     connection: UUID,
     *,
     importing: Collection[ContactId],
+    holding: Collection[ContactId],
     is_open: bool,
     is_blocked: bool,
     gathers: bool,
     limit: int,
 ) -> list[Wanted]:
     may_go = {"quota": is_open, "backlog": not gathers}
-    waiting = _waiting(session, connection, importing, may_go, is_blocked=is_blocked)
+    waiting = _waiting(session, connection, importing, holding, may_go, is_blocked=is_blocked)
     return [row.item for row in _in_turn(waiting)[:limit]]
 
 
@@ -645,11 +646,12 @@ async def probe_row(
     connection: UUID,
     *,
     importing: Collection[ContactId],
+    holding: Collection[ContactId],
     is_open: bool,
     gathers: bool,
 ) -> Wanted | None:
     may_go = {"quota": is_open, "backlog": not gathers}
-    waiting = _in_turn(_waiting(session, connection, importing, may_go, is_blocked=False))
+    waiting = _in_turn(_waiting(session, connection, importing, holding, may_go, is_blocked=False))
     if not waiting:
         return None
     chosen = min(waiting, key=_tried)
@@ -670,6 +672,7 @@ def _waiting(
     session: Transaction,
     connection: UUID,
     importing: Collection[ContactId],
+    holding: Collection[ContactId],
     may_go: dict[str, bool],
     *,
     is_blocked: bool,
@@ -693,7 +696,7 @@ def _waiting(
             "duplicate_identity": owner in (None, contact.source_id),
             "contact_limit": last < now - timedelta(hours=1),
         }
-        return gone.get(row.reason, True)
+        return contact in holding or gone.get(row.reason, True)
 
     return [
         row
