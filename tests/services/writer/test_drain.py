@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import ledger
 from libs.common.errors import UnavailableError
 from services.writer.drain import ORPHANS
-from tests.fakes import Fault
-from tests.services.writer.world import LIST, CrashError, World, crash_at, leave, upsert
+from tests.fakes import CrashError, Fault
+from tests.services.writer.world import LIST, World, crash_at, leave, upsert
 
 GRANTED_WITHIN_S = 5.0  # From a grant to the first contact that is sent.
 
