@@ -6,6 +6,7 @@ found is told by its place, never by what it is.
 """
 
 import asyncio
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -206,7 +207,5 @@ async def _shown(client: httpx.AsyncClient, path: str) -> list[str]:
 
 def _filled(template: str, ids: Mapping[str, list[str]]) -> list[str]:
     names = re.findall(r"{(\w+)}", template)
-    if not names:
-        return [template]
-    [name] = names
-    return [template.replace(f"{{{name}}}", each) for each in ids.get(name, ["unknown"])]
+    values = itertools.product(*(ids.get(name, ["unknown"]) for name in names))
+    return [template.format_map(dict(zip(names, each, strict=True))) for each in values]
