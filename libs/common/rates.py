@@ -114,13 +114,14 @@ def resets_at(now: datetime, time_zone: str) -> datetime:
     return datetime.combine(tomorrow, datetime.min.time(), tzinfo=local.tzinfo)
 
 
-# One statement is one small transaction. Commits are not waited for: a crash may forget slots of
-# the last moments. On a day that is over, the slots were taken for nobody: it is over for all.
+# One statement is one small transaction. Its commit is waited for: slots that a crash forgets would
+# be handed out again while who has them still calls. On a day that is over, the slots were taken
+# for nobody: it is over for all.
 _TAKE = """
     select t.*, extract(epoch from clock_timestamp())::double precision as now,
         t.granted > 0 and $7::integer is not null
         and not limits.count_day($1, t.granted, $7, $8) as is_day_over
-    from set_config('synchronous_commit', 'off', true), limits.take($1, $2, $3, $4, $5, $6) t
+    from limits.take($1, $2, $3, $4, $5, $6) t
     """
 
 
