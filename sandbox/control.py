@@ -6,6 +6,8 @@ takes `?account=<id>`; without it the default account is meant. A call that cann
 is answered 400 `{"error": …}`, which says why.
 """
 
+import random
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,6 +55,19 @@ def parsed(request: Request, kind: type[T]) -> T:
         return msgspec.convert(request.json if request.body else {}, kind)
     except msgspec.ValidationError as error:
         raise ControlError(str(error)) from error
+
+
+def drawn(everyone: Sequence[T], count: int | None, share: float | None, seed: int) -> list[T]:
+    """Return some, so many or such a share of them, drawn by a seed, in their order."""
+    if (count is None) == (share is None):
+        message = "pass one of count and share"
+        raise ControlError(message)
+    number = count if count is not None else round(len(everyone) * (share or 0))
+    if number > len(everyone):
+        message = f"there are only {len(everyone)} contacts to choose {number} from"
+        raise ControlError(message)
+    chosen = sorted(random.Random(seed).sample(range(len(everyone)), number))
+    return [everyone[index] for index in chosen]
 
 
 def routes(provider: Provider[A]) -> Routes[A]:

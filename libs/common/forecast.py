@@ -41,9 +41,12 @@ def exhausted_at(
 
 def period_end(now: datetime) -> datetime:
     """Return when the quota period of a moment ends: the first of the next month, UTC."""
-    month = now.astimezone(UTC).date().replace(day=1)
-    later = (month + timedelta(days=31)).replace(day=1)
-    return datetime.combine(later, time(), UTC)
+    return datetime.combine(next_period(now.astimezone(UTC).date()), time(), UTC)
+
+
+def next_period(day: date) -> date:
+    """Return the first day of the month after a day's."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 
 def tasks_a_day(per_day: Mapping[date, int], now: datetime) -> float:

@@ -56,6 +56,8 @@ returns text language sql volatile security definer set search_path = pg_catalog
   end
 $$;
 
+drop function ledger.is_decided;  -- `outdated` tells more.
+
 revoke execute on function ledger.facts_to_mail, ledger.outdated from public;
 grant execute on function ledger.facts_to_mail, ledger.outdated to contactsync_notifier;
 

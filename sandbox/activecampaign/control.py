@@ -4,8 +4,7 @@ These calls do what the account's own people and its contacts would do: they are
 counted, not remembered as writes, and set nothing off.
 """
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +13,7 @@ from sandbox.activecampaign import contact_routes, field_routes, values
 from sandbox.activecampaign.account import ActiveCampaignAccount, Share, key_of
 from sandbox.activecampaign.contacts import ACTIVE, Change, Contact
 from sandbox.activecampaign.triggers import Cause
-from sandbox.control import parsed
+from sandbox.control import drawn, parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.people import people
 from sandbox.provider import ControlError
@@ -136,7 +135,7 @@ def _change(account: Account, request: Request) -> Answer:
     if wanted.ids is not None:
         chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
     else:
-        chosen = _drawn(valid, wanted.count, wanted.share, wanted.seed)
+        chosen = drawn(valid, wanted.count, wanted.share, wanted.seed)
     for contact in chosen:
         mark = f"{wanted.seed}-{contact.id}"
         change = Change(first_name=f"Changed {mark}", last_name=f"Changed {mark}")
@@ -146,28 +145,13 @@ def _change(account: Account, request: Request) -> Answer:
     return Answer(200, {"ids": [contact.id for contact in chosen]})
 
 
-def _drawn(
-    everyone: Sequence[Contact], count: int | None, share: float | None, seed: int
-) -> list[Contact]:
-    """Return some, drawn by a seed, in their order."""
-    if (count is None) == (share is None):
-        message = "pass one of count and share"
-        raise ControlError(message)
-    number = count if count is not None else round(len(everyone) * (share or 0))
-    if number > len(everyone):
-        message = f"there are only {len(everyone)} contacts to choose {number} from"
-        raise ControlError(message)
-    chosen = sorted(random.Random(seed).sample(range(len(everyone)), number))
-    return [everyone[index] for index in chosen]
-
-
 def _delete(account: Account, request: Request) -> Answer:
     account.settle()
     wanted = parsed(request, Removal)
     if wanted.ids is not None:
         chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
     else:
-        chosen = _drawn(list(account.contacts), wanted.count, None, wanted.seed)
+        chosen = drawn(list(account.contacts), wanted.count, None, wanted.seed)
     for contact in chosen:
         account.contacts.delete(contact)
     return Answer(200, {"ids": [contact.id for contact in chosen]})

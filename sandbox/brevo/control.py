@@ -4,9 +4,8 @@ These calls do what the account's own people would do in Brevo's pages: they are
 counted and not remembered as writes, and they may store what the interface would refuse.
 """
 
-import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -14,7 +13,7 @@ from sandbox.brevo import contact_routes, values
 from sandbox.brevo.account import BrevoAccount, Share
 from sandbox.brevo.attributes import IDENTIFIERS, PHONES
 from sandbox.brevo.contacts import Change, Contact
-from sandbox.control import parsed
+from sandbox.control import drawn, parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.people import Person, people
 from sandbox.provider import ControlError
@@ -154,7 +153,7 @@ def _change(account: BrevoAccount, request: Request) -> Answer:
         chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
     else:
         valid = [each for each in account.contacts if each.email and values.email(each.email)]
-        chosen = _drawn(valid, wanted.count, wanted.share, wanted.seed)
+        chosen = drawn(valid, wanted.count, wanted.share, wanted.seed)
     for contact in chosen:
         mark = f"{wanted.seed}-{contact.id}"
         if wanted.kind == "email":
@@ -173,28 +172,12 @@ def _apply(account: BrevoAccount, contact: Contact, change: Change) -> None:
     account.contacts.apply(contact, change)
 
 
-T = TypeVar("T")
-
-
-def _drawn(everyone: Sequence[T], count: int | None, share: float | None, seed: int) -> list[T]:
-    """Return some, drawn by a seed, in their order."""
-    if (count is None) == (share is None):
-        message = "pass one of count and share"
-        raise ControlError(message)
-    number = count if count is not None else round(len(everyone) * (share or 0))
-    if number > len(everyone):
-        message = f"there are only {len(everyone)} contacts to choose {number} from"
-        raise ControlError(message)
-    chosen = sorted(random.Random(seed).sample(range(len(everyone)), number))
-    return [everyone[index] for index in chosen]
-
-
 def _delete(account: BrevoAccount, request: Request) -> Answer:
     wanted = parsed(request, Removal)
     if wanted.ids is not None:
         chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
     else:
-        chosen = _drawn(list(account.contacts), wanted.count, None, wanted.seed)
+        chosen = drawn(list(account.contacts), wanted.count, None, wanted.seed)
     for contact in chosen:
         account.contacts.delete(contact)
     return Answer(200, {"ids": [contact.id for contact in chosen]})

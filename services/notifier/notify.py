@@ -17,11 +17,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import logs, metrics
+from libs.common import ledger, logs, metrics
 from libs.common.consumer import Batch
 from libs.common.database import SessionMaker, transact
 from libs.common.failpoints import Reached, nothing
-from libs.common.forecast import RECENT_DAYS
 from libs.common.mails import MailKind
 from libs.common.moments import moment_of
 from services.notifier import store
@@ -115,7 +114,7 @@ async def _payload(session: AsyncSession, mail: Mail) -> Mapping[str, Any]:
     known = await store.quota_facts(
         session, workspace=mail.workspace, period=mail.period, revision=mail.facts["revision"]
     )
-    per_day = await store.use_per_day(session, mail.workspace, days=RECENT_DAYS)
+    per_day = await ledger.use_per_day(session, workspace=mail.workspace)
     return {
         **told,
         **outlook(mail, held=known.held, per_day=per_day, at=at),

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, StrictUndefined, Template, TemplateError
 from markupsafe import Markup
 
+from libs.common.forecast import next_period
 from libs.common.mails import MailKind
 from services.notifier.layout import HTML
 from services.notifier.store import Notice
@@ -106,8 +107,7 @@ def _facts(notice: Notice) -> dict[str, Any]:
     facts = {**_UNTOLD, "at": notice.created_at.isoformat(), **notice.payload}
     facts["at"] = facts["at"] or notice.created_at.isoformat()
     if "period" in facts:
-        first = date.fromisoformat(facts["period"])
-        facts["resumes"] = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+        facts["resumes"] = next_period(date.fromisoformat(facts["period"]))
     if "limit" in facts:
         facts["left"] = max(facts["limit"] - facts["used"], 0)
     return facts

@@ -111,15 +111,6 @@ async def quota_facts(
     return QuotaFacts(*rows.one())
 
 
-async def use_per_day(session: AsyncSession, workspace: UUID, *, days: int) -> Mapping[date, int]:
-    """Return the tasks of today and of the `days` days before it, those without any left out."""
-    rows = await session.execute(
-        text("select day, used from ledger.use_per_day(:workspace, :days)"),
-        {"workspace": workspace, "days": days},
-    )
-    return {row.day: row.used for row in rows}
-
-
 async def add_notice(
     session: AsyncSession,
     *,

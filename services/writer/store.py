@@ -425,7 +425,8 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     rows = await connection.fetch(
         """
         select source_id, version_ms, run_no, hash, state = 'linked' and operation = 'upsert'
-          and refused_identity is null and not needs_recheck
+          and refused_identity is null and not needs_recheck,
+          case when state <> 'linked' then identity end
         from delivery.links
         where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
         """,
@@ -443,7 +444,8 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     )
     new = [address for source_id, address in addresses.items() if source_id not in links]
     owned = await _owners(session, integration, new) if new else []
-    return Seen(links, dict(map(tuple, waiting)), {row["identity"] for row in owned})
+    held = {row["identity"] for row in owned} | {row[5] for row in rows if row[5]}
+    return Seen(links, dict(map(tuple, waiting)), held)
 
 
 async def outcomes(session: Transaction, records: Collection[UUID]) -> dict[UUID, Settled]:

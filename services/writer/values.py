@@ -447,7 +447,8 @@ class Seen:
     """What is known of an integration's contacts at a glance.
 
     `parked` says of each parked row whether others were merged into its contact; `owned` are
-    addresses of linked contacts, looked for only on behalf of contacts without a link.
+    addresses of linked contacts, looked for only on behalf of contacts without a link, and those of
+    tombstones whose own contacts are among these: they may be back for them.
     """
 
     links: Mapping[str, SeenLink]

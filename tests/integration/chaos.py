@@ -66,7 +66,7 @@ class Ordeal:
     crashes: Sequence[str] = ()  # Servers that are killed, as often as they are named.
     terminated: int = 0  # Services' backends that the database ends.
     partitions: int = stack.PARTITIONS
-    quiet_within_s: float = 300.0  # The lease of a poller that died holds for 120.
+    quiet_within_s: float = 150.0
     tier: str = "general"  # Of the destinations; what is parked drains as fast as it allows.
 
 

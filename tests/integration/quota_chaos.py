@@ -31,7 +31,7 @@ from tests.integration.chaos import (
 TIGHT = 0.1  # The last tenth before a limit is where holds are partial and thresholds near.
 RAISED_AFTER_S = (0.0, 3.0)  # From the limit that is reached to the one that is raised.
 PAUSE_S = (0.1, 0.6)  # Between two strikes, or all of a jump's would meet the same processes.
-STRIKE_WITHIN_S = 180.0  # Without any progress until then something has stopped for good.
+STRIKE_WITHIN_S = 90.0  # Without any progress until then something has stopped for good.
 WRITERS, WRITERS_FULL = 3, 8
 
 # Less than an import takes from each: they go one by one, and strikes meet all of them.
@@ -45,7 +45,7 @@ SMALL = Ordeal(
     terminated=8,
     quota_first=150,
     quota_step=100,
-    quiet_within_s=240.0,
+    quiet_within_s=120.0,
 )
 FULL = Ordeal(
     contacts=30_000,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ConfigDict, Field
@@ -18,8 +17,7 @@ from libs.common import ids
 from libs.common.ids import Prefix
 from libs.common.mails import MailKind, explain
 from services.config_api import pages
-from services.config_api.errors import Flaw, InvalidError
-from services.config_api.models import PRINTABLE, Shown, found
+from services.config_api.models import PRINTABLE, Shown, found, parameter_id
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routes.runs import choose_language
 from services.config_api.routing import CallerOf, Session, TransactionalRoute, demands
@@ -138,23 +136,13 @@ async def list_failed_notices(
     """List the mails that were given up, of all customers."""
     rows = await store.find_failed(
         session,
-        workspace=_workspace(workspace_id),
+        workspace=parameter_id(Prefix.WORKSPACE, workspace_id, "workspace_id"),
         kind=kind,
         before=pages.decode_moment(page_token),
         size=page_size + 1,
     )
     language = choose_language(accept_language, OPERATORS_LANGUAGE)
     return _page(rows, page_size, language, request, response)
-
-
-def _workspace(text: str | None) -> UUID | None:
-    try:
-        return None if text is None else ids.parse(Prefix.WORKSPACE, text)
-    except ValueError as error:
-        detail = f"This is not an id: {error}."
-        raise InvalidError(
-            detail=detail, flaws=[Flaw("invalid_id", detail, parameter="workspace_id")]
-        ) from None
 
 
 def _page(

@@ -7,7 +7,7 @@ up to what `/v1/quota/ledger` lists.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -253,8 +253,7 @@ def quota_document(quota: store.Quota) -> Quota:
 
 def next_month(period: date) -> datetime:
     """Return the moment a period ends: the first of the next month, UTC."""
-    later = period.replace(day=1) + timedelta(days=31)
-    return datetime(later.year, later.month, 1, tzinfo=UTC)
+    return datetime.combine(forecast.next_period(period), time(), UTC)
 
 
 def _percent(used: int, limit: int) -> float:

@@ -15,8 +15,7 @@ from libs.common import ids
 from libs.common.ids import Prefix
 from libs.common.reconciliation import MEANINGS, REMEDIES, Check, drift_of
 from services.config_api import pages
-from services.config_api.errors import Flaw, InvalidError
-from services.config_api.models import Shown
+from services.config_api.models import Shown, parameter_id
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routing import Session, TransactionalRoute, demands
 from services.config_api.scopes import Scope
@@ -101,16 +100,10 @@ async def list_reconciliations(
     page_token: PageToken = None,
 ) -> Reconciliations:
     """List what reconciliation found, newest first."""
-    try:
-        workspace = ids.parse(Prefix.WORKSPACE, workspace_id) if workspace_id else None
-    except ValueError as error:
-        detail = f"workspace_id is no id of a workspace: {error}."
-        flaw = Flaw("invalid_id", detail, parameter="workspace_id")
-        raise InvalidError(detail=detail, flaws=[flaw]) from None
     rows = await store.find_page(
         session,
         before=pages.decode_id(page_token),
-        workspace=workspace,
+        workspace=parameter_id(Prefix.WORKSPACE, workspace_id, "workspace_id"),
         has_drift=drift,
         size=page_size + 1,
     )

@@ -1,6 +1,6 @@
 """The usual cases, sorted out by columns: who they are, and that `classify` says the same."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.events import Effect, Identity, Mapped, Operation, RunMode
-from libs.common.reasons import Park
 from services.writer import classify, usual
 from services.writer.account import Account
 from services.writer.records import part_of, wanted_in
@@ -92,8 +91,8 @@ def account() -> Account:
     return Account(UUID(int=4), UUID(int=3), Mock())
 
 
-def seen_of(links: Sequence[Link], parked: Sequence[str] = ()) -> Seen:
-    """Return what the store shows of these links at a glance."""
+def seen_of(links: Sequence[Link], parked: Sequence[str] = (), asked: Container[str] = ()) -> Seen:
+    """Return what the store shows of these links at a glance, if these contacts are asked for."""
     return Seen(
         {
             each.contact.source_id: SeenLink(
@@ -108,7 +107,12 @@ def seen_of(links: Sequence[Link], parked: Sequence[str] = ()) -> Seen:
             for each in links
         },
         dict.fromkeys(parked, False),
-        {each.key for each in links if each.state is LinkState.LINKED and each.key is not None},
+        {
+            each.key
+            for each in links
+            if each.key is not None
+            and (each.state is LinkState.LINKED or each.contact.source_id in asked)
+        },
     )
 
 
@@ -124,7 +128,7 @@ def sorted_out(
     (column,) = columns(records).values()
     return sort_column(
         column,
-        seen_of(links, parked),
+        seen_of(links, parked, column.addresses),
         integration,
         {RUN: run} if run is not None else {},
         owner or account(),
@@ -189,6 +193,17 @@ def test_whose_unit_is_open_or_whose_address_is_taken_needs_a_closer_look() -> N
 
     for owner in (importing, claimed):
         assert not sorted_out(record(effect("a")), owner=owner).firsts
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_an_address_that_a_tombstone_is_back_for_needs_a_closer_look(*, is_back: bool) -> None:
+    """Who had it first is judged by the order of the batch; else it is there to take."""
+    tombstone = link("a", state=LinkState.REMOVED)
+    effects = [effect("a", "new@example.com")] if is_back else []
+
+    found = sorted_out(record(*effects, effect("b", "a@example.com")), links=[tombstone])
+
+    assert [row.contact.source_id for row in found.firsts] == ([] if is_back else ["b"])
 
 
 def test_rejected_and_filtered_contacts_are_in_their_batch() -> None:
@@ -292,13 +307,8 @@ def test_the_closer_look_would_have_said_the_same(
         for item in items
         if newest[item.contact] is item
     }
-    tombstones = {each.key for each in links if each.state is LinkState.REMOVED}
     for row in found.firsts:
         decision = decided[row.contact]
-        if row.place.address in tombstones and decision == classify.Parking(
-            Park.DUPLICATE_IDENTITY
-        ):
-            continue  # Of two, back at once, the one whose tombstone has the address had it first.
         assert isinstance(decision, classify.Effect)
         assert row_of(decision.task) == row
         assert decision.task == row.task

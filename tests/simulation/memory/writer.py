@@ -269,7 +269,12 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
             waiting[source_id] = bool(row.item.merged_from)
     linked = _linked(tables)
     new = {address for source_id, address in addresses.items() if source_id not in links}
-    return Seen(links, waiting, {each for each in new if Place(integration, each) in linked})
+    owned = {each for each in new if Place(integration, each) in linked}
+    for source_id in links:
+        link = tables.links[ContactId(integration, source_id)]
+        if link.state is not LinkState.LINKED and link.key:
+            owned.add(link.key)
+    return Seen(links, waiting, owned)
 
 
 async def outcomes(session: Transaction, records: Collection[UUID]) -> dict[UUID, Settled]:
