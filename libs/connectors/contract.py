@@ -156,6 +156,8 @@ class Facts:
     integrations_per_account: int | None = None
     # Each account has an address of its own, which a person gives; `base_url` only shows its form.
     has_account_url: bool = False
+    # Fields are made by themselves for whatever the source has (AC1).
+    takes_automatic_imports: bool = False
 
     @property
     def tiers(self) -> Sequence[str]:

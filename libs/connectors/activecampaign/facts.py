@@ -46,4 +46,5 @@ FACTS = Facts(
     import_rows_max=IMPORT_ROWS_MAX,
     # Rows weigh more at ActiveCampaign than as they are mapped: an id and quotes for each value.
     import_bytes_max=250_000,
+    takes_automatic_imports=True,
 )
