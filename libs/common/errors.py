@@ -5,6 +5,7 @@
     + RateLimitedError        the provider (or our own budget) said how long to wait
     + UnavailableError        the other side was silent or failed; nothing was applied
     + UnknownOutcomeError     the call was sent and its answer lost: it may have been applied
+    + PositionLostError       the provider forgot where the last sweep ended: read everything
   - RecordError               reject this record and go on with the next
     + MalformedEventError     the bytes on the topic are not the event they claim to be
     + ContactRejectedError    the provider refuses this one contact
@@ -59,6 +60,18 @@ class UnknownOutcomeError(TransientError):
         self.host = host
         self.reason = reason
         super().__init__(f"{host}: {reason}")
+
+
+class PositionLostError(TransientError):
+    """The provider does not know (any more) where the last sweep ended.
+
+    What changed since then is told by nothing but a read of everything, which finds who is gone.
+    """
+
+    def __init__(self, host: str, reason: str) -> None:
+        self.host = host
+        self.reason = reason
+        super().__init__(f"{host}: position lost: {reason}")
 
 
 class RecordError(SyncError):

@@ -150,6 +150,8 @@ class Facts:
     import_rows_min: int = 50  # Fewer effects go singly (PROTOCOL 6).
     import_bytes_max: int = 6_000_000  # Of a body: Brevo asks for less than 8 MB.
     resumable_paging: bool = False
+    # Changes are read from where the last sweep ended, by the provider's own token (`Sweep`).
+    sweeps_by_position: bool = False
     # Of one run of changes, at most the newest so many contacts are fetched (CC4); None: all.
     bulk_fetch_cap: int | None = None
     # So many integrations may read one account (CC1, SF7); None: any number.
@@ -201,6 +203,8 @@ class Sweep:
 
     `since_ms` None reads everything that is there; else what changed from then to `until_ms`,
     both by the provider's clock, both inclusive. `list_id` narrows to a list's members.
+    `position` is where the sweep before ended, of a provider that tells so (`Page.position`): it
+    then says what changed, and the window does not count.
     """
 
     object: str
@@ -208,6 +212,7 @@ class Sweep:
     properties: Sequence[str]
     since_ms: int | None
     until_ms: int
+    position: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +220,18 @@ class Page:
     """Some changes, and where the next page starts; `cursor` None: this was the last.
 
     `is_doubtful`: contacts left while the pages were read, so that another may have moved past
-    them: this sweep proves nobody absent.
+    them: this sweep proves nobody absent. `gone` are ids of whom a sweep of changes is told that
+    they were deleted, or are not on the list (any more); ids that nobody knows do no harm.
+    `is_narrowed`: a sweep of changes over a list tells of its members only, joiners among them.
+    `position`, on the last page, is where the next sweep starts (`Sweep.position`).
     """
 
     changes: Sequence[Change]
     cursor: Cursor | None
     is_doubtful: bool = False
+    gone: Sequence[str] = ()
+    is_narrowed: bool = False
+    position: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +277,8 @@ class Source(Protocol):
         Where the provider's paging cannot promise that, a page says so (`Page.is_doubtful`).
 
         A sweep over a list without `since_ms` reads its members; one with `since_ms` may also
-        return contacts that are not members: the caller knows who is.
+        return contacts that are not members: the caller knows who is (`Page.is_narrowed`: not).
+        Raises PositionLostError for a position that the provider does not take (any more).
 
         A source that knows the page's `cursor` before its contacts awaits `onward` with it, once,
         and reads them when that returns: so the caller may begin the next page meanwhile.

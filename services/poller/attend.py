@@ -288,6 +288,8 @@ async def _note(
         code=setback.code,
         ends_run=setback.ends_run,
     )
+    if setback.forgets_position:
+        await store.forget_position(session, integration=assignment.integration)
     if setback.failed_check is not None:
         await _count_failed_check(session, assignment, setback.failed_check, id_)
     if setback.report is not None and await store.report_integration(

@@ -95,22 +95,29 @@ class Sweeping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Roll(msgspec.Struct, frozen=True, kw_only=True):
-    """How a list looked when its members were last read, and whose newcomers are settled."""
+    """How a list looked when its members were last read, and whose newcomers are settled.
+
+    `position` is where the last run ended, by the provider's own token where it has one.
+    """
 
     settled_run_no: int = 0
     read_at_ms: int | None = None
     size: int | None = None
     changed_at_ms: int | None = None
+    position: str | None = None
 
 
-def begin(assignment: Assignment) -> Sweeping:
+def begin(assignment: Assignment, *, by_position: bool = False) -> Sweeping:
     """Return a new run: everything if that is wanted or nothing was read yet, else changes.
 
     Everything as well if the last one ended later than now: the clock was set back since, and what
-    was edited meanwhile may be earlier than any window that is left.
+    was edited meanwhile may be earlier than any window that is left. And where changes are told
+    from a position (`by_position`) that is not there, or was lost.
     """
     read_from_ms = assignment.read_from_ms
     is_known = read_from_ms is not None and read_from_ms <= assignment.now_ms
+    if by_position and position_of(assignment) is None:
+        is_known = False
     is_full = assignment.wanted_mode is RunMode.FULL or not is_known
     return Sweeping(
         run_no=assignment.last_run_no + 1,
@@ -145,7 +152,13 @@ def sweep_of(assignment: Assignment, sweeping: Sweeping) -> Sweep:
         properties=assignment.properties,
         since_ms=sweeping.since_ms,
         until_ms=sweeping.until_ms + AHEAD_MS,
+        position=None if sweeping.since_ms is None else position_of(assignment),
     )
+
+
+def position_of(assignment: Assignment) -> str | None:
+    """Return where the last run ended, as its provider told; None if it did not."""
+    return assignment.roll.position if assignment.roll else None
 
 
 def cursor_of(sweeping: Sweeping) -> Cursor | None:
@@ -214,18 +227,24 @@ def must_read_members(assignment: Assignment, found: ContactList | None) -> bool
 
 
 def next_roll(
-    assignment: Assignment, sweeping: Sweeping, found: ContactList | None, *, was_read: bool
+    assignment: Assignment,
+    sweeping: Sweeping,
+    found: ContactList | None,
+    *,
+    was_read: bool,
+    position: str | None = None,
 ) -> Roll:
-    """Return what to remember of the members at a run's end."""
+    """Return what to remember of the members, and of the provider's position, at a run's end."""
     before = assignment.roll or Roll()
     if not was_read:
-        return msgspec.structs.replace(before, settled_run_no=sweeping.run_no)
+        return msgspec.structs.replace(before, settled_run_no=sweeping.run_no, position=position)
     return Roll(
         settled_run_no=sweeping.run_no,
         # The start: who joined while the members were read may have been missed.
         read_at_ms=sweeping.until_ms,
         size=found.size if found else None,
         changed_at_ms=found.changed_at_ms if found else None,
+        position=position,
     )
 
 

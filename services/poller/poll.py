@@ -196,8 +196,11 @@ class Run:
         self._reached = reached
         self._unacknowledged = _Unacknowledged()
         self._merged: set[str] = set()
+        self._told_gone: set[str] = set()
+        self._position: str | None = None  # Where the next run starts, as the last page tells.
         self._is_resumed = False
-        self._sweeping = plan.begin(assignment)  # As far as records were handed to the broker.
+        # As far as records were handed to the broker.
+        self._sweeping = plan.begin(assignment, by_position=source.facts.sweeps_by_position)
         self._acknowledged = self._sweeping
 
     async def poll(self) -> None:
@@ -363,7 +366,9 @@ class Run:
         """Return the changes of each page that concern this integration."""
         groups = [storable(page.changes) for page in pages]
         self._leave_out(sum(len(page.changes) for page in pages) - sum(map(len, groups)))
-        if self._assignment.list_id is None or self.is_full:
+        self._note_told(pages)
+        is_narrowed = all(page.is_narrowed for page in pages)
+        if self._assignment.list_id is None or self.is_full or is_narrowed:
             return groups
         # A window of changes is the whole account's; who just joined is read by id.
         # A survivor may be a member under an id that was merged into it.
@@ -380,6 +385,14 @@ class Run:
             [each for each in changes if not members.isdisjoint((each.id, *each.merged_from))]
             for changes in groups
         ]
+
+    def _note_told(self, pages: Sequence[Page]) -> None:
+        """Remember where the next run starts, and who is gone: who is on a later page is back."""
+        self._position = pages[-1].position
+        for page in pages:
+            if self._told_gone:
+                self._told_gone.difference_update(change.id for change in page.changes)
+            self._told_gone.update(page.gone)
 
     async def _advance(self, coming: Sequence[Change]) -> None:
         """Store what is acknowledged and who comes next; stop here if there is a reason to."""
@@ -490,7 +503,8 @@ class Run:
                     self._assignment,
                     self._sweeping,
                     membership.found,
-                    was_read=gone is not None and complete,
+                    was_read=(self.is_full or membership.gone is not None) and complete,
+                    position=self._position,
                 ),
                 complete=complete,
                 total_after=total_after,
@@ -506,9 +520,14 @@ class Run:
         if self.is_full:
             gone = frozenset(await self._store.unmet(self._assignment, self._sweeping))
             before = self._sweeping.members_before
-        if gone is None:
+        told = await self._known_gone()
+        if gone is None and not told:
             return None
         withheld = await self._store.withheld(self._assignment)
+        if gone is None:
+            # Nobody looked for those who wait for a person's word: they go on waiting.
+            gone, before = withheld.standing, len(await self._store.members(self._assignment))
+        gone |= told
         return leavers.decide(
             # Who lives on in another contact is taken over by it; the next look finds him gone.
             gone - self._merged,
@@ -517,6 +536,13 @@ class Run:
             confirmed=withheld.confirmed,
             standing=frozenset() if self.is_full else withheld.standing,
         )
+
+    async def _known_gone(self) -> frozenset[str]:
+        """Return who is gone by the provider's own word, of those who are members."""
+        if self.is_full or not self._told_gone:
+            return frozenset()
+        told = sorted(storable_ids(list(self._told_gone)))
+        return frozenset(await self._store.known(self._assignment, told))
 
     async def _publish_gone(self, gone: Collection[str]) -> None:
         changes = [

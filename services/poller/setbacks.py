@@ -10,6 +10,7 @@ from libs.common.errors import (
     ConfigurationError,
     MisconfiguredError,
     NeedsReauthError,
+    PositionLostError,
     RateLimitedError,
     RequestRefusedError,
     TransientError,
@@ -33,7 +34,7 @@ class Setback:
     `retry_after_s` is when to try again. `counts` says that it makes the next wait longer.
     `report` is the trouble a person must hear of; `failed_check` the credentials that were refused
     (three of them in a row make the connection `needs_reauth`). `ends_run`: nothing of this run can
-    be gone on with.
+    be gone on with. `forgets_position`: the next run reads everything.
     """
 
     code: str
@@ -42,6 +43,7 @@ class Setback:
     report: str | None = None
     failed_check: str | None = None
     ends_run: bool = False
+    forgets_position: bool = False
 
 
 def judge(
@@ -53,19 +55,22 @@ def judge(
             # Not a failure: the provider, or our own budget, says when. A day at most.
             wait_s = min(error.retry_after_s or BACKOFF_FIRST_S, ASKED_MAX_S)
             return Setback("rate_limited", wait_s + share, counts=False)
+        case PositionLostError():
+            # Nothing is wrong: the run that reads everything instead may begin at once.
+            return Setback("position_lost", 0.0, counts=False, forgets_position=True)
         case NeedsReauthError():
             return Setback(
                 NEEDS_REAUTH, _backoff_s(failures, share), failed_check=str(error.reason)
             )
         case MisconfiguredError():
             return _misconfigured(error.what, failures, interval_s)
-        case RequestRefusedError():
-            return _misconfigured("request_refused", failures, interval_s)
         case TransientError():
             asked_s = min(error.retry_after_s or 0.0, ASKED_MAX_S)
             return Setback("source_down", max(asked_s, _backoff_s(failures, share)))
         case _:
-            return _misconfigured("configuration", failures, interval_s)
+            is_refused = isinstance(error, RequestRefusedError)
+            what = "request_refused" if is_refused else "configuration"
+            return _misconfigured(what, failures, interval_s)
 
 
 def _misconfigured(what: str, failures: int, interval_s: float) -> Setback:

@@ -652,6 +652,20 @@ async def forget_sweep(session: AsyncSession, *, integration: UUID) -> None:
     )
 
 
+async def forget_position(session: AsyncSession, *, integration: UUID) -> None:
+    """Let the next claim read everything: the provider does not know where the last run ended."""
+    await session.execute(
+        text(
+            """
+            update sync.positions
+            set sweep = case when stream = 'members' then sweep - 'position' end
+            where integration_id = :integration
+            """
+        ),
+        {"integration": integration},
+    )
+
+
 async def count_check(
     session: AsyncSession, *, connection: UUID, failed: bool, reason: str | None
 ) -> str:
