@@ -7,8 +7,9 @@ them out by name instead, with `-m "not integration"`.
 Sockets other than loopback are refused, so a test cannot depend on somebody else's server.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from uuid import uuid4
 
 import pytest
@@ -53,6 +54,26 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_setup() -> None:
     """Refuse sockets to anywhere but this machine."""
     pytest_socket.socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_certificates() -> Iterator[None]:
+    """Let clients share what they read of the public certificates.
+
+    httpx reads all of them for each client, which took up to a third of a test's time; no test
+    speaks TLS to a server that they would be for. Contexts made in another way are untouched.
+    """
+    create = ssl.create_default_context
+    shared = cache(lambda cafile: create(cafile=cafile))
+
+    def from_file(*arguments: object, **settings: object) -> ssl.SSLContext:
+        if arguments or settings.keys() != {"cafile"}:
+            return create(*arguments, **settings)  # type: ignore[arg-type]
+        return shared(settings["cafile"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", from_file)
+        yield
 
 
 @pytest.fixture(scope="session")
