@@ -130,6 +130,8 @@ class OAuthFacts:
     revoke_url: str | None
     scopes: Sequence[str]
     uses_pkce: bool
+    # With the tokens comes where this account is called (`instance_url`).
+    tells_account_url: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,10 @@ class Facts:
     has_account_url: bool = False
     # Fields are made by themselves for whatever the source has (AC1).
     takes_automatic_imports: bool = False
+    # Only workspaces on this plan may use it (SF1); None: all.
+    plan: str | None = None
+    # A phone that was emptied here stays as it is at the destination (SF6).
+    phones_stay: bool = False
 
     @property
     def tiers(self) -> Sequence[str]:
