@@ -56,6 +56,11 @@ _REASONS: Mapping[str, Words] = {
         "The limit was raised before it could be sent: what it tells is not true any more.",
         "Das Kontingent wurde vorher erhöht: Was in der Mail steht, stimmt nicht mehr.",
     ),
+    "request_closed": Words(
+        "The request was decided or withdrawn before it could be sent: there is nothing to decide.",
+        "Über die Anfrage wurde vorher entschieden, oder sie wurde zurückgezogen: Es gibt nichts "
+        "mehr zu entscheiden.",
+    ),
     "reader_removed": Words(
         "The person was removed from the workspace before it could be sent.",
         "Die Person wurde vorher aus dem Arbeitsbereich entfernt.",

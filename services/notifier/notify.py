@@ -3,7 +3,7 @@
 Promises (RELIABILITY.md 5): one notice per cause and person, whatever is delivered twice; a mail is
 sent at least once, and each time with the same Message-ID; a mail whose reason is gone, or whose
 reader is, is not sent, and that is looked at just before it would be (80 % once 100 % is decided; a
-limit that was raised; a month that is over). A notice is claimed with a lease, which is renewed
+limit that was raised; a month that is over; a request that is decided or taken back). A notice is claimed with a lease, which is renewed
 just before it is sent and is longer than any try lasts, then marked by that lease. A notice that
 can not be rendered fails alone, and what was tried least goes first: a bad one stops no other.
 """
@@ -17,10 +17,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import ledger, logs, metrics
+from libs.common import ids, ledger, logs, metrics
 from libs.common.consumer import Batch
 from libs.common.database import SessionMaker, transact
 from libs.common.failpoints import Reached, nothing
+from libs.common.ids import Prefix
 from libs.common.mails import MailKind
 from libs.common.moments import moment_of
 from services.notifier import store
@@ -241,11 +242,16 @@ class Sender:
     async def _why_not(self, notice: Notice) -> str | None:
         """Return why a notice is not worth sending any more; None if it is."""
         decision = _decision(notice)
+        request = _request(notice)
 
         async def work(session: AsyncSession) -> str | None:
             gone = await store.reader_is_gone(session, notice.id)
-            if gone is not None or decision is None:
+            if gone is not None:
                 return gone
+            if request is not None and await store.is_request_closed(session, request):
+                return "request_closed"
+            if decision is None:
+                return None
             period, revision, threshold = decision
             return await store.outdated(
                 session,
@@ -307,6 +313,16 @@ def _decision(notice: Notice) -> tuple[date, int, int] | None:
             int(notice.payload["revision"]),
             threshold,
         )
+    except (LookupError, TypeError, ValueError) as error:
+        raise UnrenderableError(type(error).__name__) from error
+
+
+def _request(notice: Notice) -> UUID | None:
+    """Return the request that a notice asks somebody to decide; raise UnrenderableError."""
+    if notice.kind != MailKind.QUOTA_REQUEST_OPENED:
+        return None
+    try:
+        return ids.parse(Prefix.QUOTA_REQUEST, notice.payload["request_id"])
     except (LookupError, TypeError, ValueError) as error:
         raise UnrenderableError(type(error).__name__) from error
 

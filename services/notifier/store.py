@@ -243,6 +243,14 @@ async def outdated(
     return None if reason is None else str(reason)
 
 
+async def is_request_closed(session: AsyncSession, request: UUID) -> bool:
+    """Return whether a request for a higher limit is decided or taken back."""
+    closed = await session.scalar(
+        text("select config.is_request_closed(:request)"), {"request": request}
+    )
+    return bool(closed)
+
+
 async def finish(
     session: AsyncSession,
     *,

@@ -633,6 +633,30 @@ async def test_what_only_the_operator_can_mend_is_told_to_the_operator_alone(
         assert audiences.all() == ["operator"]
 
 
+@pytest.mark.parametrize("state", ["open", "withdrawn", "declined"])
+async def test_nobody_is_asked_to_decide_what_is_decided_or_taken_back(
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker, state: str
+) -> None:
+    """Proves Q4: the operator's mail about a request is looked at again before it leaves."""
+    opened = asked(QuotaKind.REQUEST_OPENED)
+    await office.recorder(batch(opened))
+    await execute(
+        sessions,
+        "insert into config.quota_requests (request_id, workspace_id, wanted, reason, state, "
+        "asked_by, asked_limit, asked_used, decided_at) "
+        "values (:r, :w, 250000, 'Fair', :state, 'key', 100000, 90000, "
+        "case when :state <> 'open' then now() end)",
+        r=opened.request,
+        state=state,
+    )
+
+    await office.sender.send_due()
+
+    is_open = state == "open"
+    assert len(mailbox[0].mails) == is_open
+    assert await told(sessions) == {("sent", None) if is_open else ("suppressed", "request_closed")}
+
+
 async def test_without_an_address_of_the_operators_nobody_else_is_told(
     notifier: SessionMaker, people: None, sessions: SessionMaker
 ) -> None:
