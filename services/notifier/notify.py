@@ -3,9 +3,10 @@
 Promises (RELIABILITY.md 5): one notice per cause and person, whatever is delivered twice; a mail is
 sent at least once, and each time with the same Message-ID; a mail whose reason is gone, or whose
 reader is, is not sent, and that is looked at just before it would be (80 % once 100 % is decided; a
-limit that was raised; a month that is over; a request that is decided or taken back). A notice is claimed with a lease, which is renewed
-just before it is sent and is longer than any try lasts, then marked by that lease. A notice that
-can not be rendered fails alone, and what was tried least goes first: a bad one stops no other.
+limit that was raised; a month that is over; a request that is decided or taken back). A notice is
+claimed with a lease, which is renewed just before it is sent and is longer than any try lasts, then
+marked by that lease. A notice that can not be rendered fails alone, and what was tried least goes
+first: a bad one stops no other.
 """
 
 import asyncio
