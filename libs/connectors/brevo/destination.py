@@ -10,7 +10,7 @@ writer says so, and never for a list that the person unsubscribed from.
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -56,9 +56,6 @@ from libs.connectors.contract import (
 )
 from libs.connectors.http import Answer, HttpClient, lost
 
-# Calls of one account at a time: enough for 10 a second at an answer time of 400 ms. The gate
-# holds the rate; this only bounds how many answers can be lost at once.
-_TOGETHER = 4
 # Pages that are asked for at once.
 _PAGES_TOGETHER = 4
 _IMPORT = "IMPORTUSER"  # What Brevo calls such a process.
@@ -154,7 +151,7 @@ class BrevoDestination:
                 if errors:
                     return
 
-        workers = min(_TOGETHER, len(writes))
+        workers = min(facts.TOGETHER, len(writes))
         await asyncio.gather(*(work() for _ in range(workers)))
         return WriteReport(outcomes, errors[0] if errors else None)
 
@@ -176,7 +173,7 @@ class BrevoDestination:
         """Return who of those awaited is on a list, read in the order of their creation."""
         offset = int(after or 0)
         sort = "desc" if newest_first else "asc"
-        suffix = f"&modifiedSince={quote(_moment(since))}" if since is not None else ""
+        suffix = f"&modifiedSince={quote(payload.moment(since))}" if since is not None else ""
         pages = min(_PAGES_TOGETHER, max(1, -(-hoped // facts.LIST_PAGE_MAX)))
         members = f"/contacts/lists/{quote(list_id)}/contacts"
         paths = [
@@ -580,13 +577,6 @@ def _import_pays(wanted: int, in_account: int) -> bool:
     looking = in_account // facts.CONTACTS_PAGE_MAX + 1
     reading_back = wanted // facts.LIST_PAGE_MAX + 1
     return wanted >= facts.IMPORT_ROWS_MIN and looking + 2 + reading_back < wanted
-
-
-def _moment(moment: datetime) -> str:
-    """Return a time as Brevo takes it: UTC, milliseconds, Z."""
-    return (
-        moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
-    )
 
 
 def _written(without: frozenset[str]) -> Written:

@@ -15,6 +15,10 @@ OTHER = "other"  # Everything else: /account, /processes. Scarce.
 FOLDERS_MAX = 50  # Also lists and processes in a page.
 LIST_PAGE_MAX = 500  # Contacts of a list in a page.
 CONTACTS_PAGE_MAX = 1_000
+IDS_MAX = 20  # Contacts that one call reads by their ids.
+# Calls of one account at a time: enough for 10 a second at an answer time of 400 ms. The gate holds
+# the rate; this only bounds how many answers can be lost at once.
+TOGETHER = 4
 # Brevo takes bodies up to 10 MB and asks to keep them under 8.
 IMPORT_BYTES_MAX = 8_000_000
 # No limit of rows is documented. This many rows of 16 attributes stay below the bytes.

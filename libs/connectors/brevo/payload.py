@@ -9,12 +9,13 @@ import csv
 import functools
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from libs.common.events import Identity
+from libs.common.events import Change, Identity, Operation
 from libs.connectors.brevo.facts import PHONES, UNIQUE
 from libs.connectors.contract import (
     Awaited,
@@ -77,6 +78,25 @@ class Sightings(msgspec.Struct, frozen=True):
     """A page of contacts, most of them not taken apart."""
 
     contacts: list[Sighting] = []
+    count: int | None = None
+
+
+class ChangedContact(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A contact as it is read for the way back: its values are passed through as they are.
+
+    `modified_at` moves with every touch: a list, our own writes, an attribute nobody mapped.
+    """
+
+    id: int
+    modified_at: datetime
+    email: str | None = None
+    attributes: msgspec.Raw = NO_ATTRIBUTES
+
+
+class ChangedContacts(msgspec.Struct, frozen=True):
+    """A page of such contacts; `count` is how many there are in all."""
+
+    contacts: list[ChangedContact] = []
     count: int | None = None
 
 
@@ -214,6 +234,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 CONTACT = msgspec.json.Decoder(ContactRecord)
 SIGHTINGS = msgspec.json.Decoder(Sightings)
+CHANGED_CONTACTS = msgspec.json.Decoder(ChangedContacts)
 LIST = msgspec.json.Decoder(ListRecord)
 LIST_PAGE = msgspec.json.Decoder(ListPage)
 FOLDER_PAGE = msgspec.json.Decoder(FolderPage)
@@ -226,6 +247,9 @@ PROCESS = msgspec.json.Decoder(ProcessRecord)
 PROCESS_PAGE = msgspec.json.Decoder(ProcessPage)
 _FAULT = msgspec.json.Decoder(Fault)
 _ATTRIBUTES = msgspec.json.Decoder(dict[str, Any])
+_RAW_ATTRIBUTES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL = msgspec.Raw(b"null")
 
 _DIGITS = re.compile(r"\D+")
 _ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ].*)?")
@@ -314,6 +338,41 @@ def remote_of(record: ContactRecord) -> RemoteContact:
         list_ids=_names_of(record.list_ids),
         is_blocked=record.email_blacklisted or record.sms_blacklisted,
         left_list_ids=_names_of(record.list_unsubscribed or ()),
+    )
+
+
+def change_of(contact: ChangedContact, names: Sequence[str]) -> Change:
+    """Return a contact as a change with these attributes; raise msgspec.MsgspecError for none.
+
+    Phones get back the plus sign that Brevo takes off: without it they have no country.
+    """
+    given = _RAW_ATTRIBUTES.decode(contact.attributes)
+    given |= {name: _with_plus(given[name]) for name in PHONES & given.keys()}
+    given["EMAIL"] = msgspec.Raw(msgspec.json.encode(contact.email or None))
+    return Change(
+        id=str(contact.id),
+        op=Operation.UPSERT,
+        version_ms=milliseconds(contact.modified_at),
+        properties=msgspec.Raw(
+            msgspec.json.encode({name: given.get(name, _NULL) for name in names})
+        ),
+    )
+
+
+def _with_plus(raw: msgspec.Raw) -> msgspec.Raw:
+    number = str(msgspec.json.decode(raw))
+    return msgspec.Raw(msgspec.json.encode(f"+{number}" if number.isdecimal() else number))
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a time in whole milliseconds since 1970, what is less cut off."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def moment(moment: datetime) -> str:
+    """Return a time as Brevo takes it: UTC, milliseconds, Z."""
+    return (
+        moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
     )
 
 
