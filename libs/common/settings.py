@@ -124,6 +124,8 @@ class ProviderSettings(ServiceSettings):
     hubspot_client_secret: SecretStr = SecretStr("")
     constant_contact_client_id: str = ""
     constant_contact_client_secret: SecretStr = SecretStr("")
+    salesforce_client_id: str = ""
+    salesforce_client_secret: SecretStr = SecretStr("")
     public_url: str | None = None
 
     # False only against a sandbox that has its limits off, to measure our own cost.

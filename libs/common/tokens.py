@@ -105,13 +105,18 @@ class StoredTokens:
         access_token: str,
         refresh_token: str | None,
         expires_at: datetime,
+        account_url: str | None = None,
     ) -> bool:
-        """Store if `version` is still the stored one, and give up the right; False if not."""
+        """Store if `version` is still the stored one, and give up the right; False if not.
+
+        `account_url` is where the account is called from now on; None: where it was.
+        """
 
         async def work(session: AsyncSession) -> bool:
             stored = await session.scalar(
                 text(
-                    "select config.store_tokens(:connection, :version, :access, :refresh, :expires)"
+                    "select config.store_tokens(:connection, :version, :access, :refresh, :expires,"
+                    " :account_url)"
                 ),
                 {
                     "connection": connection,
@@ -121,6 +126,7 @@ class StoredTokens:
                     if refresh_token
                     else None,
                     "expires": expires_at,
+                    "account_url": account_url,
                 },
             )
             return bool(stored)

@@ -168,6 +168,11 @@ class Facts:
     phones_stay: bool = False
 
     @property
+    def accounts_have_urls(self) -> bool:
+        """Return whether each account has an address of its own, whoever tells it."""
+        return self.has_account_url or (self.oauth is not None and self.oauth.tells_account_url)
+
+    @property
     def tiers(self) -> Sequence[str]:
         """Return the subscriptions by which the provider's limits differ, by name."""
         return [tier for tier in self.limits if tier]

@@ -26,6 +26,7 @@ import msgspec
 
 from libs.common.clock import Clock
 from libs.common.errors import (
+    MisconfiguredError,
     NeedsReauthError,
     RateLimitedError,
     RequestRefusedError,
@@ -70,12 +71,17 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Tokens fresh from the provider, not stored yet. `scopes` is empty where none are told."""
+    """Tokens fresh from the provider, not stored yet. `scopes` is empty where none are told.
+
+    `account_url` is where the account is called, of a provider that tells it with the tokens, and
+    only if it is an address of that provider's.
+    """
 
     access_token: str
     refresh_token: str | None
     expires_at: datetime
     scopes: Sequence[str] = ()
+    account_url: str | None = None
 
 
 class TokenStore(Protocol):
@@ -98,10 +104,12 @@ class TokenStore(Protocol):
         access_token: str,
         refresh_token: str | None,
         expires_at: datetime,
+        account_url: str | None = None,
     ) -> bool:
         """Store if `version` is still the stored one, and give up the right; False if not.
 
-        A refresh token of None leaves the stored one. The stored version is then one higher.
+        A refresh token or an address of None leaves the stored one. The stored version is then one
+        higher.
         """
 
 
@@ -111,6 +119,7 @@ class _Answered(msgspec.Struct, frozen=True):
     expires_in: float | None = None
     scope: str | None = None
     scopes: list[str] | None = None
+    instance_url: str | None = None
 
 
 class _Fault(msgspec.Struct, frozen=True):
@@ -214,7 +223,18 @@ class TokenEndpoint:
             refresh_token=told.refresh_token,
             expires_at=self.clock.now() + timedelta(seconds=lifetime_s),
             scopes=tuple(told.scopes or (told.scope or "").split()),
+            account_url=self._checked(told.instance_url) if self.facts.tells_account_url else None,
         )
+
+    def _checked(self, url: str | None) -> str | None:
+        """Return an address that an answer told; None if it is none that may be called.
+
+        Not an error here: the tokens beside it may be the only ones that still work.
+        """
+        try:
+            return self.http.site(url or "", self.hosts).origin
+        except MisconfiguredError:
+            return None
 
     async def _post(self, url: str, form: Mapping[str, str]) -> Answer:
         """Send a form; the secret goes in the body, never in an address that is logged."""
@@ -342,6 +362,7 @@ class RefreshingTokens:
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
             expires_at=granted.expires_at,
+            account_url=granted.account_url,
         )
         if not stored:
             return await self._store.load(self._connection)

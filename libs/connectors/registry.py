@@ -103,7 +103,7 @@ def base_url(provider: str, base_urls: Mapping[str, str], account_url: str | Non
     facts = PROVIDERS[provider].facts
     if provider in base_urls:
         return base_urls[provider].rstrip("/") + _path_of(facts)
-    if facts.has_account_url and account_url is None:
+    if facts.accounts_have_urls and account_url is None:
         raise MisconfiguredError(provider, "address_not_allowed")
     return account_url or facts.base_url
 

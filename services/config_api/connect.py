@@ -9,7 +9,7 @@ used once, within `LOGIN_S`.
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -258,7 +258,8 @@ async def _redeem(
         tokens = await parts.accounts.exchange(
             connection.provider, code, login.redirect_uri, verifier
         )
-        whose = await check_account(parts, facts, account, tokens.access_token)
+        called = replace(account, account_url=tokens.account_url or account.account_url)
+        whose = await check_account(parts, facts, called, tokens.access_token)
     except NeedsReauthError as error:
         raise LoginFailedError(detail=f"{facts.label} did not accept the login.") from error
     except SyncError as error:
@@ -276,6 +277,7 @@ def _sealed(parts: Parts, account: AccountRef, tokens: Granted, whose: Account) 
         sealed_access_token=_seal(parts, account, tokens.access_token, "access_token"),
         sealed_refresh_token=refresh and _seal(parts, account, refresh, "refresh_token"),
         token_expires_at=tokens.expires_at,
+        account_url=tokens.account_url,
     )
 
 

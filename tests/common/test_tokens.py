@@ -61,6 +61,29 @@ async def test_stored_tokens_are_sealed_and_come_back(
     assert (loaded.expires_at, loaded.version) == (LATER, 1)
 
 
+async def test_where_an_account_is_called_is_stored_with_its_tokens(
+    tokens: StoredTokens, sessions: SessionMaker
+) -> None:
+    """Who lost the race for the tokens moves nothing; an answer without an address neither."""
+
+    async def store(version: int, url: str | None) -> tuple[bool, str | None]:
+        stored = await tokens.store_tokens(
+            *(CONNECTION, version),
+            access_token="a",
+            refresh_token=None,
+            expires_at=LATER,
+            account_url=url,
+        )
+        async with sessions.begin() as session:
+            found = await session.scalar(text("select account_url from config.connections"))
+        return stored, found
+
+    assert await store(0, "https://one.example.com") == (True, "https://one.example.com")
+    assert await store(0, "https://two.example.com") == (False, "https://one.example.com")
+    assert await store(1, None) == (True, "https://one.example.com")
+    assert await store(2, "https://two.example.com") == (True, "https://two.example.com")
+
+
 async def test_of_two_that_refreshed_one_stores(tokens: StoredTokens) -> None:
     stored = await asyncio.gather(
         *(

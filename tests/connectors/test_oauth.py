@@ -28,9 +28,11 @@ from libs.connectors.http import Answer
 from libs.connectors.hubspot.facts import FACTS
 from libs.connectors.hubspot.source import HubSpotSource
 from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint
+from libs.connectors.salesforce.facts import FACTS as SALESFORCE
 from sandbox.hubspot.app import create_app
 from sandbox.hubspot.state import State
 from tests.connectors.served import Served, served
+from tests.connectors.talking import answering, response, speaking
 
 REDIRECT = "http://127.0.0.1:9/oauth/callback"
 OURS = Client("sandbox-client", "sandbox-secret")
@@ -79,6 +81,7 @@ class MemoryStore:
     stored: list[str] = field(default_factory=list)
     waits: list[UUID] = field(default_factory=list)
     reconnect: Tokens | None = None  # Stored by a person just before the next store.
+    account_url: str | None = None
 
     async def load(self, connection: UUID) -> Tokens:
         await asyncio.sleep(0)
@@ -101,6 +104,7 @@ class MemoryStore:
         access_token: str,
         refresh_token: str | None,
         expires_at: datetime,
+        account_url: str | None = None,
     ) -> bool:
         await asyncio.sleep(0)
         if self.reconnect is not None:
@@ -111,6 +115,7 @@ class MemoryStore:
             access_token, refresh_token or self.tokens.refresh_token, expires_at, version + 1
         )
         self.owner = None
+        self.account_url = account_url or self.account_url
         self.stored.append(access_token)
         return True
 
@@ -390,3 +395,54 @@ async def test_a_refresh_whose_answer_is_lost_stores_nothing(provider: Served) -
 
     assert store.stored == []
     assert await tokens.token() == store.tokens.access_token
+
+
+def telling(url: str | None) -> bytes:
+    told = {"access_token": "fresh", "refresh_token": "next"}
+    return response(200, msgspec.json.encode(told | ({"instance_url": url} if url else {})))
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("https://acme.my.salesforce.com", "https://acme.my.salesforce.com"),
+        (
+            "https://acme--uat.sandbox.my.salesforce.com/",
+            "https://acme--uat.sandbox.my.salesforce.com",
+        ),
+        ("https://acme.my.salesforce.com.example.com", None),
+        ("https://169.254.169.254", None),
+        ("http://acme.my.salesforce.com", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("tells", [True, False])
+async def test_an_address_that_comes_with_tokens_is_the_providers_or_none(
+    told: str | None, kept: str | None, *, tells: bool
+) -> None:
+    """Proves API7; whatever is told, the tokens beside it are not lost: they may be the last."""
+    assert SALESFORCE.oauth is not None
+    _, talk = answering(telling(told))
+    async with speaking(talk) as (http, site, _):
+        facts = replace(oauth.placed(SALESFORCE.oauth, site.origin), tells_account_url=tells)
+        clock = SystemClock()
+        endpoint = TokenEndpoint(http, clock, "salesforce", facts, SALESFORCE.hosts, OURS)
+
+        tokens = await endpoint.refresh("last")
+
+    assert tokens.refresh_token == "next"
+    assert tokens.account_url == (kept if tells else None)
+
+
+async def test_an_account_that_moved_is_stored_with_the_tokens_that_told_so() -> None:
+    assert SALESFORCE.oauth is not None
+    _, talk = answering(telling("https://moved.my.salesforce.com"))
+    store = MemoryStore(Tokens("old", "last", datetime.now(UTC), 1))
+    async with speaking(talk) as (http, site, _):
+        facts = oauth.placed(SALESFORCE.oauth, site.origin)
+        clock = SystemClock()
+        endpoint = TokenEndpoint(http, clock, "salesforce", facts, SALESFORCE.hosts, OURS)
+
+        assert await RefreshingTokens(endpoint, store, UUID(int=1)).token() == "fresh"
+
+    assert store.account_url == "https://moved.my.salesforce.com"

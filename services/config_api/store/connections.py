@@ -54,6 +54,7 @@ class Credentials:
     sealed_access_token: str | None = None
     sealed_refresh_token: str | None = None
     token_expires_at: datetime | None = None
+    account_url: str | None = None  # Where the login says that the account is called.
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ async def connect(session: AsyncSession, connection: UUID, credentials: Credenti
         text(
             "update config.connections set state = 'connected', reason = null,"
             " account_id = :account_id, account_name = :account_name, time_zone = :time_zone,"
-            " tier = coalesce(:tier, tier), sealed_api_key = :api_key,"
+            " tier = coalesce(:tier, tier), account_url = coalesce(:account_url, account_url),"
+            " sealed_api_key = :api_key,"
             " sealed_access_token = :access_token,"
             " sealed_refresh_token = :refresh_token, token_expires_at = :expires_at,"
             " token_version = token_version + 1, refresh_owner = null, refresh_until = null,"
@@ -174,6 +176,7 @@ async def connect(session: AsyncSession, connection: UUID, credentials: Credenti
             "account_name": credentials.account_name,
             "time_zone": credentials.time_zone,
             "tier": credentials.tier,
+            "account_url": credentials.account_url,
             "api_key": credentials.sealed_api_key,
             "access_token": credentials.sealed_access_token,
             "refresh_token": credentials.sealed_refresh_token,
