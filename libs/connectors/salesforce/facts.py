@@ -17,7 +17,7 @@ VERSION = "/services/data/v67.0"
 LOGIN_HOST = "login.salesforce.com"
 
 PAGE_MAX = 2_000  # Records that one answer to a query holds.
-IDS_MAX = 400  # Ids in one query: some 27 characters each, of 16,384 that an address may have.
+IDS_MAX = 200  # Ids in one query: an address may have 16,384 bytes, and each id takes some 28.
 COLLECTION_MAX = 200  # Records in one call that writes.
 
 INTEGRATIONS_PER_ACCOUNT = 5  # SF7.
@@ -37,18 +37,19 @@ class Kind:
     """What one of our objects is at Salesforce.
 
     `member` is the field of a campaign's member that names it. `living` must hold of a record that
-    is one still: a lead that was converted is a contact by now.
+    is one still, `left` of one that is none any more: a converted lead is a contact by now.
     """
 
     sobject: str
     member: str
     living: str | None = None
+    left: str | None = None
 
 
 KINDS = MappingProxyType(
     {
         "contacts": Kind("Contact", "ContactId"),
-        "leads": Kind("Lead", "LeadId", living="IsConverted = false"),
+        "leads": Kind("Lead", "LeadId", living="IsConverted = false", left="IsConverted = true"),
     }
 )
 

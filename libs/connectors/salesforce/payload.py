@@ -23,8 +23,8 @@ class Record(msgspec.Struct, frozen=True, rename="pascal", gc=False):
     system_modstamp: str
 
 
-class Deleted(msgspec.Struct, frozen=True, rename="pascal", gc=False):
-    """A record that is no more; `master_record_id`: it was merged into that one."""
+class Identified(msgspec.Struct, frozen=True, rename="pascal", gc=False):
+    """Who a record is; `master_record_id`: it is no more, and was merged into that one."""
 
     id: str
     master_record_id: str | None = None
@@ -59,9 +59,10 @@ class Page(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Campaigns(msgspec.Struct, frozen=True):
-    """Campaigns."""
+    """Campaigns; `done` as of a `Page`."""
 
     records: Sequence[Campaign] = ()
+    done: bool = True
 
 
 class Organizations(msgspec.Struct, frozen=True):
@@ -70,10 +71,10 @@ class Organizations(msgspec.Struct, frozen=True):
     records: Sequence[Organization] = ()
 
 
-class Gone(msgspec.Struct, frozen=True):
-    """Records that are no more."""
+class Ids(msgspec.Struct, frozen=True):
+    """Records of whom nothing is asked but who they are."""
 
-    records: Sequence[Deleted] = ()
+    records: Sequence[Identified] = ()
     done: bool = True
 
 
@@ -120,7 +121,7 @@ class Usage:
 
 
 PAGE = msgspec.json.Decoder(Page)
-GONE = msgspec.json.Decoder(Gone)
+IDS = msgspec.json.Decoder(Ids)
 CAMPAIGNS = msgspec.json.Decoder(Campaigns)
 ORGANIZATIONS = msgspec.json.Decoder(Organizations)
 DESCRIBED = msgspec.json.Decoder(Described)
@@ -212,7 +213,7 @@ def milliseconds(stamp: str) -> int:
     return (aware - _EPOCH) // _MILLISECOND
 
 
-def survivors_of(gone: Sequence[Deleted]) -> dict[str, str | None]:
+def survivors_of(gone: Sequence[Identified]) -> dict[str, str | None]:
     """Return of each record that is no more in which it lives on; None: in none.
 
     Who was merged into somebody that was merged later lives on in the last of them. Whether that

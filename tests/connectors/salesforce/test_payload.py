@@ -7,7 +7,7 @@ import pytest
 
 from libs.connectors.contract import FieldType, NotMappable
 from libs.connectors.salesforce import payload
-from libs.connectors.salesforce.payload import Deleted
+from libs.connectors.salesforce.payload import Identified
 
 TYPED = {"name": "Any__c", "label": "Any", "createable": True, "updateable": True}
 
@@ -57,7 +57,7 @@ def test_a_record_leaves_as_it_came_with_whom_it_took_in() -> None:
 
 def test_who_was_merged_twice_lives_on_in_the_last() -> None:
     """A merge leaves the ids of earlier ones where they point."""
-    gone = [Deleted("A", "B"), Deleted("B", "C"), Deleted("D"), Deleted("E", "D")]
+    gone = [Identified("A", "B"), Identified("B", "C"), Identified("D"), Identified("E", "D")]
 
     survivors = payload.survivors_of(gone)
 
@@ -66,7 +66,10 @@ def test_who_was_merged_twice_lives_on_in_the_last() -> None:
 
 
 def test_a_ring_of_merges_has_no_survivor() -> None:
-    assert payload.survivors_of([Deleted("A", "B"), Deleted("B", "A")]) == {"A": None, "B": None}
+    assert payload.survivors_of([Identified("A", "B"), Identified("B", "A")]) == {
+        "A": None,
+        "B": None,
+    }
 
 
 @pytest.mark.parametrize(
