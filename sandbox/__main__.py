@@ -19,7 +19,7 @@ import uvloop
 
 from sandbox.server import LOOPBACK, serve
 
-PROVIDERS = ("hubspot", "brevo", "constant_contact", "activecampaign")
+PROVIDERS = ("hubspot", "brevo", "constant_contact", "activecampaign", "salesforce")
 PORT_MAX = 65_535
 
 

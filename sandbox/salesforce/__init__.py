@@ -1,0 +1,1 @@
+"""Salesforce, as its REST and Bulk API guides, its help pages and its clients describe it."""

@@ -1,0 +1,95 @@
+"""The records of one object: found by id, in order of their last change, and not before commit.
+
+A record is a mapping of field names to what JSON shows, and never changes: a write puts another in
+its place, so a query's result stays as it was found. A write may become visible later than it
+happened (`visible_s`), as that of a long transaction does: its SystemModstamp is then in the past
+of everybody who reads it.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sandbox.salesforce.fields import Field
+from sandbox.salesforce.objects import Kind
+
+Row = Mapping[str, Any]
+LAST = "\x7f"  # After every id.
+
+
+class Table:
+    """The records of an object of one org, deleted ones too, and its fields."""
+
+    def __init__(self, kind: Kind, prefix: str) -> None:
+        self.kind = kind
+        self.name = kind.name
+        self.prefix = prefix
+        self.rows: dict[str, Row] = {}
+        self.fields: dict[str, Field] = {}  # By name in lower case: case does not matter.
+        self.relationships: dict[str, Field] = {}
+        self.bin: set[str] = set()  # Deleted, and still to be found by queryAll.
+        self.revision = 0
+        self.made = 0
+        self.schema_changed_s = 0.0
+        self._by_stamp: list[tuple[str, str]] = []
+        self._pending: list[tuple[float, Row]] = []
+        for field in kind.fields:
+            self.define(field)
+
+    def define(self, field: Field) -> None:
+        self.fields[field.name.lower()] = field
+        if field.relationship:
+            self.relationships[field.relationship.lower()] = field
+
+    def undefine(self, field: Field) -> None:
+        """Take a field away, with its values."""
+        del self.fields[field.name.lower()]
+        for row in [each for each in self.rows.values() if field.name in each]:
+            rest = {name: value for name, value in row.items() if name != field.name}
+            self.rows[row["Id"]] = rest
+        self.revision += 1
+
+    def put(self, row: Row, *, visible_s: float | None = None) -> Row:
+        """Store a record as it is now, or for readers who come at `visible_s` or later."""
+        if visible_s is not None:
+            self._pending.append((visible_s, row))
+            return row
+        before = self.rows.get(row["Id"])
+        if before is not None:
+            del self._by_stamp[bisect_left(self._by_stamp, _key(before))]
+        self.rows[row["Id"]] = row
+        (self.bin.add if row.get("IsDeleted") else self.bin.discard)(row["Id"])
+        insort(self._by_stamp, _key(row))
+        self.revision += 1
+        return row
+
+    def settle(self, now_s: float) -> None:
+        """Let the transactions end whose time has come."""
+        if not self._pending:
+            return
+        due = [row for visible_s, row in self._pending if visible_s <= now_s]
+        self._pending = [each for each in self._pending if each[0] > now_s]
+        for row in due:
+            self.put(row)
+
+    def is_locked(self, record_id: str) -> bool:
+        """Tell whether a transaction that has not ended holds a record."""
+        return any(row["Id"] == record_id for _, row in self._pending)
+
+    def remove(self, record_id: str) -> None:
+        """Erase a record for good."""
+        row = self.rows.pop(record_id)
+        self.bin.discard(record_id)
+        del self._by_stamp[bisect_left(self._by_stamp, _key(row))]
+        self.revision += 1
+
+    def between(self, first: str | None, last: str | None) -> Iterator[Row]:
+        """Yield the records whose SystemModstamp lies between, both included, oldest first."""
+        start = 0 if first is None else bisect_left(self._by_stamp, (first, ""))
+        end = len(self._by_stamp) if last is None else bisect_right(self._by_stamp, (last, LAST))
+        for _, record_id in self._by_stamp[start:end]:
+            yield self.rows[record_id]
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["SystemModstamp"], row["Id"]
