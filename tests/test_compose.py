@@ -30,7 +30,8 @@ def test_every_source_of_the_platform_has_a_poller_and_a_sandbox() -> None:
     """One deployment for each provider: a source without one is never read."""
     compose = yaml.safe_load(COMPOSE.read_text())
     services = compose["services"]
-    sources = {name for name, each in registry.PROVIDERS.items() if each.source is not None}
+    sources = {name for name, each in registry.PROVIDERS.items() if each.facts.is_source}
+    called = {name for name in sources if not registry.PROVIDERS[name].facts.reads_files}
 
     pollers = {
         match[1]
@@ -41,5 +42,5 @@ def test_every_source_of_the_platform_has_a_poller_and_a_sandbox() -> None:
     served = dict(re.findall(r"--port (\w+)=(\d+)", services["sandbox"]["command"]))
 
     assert pollers == sources
-    assert sources <= addresses.keys()
+    assert called <= addresses.keys()
     assert {name: str(urlsplit(url).port) for name, url in addresses.items()} == served

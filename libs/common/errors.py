@@ -111,8 +111,9 @@ class NeedsReauthError(ConfigurationError):
 class MisconfiguredError(ConfigurationError):
     """Something at the provider is not as the integration expects: `what` is a stable code.
 
-    Codes: list_missing, field_missing, attribute_missing, scope_missing, ip_not_allowed,
-    api_disabled, account_changed, not_found, contact_limit (park as such), address_not_allowed.
+    Codes: list_missing, field_missing, attribute_missing, file_missing, scope_missing,
+    ip_not_allowed, api_disabled, account_changed, not_found, contact_limit (park as such),
+    address_not_allowed.
     """
 
     def __init__(self, host: str, what: str) -> None:

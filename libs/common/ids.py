@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     QUOTA_REQUEST = "req"
     NOTICE = "ntc"
     RECONCILIATION = "rec"
+    IMPORT = "imp"
 
 
 def new() -> UUID:

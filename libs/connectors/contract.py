@@ -22,9 +22,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType, Protocol
+from uuid import UUID
 
 import msgspec
 
+from libs.common.csvfile.rows import Chunk, StoredFile
 from libs.common.events import Change, Identity, Operation
 
 Cursor = NewType("Cursor", str)
@@ -42,6 +44,7 @@ class FieldType(StrEnum):
     MULTIPLE_CHOICE = "multiple_choice"
     EMAIL = "email"
     PHONE = "phone"
+    UNTYPED = "untyped"  # Text that may be read as any kind: a cell of a file.
     OTHER = "other"
 
 
@@ -166,6 +169,9 @@ class Facts:
     plan: str | None = None
     # A phone that was emptied here stays as it is at the destination (SF6).
     phones_stay: bool = False
+    # An account is a series of files that people upload: there is no login and no call. A file
+    # is read whole, by full runs; it tells who is there, and does not tell who is gone.
+    reads_files: bool = False
 
     @property
     def accounts_have_urls(self) -> bool:
@@ -306,6 +312,23 @@ class Source(Protocol):
         self, object_name: str, list_id: str | None, after: Cursor | None
     ) -> MemberPage:
         """Return a page of a list's member ids; without a list, of all living contacts' ids."""
+
+
+class Files(Protocol):
+    """The files of one connection: what a source of files is opened over instead of HTTP."""
+
+    @property
+    def connection(self) -> UUID:
+        """Return whose files these are."""
+
+    async def current(self) -> StoredFile | None:
+        """Return the newest file; None while nobody has confirmed one."""
+
+    async def find(self, file_id: UUID) -> StoredFile | None:
+        """Return a file of this connection; None if there is none of this id."""
+
+    async def read_chunk(self, file_id: UUID, number: int) -> Chunk | None:
+        """Return a chunk, counted from 0; None if the file is kept no longer."""
 
 
 def identity_key(identity: Identity) -> str:

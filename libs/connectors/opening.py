@@ -17,11 +17,13 @@ from libs.common.rates import RateGate
 from libs.common.secrets import KeyRing
 from libs.common.settings import ProviderSettings
 from libs.common.tokens import StoredTokens
+from libs.common.uploads import UploadedFiles
 from libs.connectors import registry
 from libs.connectors.account import StaticToken
 from libs.connectors.contract import (
     Account,
     Destination,
+    Files,
     Gate,
     Limit,
     OpenGate,
@@ -91,6 +93,9 @@ class Opener:
         `gate` stands before the calls instead of ours. Raises NeedsReauthError if there are no
         usable credentials, LookupError for a provider that is no source.
         """
+        over_files = registry.file_source(stored.provider)
+        if over_files is not None:
+            return over_files(self.files(stored))
         make = registry.source(stored.provider)
         tokens = await self.tokens(stored, credential)
         return make(
@@ -118,6 +123,10 @@ class Opener:
             self._base_url(stored),
             stored.account,
         )
+
+    def files(self, stored: StoredConnection) -> Files:
+        """Return the files that were uploaded to a connection."""
+        return UploadedFiles(self.sessions, stored.workspace, stored.connection, as_api=self.as_api)
 
     async def tokens(self, stored: StoredConnection, credential: str | None) -> TokenSupply:
         """Return where the calls' credentials come from."""

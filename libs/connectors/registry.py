@@ -14,7 +14,8 @@ from libs.connectors.activecampaign.destination import ActiveCampaignDestination
 from libs.connectors.addresses import check_url
 from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.constant_contact.source import ConstantContactSource
-from libs.connectors.contract import Account, Destination, Facts, Gate, Source, TokenSupply
+from libs.connectors.contract import Account, Destination, Facts, Files, Gate, Source, TokenSupply
+from libs.connectors.csv.source import CsvSource
 from libs.connectors.http import HttpClient
 from libs.connectors.hubspot.source import HubSpotSource
 
@@ -47,19 +48,31 @@ class MakeDestination(Protocol):
         """Return a destination for one account; `account` is what its last check returned."""
 
 
+class MakeFileSource(Protocol):
+    """What makes a source that reads uploaded files instead of calling anybody."""
+
+    def __call__(self, files: Files) -> Source:
+        """Return a source for the files of one connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider's facts, and what makes its two sides; None: it has not this side."""
+    """A provider's facts, and what makes its sides; None: it has not this side.
+
+    A source is made by one of two: over HTTP, or over files (`Facts.reads_files`).
+    """
 
     facts: Facts
     source: MakeSource | None = None
     destination: MakeDestination | None = None
+    file_source: MakeFileSource | None = None
 
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
         "constant_contact": Provider(ConstantContactSource.facts, source=ConstantContactSource),
+        "csv": Provider(CsvSource.facts, file_source=CsvSource),
         "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
         "activecampaign": Provider(
             ActiveCampaignDestination.facts, destination=ActiveCampaignDestination
@@ -74,6 +87,11 @@ def source(provider: str) -> MakeSource:
     if make is None:
         raise NoSuchProviderError(provider, "source")
     return make
+
+
+def file_source(provider: str) -> MakeFileSource | None:
+    """Return what makes this provider's sources over files; None if it is read over HTTP."""
+    return PROVIDERS[provider].file_source if provider in PROVIDERS else None
 
 
 def destination(provider: str) -> MakeDestination:

@@ -128,6 +128,14 @@ async def check_account(
         return await destination.check()
 
 
+async def open_account(parts: Parts, facts: Facts, account: AccountRef) -> Credentials:
+    """Return whose account it is that takes no credential: files are uploaded to it."""
+    whose = await check_account(parts, facts, account, None)
+    return Credentials(
+        account_id=whose.id, account_name=whose.name, time_zone=whose.time_zone, tier=whose.tier
+    )
+
+
 async def check_api_key(
     parts: Parts, facts: Facts, account: AccountRef, api_key: str
 ) -> Credentials:
@@ -175,10 +183,9 @@ async def start_login(
     """Prepare a visit to the provider's login page (authorisation code grant, RFC 6749, 4.1)."""
     facts = find_facts(parts.accounts, connection.provider)
     if facts is None or facts.oauth is None:
+        how = "without" if facts is not None and facts.reads_files else "by an API key, not by"
         raise refuse_field(
-            at="",
-            code="no_login",
-            detail=f"{connection.provider} is connected by an API key, not by a login.",
+            at="", code="no_login", detail=f"{connection.provider} is connected {how} a login."
         )
     if return_url is not None:
         _refuse_foreign(parts, return_url)

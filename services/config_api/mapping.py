@@ -118,6 +118,8 @@ def _check_pair(
 
 
 def _fits(field: Field, attribute: Field) -> bool:
+    if field.type is FieldType.UNTYPED:
+        return attribute.type in ACCEPTED
     return field.type in ACCEPTED.get(attribute.type, frozenset())
 
 
@@ -211,6 +213,7 @@ def _check_condition(at: int, field: Field | None, operator: Operator) -> Iterab
     elif operator in (Operator.BEFORE, Operator.AFTER) and field.type not in (
         FieldType.DATE,
         FieldType.DATETIME,
+        FieldType.UNTYPED,
     ):
         yield Flaw(
             "operator_not_for_type",

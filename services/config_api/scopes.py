@@ -17,6 +17,8 @@ class Scope(StrEnum):
     INTEGRATIONS_WRITE = "integrations:write"
     RUNS_READ = "runs:read"
     RUNS_WRITE = "runs:write"
+    IMPORTS_READ = "imports:read"
+    IMPORTS_WRITE = "imports:write"
     CONTACTS_READ = "contacts:read"
     QUOTA_READ = "quota:read"
     QUOTA_WRITE = "quota:write"

@@ -57,7 +57,13 @@ def converter(
             return _usually(is_date, as_date)
         case FieldType.BOOLEAN:
             return _one_by_one(_unless_nothing(as_boolean))
-        case FieldType.TEXT | FieldType.CATEGORY | FieldType.MULTIPLE_CHOICE | FieldType.OTHER:
+        case (
+            FieldType.TEXT
+            | FieldType.CATEGORY
+            | FieldType.MULTIPLE_CHOICE
+            | FieldType.UNTYPED
+            | FieldType.OTHER
+        ):
             return _text(min(length_max or CHARACTERS_MAX, CHARACTERS_MAX))
         case _:
             assert_never(type_)

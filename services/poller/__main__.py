@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 def provider_of(arguments: list[str] | None = None) -> str:
     """Return which provider this process reads; end the process with usage if it is no source."""
     parser = argparse.ArgumentParser(prog="python -m services.poller")
-    sources = sorted(name for name, each in registry.PROVIDERS.items() if each.source is not None)
+    sources = sorted(name for name, each in registry.PROVIDERS.items() if each.facts.is_source)
     parser.add_argument("--provider", required=True, choices=sources)
     return str(parser.parse_args(arguments).provider)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from libs.common import ids
 from libs.common.events import Change, Operation, RunMode
-from libs.connectors.contract import ContactList, Cursor, Sweep
+from libs.connectors.contract import ContactList, Cursor, Facts, Sweep
 
 # Providers' indexes are late by minutes (HubSpot's search; Airbyte looks back as far): read again,
 # which costs nothing where nothing changed.
@@ -38,8 +38,9 @@ class Account:
 class Assignment:
     """An integration that this process has leased: what to read, and what is known of it.
 
-    `now_ms` is when it was claimed. `has_confirmed`: a person confirmed deletions that were
-    withheld. `reported_reason`: the trouble that was reported and that a good run ends.
+    `now_ms` is when it was claimed. `removes_absent`: who is gone is to be taken off the list of
+    the destination (S4). `has_confirmed`: a person confirmed deletions that were withheld.
+    `reported_reason`: the trouble that was reported and that a good run ends.
     """
 
     integration: UUID
@@ -60,6 +61,7 @@ class Assignment:
     read_from_ms: int | None = None
     sweeping: "Sweeping | None" = None
     roll: "Roll | None" = None
+    removes_absent: bool = False
     has_confirmed: bool = False
     reported_reason: str | None = None
 
@@ -203,6 +205,17 @@ def has_newcomers(assignment: Assignment) -> bool:
     """Return whether a run before may have stored newcomers and died before their page."""
     settled = assignment.roll.settled_run_no if assignment.roll else 0
     return assignment.last_run_no > settled
+
+
+def looks_for_gone(assignment: Assignment, sweeping: Sweeping, facts: Facts) -> bool:
+    """Return whether who is not met by a run is gone.
+
+    Nobody is for not being in a file, which need not be everybody, unless a person has said that
+    who is absent is to be removed (S4); and a run of changes reads no file.
+    """
+    if not facts.reads_files:
+        return True
+    return assignment.removes_absent and sweeping.mode is RunMode.FULL
 
 
 def must_read_members(assignment: Assignment, found: ContactList | None) -> bool:

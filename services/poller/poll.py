@@ -257,6 +257,8 @@ class Run:
             # Gone on with, it does not read again what was read before the list looked like this:
             # who joined or left since would be taken for looked at.
             return Membership(None if self._is_resumed else found)
+        if not self._looks_for_gone:
+            return Membership(found)
         waiting = await self._newcomers()
         if not plan.must_read_members(self._assignment, found):
             return Membership(found, joiners=sorted(waiting))
@@ -517,6 +519,8 @@ class Run:
     async def _judge_gone(self, membership: Membership, *, complete: bool) -> Leavers | None:
         """Return who may be told of as gone; None if nobody was looked for."""
         gone, before = membership.gone, membership.members_before
+        if not self._looks_for_gone:
+            return None
         if self.is_full:
             gone = frozenset(await self._store.unmet(self._assignment, self._sweeping))
             before = self._sweeping.members_before
@@ -578,6 +582,10 @@ class Run:
             total_after=total_after,
             complete=complete,
         )
+
+    @property
+    def _looks_for_gone(self) -> bool:
+        return plan.looks_for_gone(self._assignment, self._sweeping, self._source.facts)
 
     @property
     def _sweep_wanted(self) -> Sweep:

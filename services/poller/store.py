@@ -78,6 +78,7 @@ _CLAIM = """
     returning s.integration_id, s.workspace_id, s.fencing, s.provider, s.run_no, s.wanted_mode,
       s.wanted_mapping_version, s.failures, s.interval_minutes,
       i.source_object, i.source_list_id, i.mapping_version,
+      i.deletion_policy = 'remove_from_list' as removes_absent,
       case when i.state = 'error' then i.error_reason end as reported_reason,
       c.connection_id, c.account_id, c.time_zone, c.tier, c.account_url,
       m.fields::text as fields, m.criteria::text as criteria,
@@ -149,6 +150,7 @@ def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
         read_from_ms=row["from_ms"],
         sweeping=None if row["sweep"] is None else _SWEEPING.decode(row["sweep"]),
         roll=None if row["roll"] is None else _ROLL.decode(row["roll"]),
+        removes_absent=row["removes_absent"],
         has_confirmed=row["has_confirmed"],
         reported_reason=row["reported_reason"],
     )

@@ -12,7 +12,9 @@ def test_a_provider_is_what_its_facts_say(name: str) -> None:
     provider = registry.PROVIDERS[name]
 
     assert provider.facts.provider == name
-    assert provider.facts.is_source == (provider.source is not None)
+    made_by = [each for each in (provider.source, provider.file_source) if each is not None]
+    assert len(made_by) == provider.facts.is_source
+    assert (provider.file_source is not None) == provider.facts.reads_files
     assert provider.facts.is_destination == (provider.destination is not None)
     assert "" in provider.facts.limits
     assert all(limit.calls > 0 < limit.window_s for each in provider.facts.limits.values()

@@ -150,6 +150,7 @@ class ConnectionWanted(Asked):
                     "api_key": "0123456789abcdef",
                     "account_url": "https://example.api-us1.com",
                 },
+                {"provider": "csv", "name": "Members"},
             ]
         }
     )
@@ -267,7 +268,10 @@ async def create_connection(
     drawn: DrawnId,
     response: Response,
 ) -> Connection:
-    """Make a connection: pending until the login, or, with an API key, checked at the provider."""
+    """Make a connection: pending until the login, or, with an API key, checked at the provider.
+
+    One that files are uploaded to is connected at once.
+    """
     facts = find_facts(parts.accounts, wanted.provider)
     if facts is None:
         raise refuse_field(
@@ -334,13 +338,14 @@ def _base_url(facts: Facts, given: str | None) -> str | None:
 async def _check_credential(
     parts: Parts, facts: Facts, account: AccountRef, api_key: SecretStr | None
 ) -> store.Credentials | None:
+    if api_key is not None and (facts.oauth is not None or facts.reads_files):
+        how = "without a credential" if facts.reads_files else "by its own login"
+        raise refuse_field(
+            at="/api_key", code="login_expected", detail=f"{facts.label} is connected {how}."
+        )
+    if facts.reads_files:
+        return await connect.open_account(parts, facts, account)
     if facts.oauth is not None:
-        if api_key is not None:
-            raise refuse_field(
-                at="/api_key",
-                code="login_expected",
-                detail=f"{facts.label} is connected by its own login.",
-            )
         return None
     if api_key is None:
         raise refuse_field(

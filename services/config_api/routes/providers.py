@@ -41,7 +41,9 @@ class Provider(Shown):
     label: str
     is_source: bool
     is_destination: bool
-    authentication: Literal["oauth", "api_key"]
+    authentication: Literal["oauth", "api_key", "none"] = Field(
+        description="`none`: there is nothing to log in to, files are uploaded (`/v1/imports`)."
+    )
     has_account_url: bool = Field(
         description="Whether each account has an address of its own: a connection then needs "
         "`account_url`."
@@ -75,7 +77,7 @@ def _shown(facts: Facts, count: int) -> Provider:
         label=facts.label,
         is_source=facts.is_source,
         is_destination=facts.is_destination,
-        authentication="oauth" if facts.oauth else "api_key",
+        authentication=_authentication(facts),
         has_account_url=facts.has_account_url,
         objects=[
             SourceObject(name=each.name, label=each.label, needs_list=each.needs_list)
@@ -96,3 +98,9 @@ def _shown(facts: Facts, count: int) -> Provider:
         ],
         integrations=count,
     )
+
+
+def _authentication(facts: Facts) -> Literal["oauth", "api_key", "none"]:
+    if facts.reads_files:
+        return "none"
+    return "oauth" if facts.oauth else "api_key"

@@ -1,0 +1,1 @@
+"""CSV files that people upload, as a source."""
