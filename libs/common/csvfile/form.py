@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from libs.common.csvfile.columns import Meaning, by_meaning, clean, numbered
 from libs.common.csvfile.refusal import FileRefusedError, Flaw
@@ -119,7 +120,7 @@ def form_of(text: str, encoding: str, wishes: Wishes, *, is_whole: bool) -> Form
     if not is_whole and len(lines) > 1:
         lines.pop()  # It may go on.
     delimiter = wishes.delimiter or _guess_delimiter(lines)
-    looked_at = [cells for cells, _ in zip(records(lines, delimiter), range(_LOOKED_AT))]  # noqa: B905  # the shorter one says how far to look
+    looked_at = list(islice(records(lines, delimiter), _LOOKED_AT))
     if not is_whole and len(looked_at) > 1 and len(looked_at) < _LOOKED_AT:
         looked_at.pop()  # Perhaps cut within quotation marks.
     filled = [(number, cells) for number, cells in enumerate(looked_at, 1) if any(cells)]
@@ -143,7 +144,7 @@ def _guess_delimiter(lines: Sequence[str]) -> str:
     """Return the delimiter by which most rows have one number of cells, and that the largest."""
     best, highest = None, 0.0
     for delimiter in DELIMITERS:
-        sample = [row for row, _ in zip(records(lines, delimiter), range(_LOOKED_AT)) if any(row)]  # noqa: B905  # as above
+        sample = [row for row in islice(records(lines, delimiter), _LOOKED_AT) if any(row)]
         widths = Counter(map(len, sample))
         width, count = max(widths.items(), key=lambda each: (each[1], each[0]), default=(1, 0))
         score = count / len(sample) * (1 + width / 1000) if width > 1 else 0.0
