@@ -552,15 +552,8 @@ def _moves(write: Write) -> bool:
 
 
 def _import_body(writes: Sequence[Write], notify_url: str | None) -> payload.ImportBody:
-    rows = [
-        payload.ImportRow(
-            email=write.identity.email or "",
-            attributes=payload.attributes_for(write.attributes, write.identity),
-        )
-        for write in writes
-    ]
     return payload.ImportBody(
-        json_body=rows,
+        json_body=payload.import_rows(writes),
         list_ids=[int(writes[0].list_id)],
         update_existing_contacts=False,
         disable_notification=True,

@@ -3,10 +3,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from libs.common.events import Identity
+from libs.common.events import Identity, Operation
 from libs.connectors.brevo import payload
 from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
-from libs.connectors.contract import FieldType, ImportState, NotMappable
+from libs.connectors.contract import FieldType, ImportState, NotMappable, Write
 from libs.connectors.http import Answer
 
 ADA = Identity(email="ada@example.com")
@@ -52,6 +52,78 @@ def test_a_contact_with_a_phone_alone_is_always_named_by_it() -> None:
     phone = Identity(sms="+33612345678")
 
     assert decoded(payload.attributes_for(b"{}", phone)) == {"SMS": "+33612345678"}
+
+
+def written(email: str, attributes: bytes) -> Write:
+    return Write(Operation.UPSERT, Identity(email=email), attributes, "7", join_list=True)
+
+
+SENT: list[dict[str, Any]] = [
+    {"FIRSTNAME": "Ada", "SMS": "+33612345678", "POINTS": 12, "BORN": "2026-01-02"},
+    {"FIRSTNAME": None, "SMS": None, "POINTS": 1.5, "BORN": None},
+    {"FIRSTNAME": 'say "SMS":"+1"', "SMS": "+1", "POINTS": None, "BORN": "x\\"},
+    {"FIRSTNAME": "null", "SMS": "+1 2", "POINTS": 0, "BORN": ',null,"":null'},
+    {"BORN": "2026-01-02", "POINTS": 12, "FIRSTNAME": "Ada"},
+    {"FIRSTNAME": "Ada", "TAGS": ["a", None, "null"], "EMAIL": "ada@example.com"},
+    {"FIRST\tNAME": "Ada"},
+    {},
+]
+
+
+ENCODED = [*map(msgspec.json.encode, SENT), b"", b'{"A": null}', b'{"A":[null,null]}']
+
+
+@pytest.mark.parametrize("first", ENCODED)
+def test_an_imports_rows_have_what_each_would_have_alone(first: bytes) -> None:
+    for second in ENCODED:
+        writes = [written("ada@example.com", first), written("bob@example.com", second)]
+
+        rows = msgspec.json.decode(payload.import_rows(writes))
+
+        assert rows == [
+            {
+                "email": write.identity.email,
+                "attributes": decoded(payload.attributes_for(write.attributes, write.identity)),
+            }
+            for write in writes
+        ]
+
+
+SHOWN: list[dict[str, Any]] = [
+    *SENT,
+    {"FIRSTNAME": "Ada", "SMS": "33612345678", "POINTS": 12.0, "BORN": "2026-01-02", "MORE": 1},
+    {"FIRSTNAME": "Ada", "SMS": "33612345678", "POINTS": "12", "BORN": "02-01-2026"},
+    {"FIRSTNAME": "Ada", "SMS": "3361234567", "POINTS": 12, "BORN": "2026-01-02"},
+    {"FIRSTNAME": "", "POINTS": 1.5},
+    {"FIRSTNAME": "+1"},
+]
+
+
+@pytest.mark.parametrize("first", range(len(SENT)))
+def test_a_glance_at_all_says_what_a_look_at_each_says(first: int) -> None:
+    order = [SENT[first], *SENT]
+    pairs = [(sent, shown) for sent in order for shown in SHOWN]
+    rows = {
+        f"{place}@example.com": written(f"{place}@example.com", msgspec.json.encode(sent))
+        for place, (sent, _) in enumerate(pairs)
+    }
+    shown = [
+        payload.Sighting(
+            place,
+            f"{place}@Example.com",
+            list_ids=(7, 8) if place % 5 else (8,),
+            attributes=msgspec.Raw(msgspec.json.encode(there)),
+        )
+        for place, (_, there) in enumerate(pairs)
+    ]
+
+    (arrived,) = payload.arrived(shown, [rows])
+
+    assert arrived == [
+        f"{place}@example.com"
+        for place, (sent, there) in enumerate(pairs)
+        if place % 5 and payload.holds(there, msgspec.json.encode(sent))
+    ]
 
 
 @pytest.mark.parametrize(
