@@ -66,6 +66,8 @@ SENT: list[dict[str, Any]] = [
     {"BORN": "2026-01-02", "POINTS": 12, "FIRSTNAME": "Ada"},
     {"FIRSTNAME": "Ada", "TAGS": ["a", None, "null"], "EMAIL": "ada@example.com"},
     {"FIRST\tNAME": "Ada"},
+    {"FIRSTNAME": '":null'},
+    {"EMAIL": "ada@example.com"},
     {},
 ]
 
