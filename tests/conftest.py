@@ -68,7 +68,7 @@ def shared_certificates() -> Iterator[None]:
 
     def from_file(*arguments: object, **settings: object) -> ssl.SSLContext:
         if arguments or settings.keys() != {"cafile"}:
-            return create(*arguments, **settings)  # type: ignore[arg-type]
+            return create(*arguments, **settings)  # type: ignore[arg-type]  # as its caller has them
         return shared(settings["cafile"])
 
     with pytest.MonkeyPatch.context() as patch:

@@ -17,7 +17,7 @@ from sandbox.exchange import Answer, Request, Routes
 from sandbox.people import Invalid, Person, people
 from sandbox.provider import ControlError
 from sandbox.salesforce import derived, jwt
-from sandbox.salesforce.fields import TYPES, Field
+from sandbox.salesforce.fields import NUMBERS, TEXTS, TYPES, Field
 from sandbox.salesforce.ids import as_18
 from sandbox.salesforce.oauth_api import issued
 from sandbox.salesforce.org import Org
@@ -73,6 +73,10 @@ class Upsert(Wish, frozen=True):
 
 class Members(Wish, frozen=True):
     ids: Sequence[str]
+
+
+class Lock(Members, frozen=True):
+    times: int = 1
 
 
 class Attach(Wish, frozen=True):
@@ -137,6 +141,7 @@ def register(routes: Routes[Org], state: State) -> None:
         ("POST", "contacts:merge", _merge),
         ("POST", "contacts:hide", _hide),
         ("POST", "contacts:show", _show),
+        ("POST", "contacts:lock", _lock),
         ("POST", "leads:convert", _convert),
         ("POST", "cases:attach", _attach),
         ("POST", "lists", _create_campaign),
@@ -373,6 +378,14 @@ def _show(account: Org, request: Request) -> Answer:
     return Answer(204)
 
 
+def _lock(account: Org, request: Request) -> Answer:
+    """Let the next writes of records find them locked, each so many times."""
+    wish = parsed(request, Lock)
+    table = _table(account, wish.object)
+    table.locks |= {_live(table, each)["Id"]: wish.times for each in wish.ids}
+    return Answer(204)
+
+
 def _convert(account: Org, request: Request) -> Answer:
     wish = parsed(request, Convert)
     contact = _live(account.table("Contact"), wish.contact) if wish.contact else None
@@ -442,8 +455,9 @@ def _create_field(account: Org, request: Request) -> Answer:
         name=wish.name,
         label=wish.label or wish.name.removesuffix("__c").replace("_", " "),
         type=wish.type,
-        length=wish.length if wish.type not in {"boolean", "date", "datetime", "double"} else 0,
-        precision=18 if wish.type in {"double", "currency", "percent"} else 0,
+        length=wish.length if wish.type in TEXTS else 0,
+        precision=18 if wish.type in NUMBERS else 0,
+        scale=2 if wish.type in NUMBERS - {"int"} else 0,
         nillable=not wish.required and wish.type != "boolean",
         defaulted=wish.type == "boolean",
         createable=not is_formula,

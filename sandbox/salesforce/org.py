@@ -17,7 +17,7 @@ from sandbox.provider import Account, ControlError
 from sandbox.salesforce.ids import PREFIXES, new_id
 from sandbox.salesforce.moments import written
 from sandbox.salesforce.objects import kinds
-from sandbox.salesforce.records import Row, Table
+from sandbox.salesforce.records import Held, Row, Table
 
 DAY_S = 86_400
 BIN_S = 15 * DAY_S  # How long a deleted record can be found by queryAll.
@@ -222,6 +222,15 @@ class Org(Account):
             self.update("CampaignMember", member, {"ContactId": contact["Id"]}, by)
         self.update("Lead", lead, converted, by)
         return contact
+
+    def copy(self) -> dict[str, Held]:
+        """Return what all tables hold now, for `restore`."""
+        return {name: table.copy() for name, table in self.tables.items()}
+
+    def restore(self, held: Mapping[str, Held]) -> None:
+        """Take back every write since a copy, as the end of a transaction that failed does."""
+        for name, table in self.tables.items():
+            table.restore(held[name])
 
     def members(self, reference: str, record_id: str) -> list[Row]:
         """Return the campaign members that name a record in one of their references."""

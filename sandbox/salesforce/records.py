@@ -8,6 +8,7 @@ of everybody who reads it.
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sandbox.salesforce.fields import Field
@@ -15,6 +16,16 @@ from sandbox.salesforce.objects import Kind
 
 Row = Mapping[str, Any]
 LAST = "\x7f"  # After every id.
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a table held at one moment."""
+
+    rows: dict[str, Row]
+    bin: set[str]
+    by_stamp: list[tuple[str, str]]
+    pending: list[tuple[float, Row]]
 
 
 class Table:
@@ -28,7 +39,7 @@ class Table:
         self.fields: dict[str, Field] = {}  # By name in lower case: case does not matter.
         self.relationships: dict[str, Field] = {}
         self.bin: set[str] = set()  # Deleted, and still to be found by queryAll.
-        self.revision = 0
+        self.locks: dict[str, int] = {}  # How often the next writes of a record find it locked.
         self.made = 0
         self.schema_changed_s = 0.0
         self._by_stamp: list[tuple[str, str]] = []
@@ -47,7 +58,6 @@ class Table:
         for row in [each for each in self.rows.values() if field.name in each]:
             rest = {name: value for name, value in row.items() if name != field.name}
             self.rows[row["Id"]] = rest
-        self.revision += 1
 
     def put(self, row: Row, *, visible_s: float | None = None) -> Row:
         """Store a record as it is now, or for readers who come at `visible_s` or later."""
@@ -60,7 +70,6 @@ class Table:
         self.rows[row["Id"]] = row
         (self.bin.add if row.get("IsDeleted") else self.bin.discard)(row["Id"])
         insort(self._by_stamp, _key(row))
-        self.revision += 1
         return row
 
     def settle(self, now_s: float) -> None:
@@ -76,12 +85,20 @@ class Table:
         """Tell whether a transaction that has not ended holds a record."""
         return any(row["Id"] == record_id for _, row in self._pending)
 
+    def copy(self) -> "Held":
+        """Return what the table holds now, for `restore`."""
+        return Held(dict(self.rows), set(self.bin), list(self._by_stamp), list(self._pending))
+
+    def restore(self, held: "Held") -> None:
+        """Take back every write since a copy; numbers that were given stay given."""
+        self.rows, self.bin = held.rows, held.bin
+        self._by_stamp, self._pending = held.by_stamp, held.pending
+
     def remove(self, record_id: str) -> None:
         """Erase a record for good."""
         row = self.rows.pop(record_id)
         self.bin.discard(record_id)
         del self._by_stamp[bisect_left(self._by_stamp, _key(row))]
-        self.revision += 1
 
     def between(self, first: str | None, last: str | None) -> Iterator[Row]:
         """Yield the records whose SystemModstamp lies between, both included, oldest first."""

@@ -346,6 +346,15 @@ class Searcher:
         return _span(kind, first, after)
 
 
+def table_reader(org: Org, table: Table) -> dict[str, tuple[Field, Reader]]:
+    """Return, by name in lower case, the fields that the user may see and what reads them."""
+    return {
+        name: (field, reader(org, table, field))
+        for name, field in table.fields.items()
+        if (table.name, field.name) not in org.hidden_fields
+    }
+
+
 def visible_table(org: Org, name: str) -> Table:
     """Return an object's table; raise INVALID_TYPE if there is none that the user may see."""
     table = org.tables.get(name.lower())

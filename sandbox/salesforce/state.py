@@ -13,6 +13,7 @@ from sandbox.exchange import Answer, RefusedError, Request, Route
 from sandbox.faults import FaultPlan
 from sandbox.provider import ControlError, Provider
 from sandbox.salesforce import errors
+from sandbox.salesforce.jobs import Jobs
 from sandbox.salesforce.org import EDITIONS, Org, known_edition
 from sandbox.salesforce.results import Results
 from sandbox.salesforce.tokens import CLIENT_ID, CLIENT_SECRET, STANDING_TOKEN, Session, Tokens
@@ -34,10 +35,12 @@ class State(Provider[Org]):
 
     tokens: Tokens
     results: Results
+    jobs: Jobs
 
     def start(self) -> None:
         self.tokens = Tokens()
         self.results = Results()
+        self.jobs = Jobs()
         org = self._open("Salesforce sandbox", "enterprise")
         now_s = self.clock.now_s()
         self.tokens.sessions[STANDING_TOKEN] = Session(
