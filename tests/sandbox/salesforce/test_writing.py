@@ -254,10 +254,8 @@ async def test_a_value_of_another_type_refuses_the_whole_collection(served: Serv
 async def test_a_collection_has_200_records_and_ten_chunks_at_most(served: Served) -> None:
     many = [{**CONTACT, "LastName": "X"}] * 201
     mixed = [{**CONTACT, "LastName": "X"}, {"attributes": {"type": "Account"}, "Name": "X"}] * 6
-    answers = [
-        await served.http.post(COLLECTION, json={"records": each})
-        for each in (many, many[:200], mixed, mixed[:10], [{"LastName": "X"}], {}, [1])
-    ]
+    sent: list[Any] = [many, many[:200], mixed, mixed[:10], [{"LastName": "X"}], {}, [1]]
+    answers = [await served.http.post(COLLECTION, json={"records": each}) for each in sent]
 
     assert [each.status_code for each in answers] == [400, 200, 400, 200, 400, 400, 400]
     assert await refusal(answers[0]) == (
