@@ -19,7 +19,14 @@ import uvloop
 
 from sandbox.server import LOOPBACK, serve
 
-PROVIDERS = ("hubspot", "brevo", "constant_contact", "activecampaign", "salesforce")
+PROVIDERS = (
+    "hubspot",
+    "brevo",
+    "constant_contact",
+    "activecampaign",
+    "salesforce",
+    "google_contacts",
+)
 PORT_MAX = 65_535
 
 

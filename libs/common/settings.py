@@ -126,6 +126,8 @@ class ProviderSettings(ServiceSettings):
     constant_contact_client_secret: SecretStr = SecretStr("")
     salesforce_client_id: str = ""
     salesforce_client_secret: SecretStr = SecretStr("")
+    google_contacts_client_id: str = ""
+    google_contacts_client_secret: SecretStr = SecretStr("")
     public_url: str | None = None
 
     # False only against a sandbox that has its limits off, to measure our own cost.

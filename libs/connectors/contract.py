@@ -126,7 +126,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class OAuthFacts:
-    """The provider's authorisation server; addresses are full URLs."""
+    """The provider's authorisation server; addresses are full URLs.
+
+    `parameters` are what its page takes besides those of RFC 6749.
+    """
 
     authorize_url: str
     token_url: str
@@ -135,6 +138,7 @@ class OAuthFacts:
     uses_pkce: bool
     # With the tokens comes where this account is called (`instance_url`).
     tells_account_url: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def authorize(facts: OAuthFacts, client_id: str, redirect_url: str) -> Authoriza
         "response_type": "code",
         "scope": " ".join(facts.scopes),
         "state": state,
+        **facts.parameters,
     }
     if verifier is not None:
         query |= {"code_challenge": challenge(verifier), "code_challenge_method": "S256"}

@@ -16,6 +16,7 @@ from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.constant_contact.source import ConstantContactSource
 from libs.connectors.contract import Account, Destination, Facts, Files, Gate, Source, TokenSupply
 from libs.connectors.csv.source import CsvSource
+from libs.connectors.google_contacts.source import GoogleContactsSource
 from libs.connectors.http import HttpClient
 from libs.connectors.hubspot.source import HubSpotSource
 
@@ -73,6 +74,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
         "constant_contact": Provider(ConstantContactSource.facts, source=ConstantContactSource),
         "csv": Provider(CsvSource.facts, file_source=CsvSource),
+        "google_contacts": Provider(GoogleContactsSource.facts, source=GoogleContactsSource),
         "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
         "activecampaign": Provider(
             ActiveCampaignDestination.facts, destination=ActiveCampaignDestination

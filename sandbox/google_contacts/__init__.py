@@ -1,0 +1,1 @@
+"""Google Contacts (People API v1) as a sandbox: OAuth, connections with sync tokens, groups."""
