@@ -129,6 +129,52 @@ CONSTANT_CONTACT = SourceParty(
     read=_constant_contact_people,
 )
 
+
+def _google_people(state: Json) -> Json:
+    """Return the state in our words: of several values the first one, which is the primary."""
+    return {
+        "contacts": [
+            {
+                "id": each["id"],
+                "archived": each["deleted"],
+                "properties": {
+                    "email": _first(each.get("emailAddresses", []), "value"),
+                    "firstname": _first(each.get("names", []), "givenName"),
+                    "lastname": _first(each.get("names", []), "familyName"),
+                    "phone": _first(each.get("phoneNumbers", []), "value"),
+                    "company": _first(each.get("organizations", []), "name"),
+                    "city": _first(each.get("addresses", []), "city"),
+                    "birthday": _day(each.get("birthdays", [])),
+                },
+            }
+            for each in state["contacts"]
+        ],
+        "lists": [{"name": each["name"], "members": each["members"]} for each in state["lists"]],
+    }
+
+
+def _day(birthdays: Sequence[Json]) -> str | None:
+    if not birthdays:
+        return None
+    date = birthdays[0]["date"]
+    return f"{date['year']}-{date['month']:02}-{date['day']:02}"
+
+
+GOOGLE_CONTACTS = SourceParty(
+    "google_contacts",
+    "Google Contacts",
+    fields={
+        "email": "email",
+        "firstname": "first_name",
+        "lastname": "last_name",
+        "phone": "phone",
+        "company": "company",
+        "city": "city",
+        "birthday": "birthday",
+    },
+    read=_google_people,
+)
+
 BREVO = DestinationParty(
     "brevo",
     "Brevo",
@@ -178,7 +224,9 @@ ACTIVECAMPAIGN = DestinationParty(
     unsubscribed_join=False,  # No list keeps mails from them: being active on one is consent.
 )
 
-SOURCES: Mapping[str, SourceParty] = {each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT)}
+SOURCES: Mapping[str, SourceParty] = {
+    each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT, GOOGLE_CONTACTS)
+}
 DESTINATIONS: Mapping[str, DestinationParty] = {
     each.provider: each for each in (BREVO, ACTIVECAMPAIGN)
 }
