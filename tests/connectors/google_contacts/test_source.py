@@ -219,7 +219,7 @@ class TestSync:
             await source.read_page(sweep(position=position), None)
 
     async def test_a_position_that_expires_on_the_way_is_lost(self, provider: Served) -> None:
-        """Row 41: the second page of what changed is refused."""
+        """Proves S1: the second page of what changed is refused."""
         await fill(provider, 1_050)
         source = source_of(provider)
         position = await position_of(source)
@@ -260,7 +260,7 @@ class TestSync:
     async def test_a_change_that_sync_reads_do_not_show_yet_is_not_passed_over(
         self, provider: Served
     ) -> None:
-        """Writes take minutes to appear: what is late is told by a later sweep."""
+        """Fault 19: writes take minutes to appear; what is late is told by a later sweep."""
         await provider.put("settings", {"propagation_s": 120})
         _, ids = await fill(provider, 3)
         await provider.put("clock", {"advance_s": 300})
@@ -280,7 +280,7 @@ class TestPaging:
     async def test_who_is_edited_or_deleted_while_pages_are_read_is_not_lost(
         self, provider: Served
     ) -> None:
-        """Row 42: the next sweep tells of it, if this one does not."""
+        """Fault 20: the next sweep tells of it, if this one does not."""
         _, ids = await fill(provider, 1_050)
         source = source_of(provider)
         first = await source.read_page(sweep(), None)
@@ -424,7 +424,7 @@ class TestLists:
         assert len(await source_of(provider).find_lists("contacts")) == 5 + 5
 
     async def test_a_deleted_group_is_missing(self, provider: Served) -> None:
-        """Row 43."""
+        """Fault 46."""
         list_id, _ = await fill(provider, 3)
         await provider.post(f"lists/{list_id}:delete", {})
         source = source_of(provider)
@@ -515,7 +515,7 @@ class TestRights:
     async def test_a_grant_that_is_taken_back_needs_a_person_at_each_step(
         self, provider: Served, step: str
     ) -> None:
-        """Row 44."""
+        """Fault 45."""
         list_id, ids = await fill(provider, 3)
         position = await position_of(source_of(provider))
         token = (await provider.post("tokens", {}))["access_token"]
