@@ -80,7 +80,8 @@ class Changed(Event, frozen=True, kw_only=True, tag="changed"):
     """Up to 200 changes of one integration from one provider page, or a part of one.
 
     `properties` are the source fields that were asked for under `mapping_version`; a field
-    asked for and absent or null at the provider is null in the contact.
+    asked for and absent or null at the provider is null in the contact. `phones_stay`: a phone
+    that is null changes nothing at the destination, by a rule of the source's provider (SF6).
     """
 
     topics: ClassVar[frozenset[Topic]] = frozenset({Topic.CONTACTS_CHANGED})
@@ -97,6 +98,7 @@ class Changed(Event, frozen=True, kw_only=True, tag="changed"):
     mapping_version: int
     properties: list[str]
     changes: list[Change]
+    phones_stay: bool = False
 
 
 class RunRead(Event, frozen=True, kw_only=True, tag="run_read"):

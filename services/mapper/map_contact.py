@@ -7,9 +7,10 @@ input, no output, no clock.
 
 Promises: the same contact under the same mapping gives the same bytes and the same hash, whatever
 the order of its properties and whoever is beside it; a field asked for and null or absent clears
-the attribute, one that was not asked for is left alone; whatever is wrong with a contact is a
-reason of `libs.common.reasons.Reject`, for this contact only: the first that is found, in the
-order decoding, e-mail, phone, the attributes by name, size. `attributes` never hold the address
+the attribute, one that was not asked for is left alone, and so is an empty phone where phones stay
+(SF6); whatever is wrong with a contact is a reason of `libs.common.reasons.Reject`, for this
+contact only: the first that is found, in the order decoding, e-mail, phone, the attributes by
+name, size. `attributes` never hold the address
 that the contact is known by (`Identity.key`): it moves by decision only (S5).
 """
 
@@ -21,6 +22,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from libs.common.criteria import Criteria, compile_criteria
 from libs.common.errors import ContactRejectedError
@@ -69,11 +71,15 @@ class FieldMapping:
 
 @dataclass(frozen=True, slots=True)
 class MappingVersion:
-    """Everything that decides how a contact comes out."""
+    """Everything that decides how a contact comes out.
+
+    `phones_stay`: a phone that is empty at the source is left alone at the destination (SF6).
+    """
 
     fields: Sequence[FieldMapping]
     criteria: Criteria | None
     default_country: str | None
+    phones_stay: bool = False
 
 
 def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapContacts:
@@ -239,6 +245,11 @@ def _compile_fields(
     # None: the number, which is an attribute as well, and is converted once.
     converters = [None if field is sms else _converter(field, mapping) for field in described]
     encode = _encoder([field.destination for field in described])
+    staying = [
+        place
+        for place, field in enumerate(described)
+        if mapping.phones_stay and field.destination_type is FieldType.PHONE
+    ]
 
     def describe(contacts: Sequence[Any], refused: _Refused) -> _Described:
         emails_given, numbers_given, *columns = zip(*map(take, contacts), strict=True)
@@ -250,6 +261,8 @@ def _compile_fields(
             numbers if converter is None else _converted(converter, column, refused)
             for converter, column in zip(converters, columns, strict=True)
         ]
+        for place in staying:
+            converted[place] = [UNSET if each is None else each for each in converted[place]]
         return emails, numbers, encode(len(contacts), converted, refused)
 
     return describe

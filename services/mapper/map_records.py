@@ -102,6 +102,7 @@ class RecordMapper:
                 changed.mapping_version,
                 default_country=integration.default_country,
                 asked_for=changed.properties,
+                phones_stay=changed.phones_stay,
             )
         except MappingError as error:
             log.error(  # noqa: TRY400  # the message says it all, and quotes no contact

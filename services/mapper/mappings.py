@@ -6,6 +6,7 @@ concerns its own integration only.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -84,6 +85,7 @@ class Mappings:
         *,
         default_country: str | None,
         asked_for: Sequence[str],
+        phones_stay: bool = False,
     ) -> MapContacts:
         """Return what maps contacts; raise MappingError if the version is damaged or missing."""
 
@@ -91,14 +93,14 @@ class Mappings:
             if (integration, version) not in self._stored:
                 raise MappingError(what="no such version")
             stored = self._stored.get((integration, version), _never)
-            mapping = parse(stored, default_country)
+            mapping = replace(parse(stored, default_country), phones_stay=phones_stay)
             try:
                 return compile_mapping(mapping, asked_for)
             except ValueError as error:
                 raise MappingError(what=str(error)) from error
 
         # The default country is a setting of the integration and may change under one version.
-        key = (integration, version, default_country, tuple(asked_for))
+        key = (integration, version, default_country, tuple(asked_for), phones_stay)
         return self._compiled.get(key, make)
 
 

@@ -460,6 +460,7 @@ class Run:
             mapping_version=sweeping.mapping_version,
             properties=list(assignment.properties),
             changes=changes,
+            phones_stay=self._source.facts.phones_stay,
         )
         return self._publish(Topic.CONTACTS_CHANGED, str(assignment.integration), changed)
 

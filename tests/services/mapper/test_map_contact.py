@@ -40,11 +40,13 @@ def compiled(
     asked_for: Sequence[str] | None = None,
     country: str | None = None,
     where: Mapping[str, Any] | None = None,
+    phones_stay: bool = False,
 ) -> MapContacts:
     wanted = fields or (EMAIL, SMS, NAME)
     parsed = criteria.parse(dict(where)) if where else None
     names = [field.source for field in wanted] + list(parsed.fields if parsed else ())
-    return compile_mapping(MappingVersion(wanted, parsed, country), asked_for or names)
+    mapping = MappingVersion(wanted, parsed, country, phones_stay)
+    return compile_mapping(mapping, asked_for or names)
 
 
 def mapped(properties: Mapping[str, Any] | bytes, *fields: FieldMapping, **how: Any) -> Outcome:
@@ -66,6 +68,34 @@ def reason(properties: Mapping[str, Any] | bytes, *fields: FieldMapping, **how: 
     outcome = mapped(properties, *fields, **how)
     assert isinstance(outcome, Reject)
     return outcome.value
+
+
+def test_an_emptied_phone_is_left_alone_where_phones_stay() -> None:
+    """Proves SF6: it is not named, so nothing is cleared; everything else that is empty is."""
+    home = FieldMapping("home", "HOME", FieldType.PHONE)
+    mapping = (EMAIL, SMS, NAME, home)
+    emptied = {"email": "ada@example.com", "phone": None, "home": " ", "firstname": None}
+    entered = {**emptied, "phone": "+491511234567"}
+
+    assert attributes(emptied, *mapping, phones_stay=True) == {"VORNAME": None}
+    assert attributes(entered, *mapping, phones_stay=True) == {
+        "SMS": "+491511234567",
+        "VORNAME": None,
+    }
+    assert attributes(emptied, *mapping) == {"SMS": None, "HOME": None, "VORNAME": None}
+
+
+@pytest.mark.parametrize("phones_stay", [True, False])
+def test_a_phone_that_is_all_that_is_known_may_not_be_empty(*, phones_stay: bool) -> None:
+    """Proves S9, whatever phones do elsewhere."""
+    assert reason({"phone": None, "firstname": "Ada"}, SMS, NAME, phones_stay=phones_stay) == (
+        "no_identity"
+    )
+
+
+def test_a_contact_whose_address_was_removed_is_not_known_by_its_phone() -> None:
+    """Proves SF5: no update until it has an address again."""
+    assert reason({"email": None, "phone": "+491511234567"}, phones_stay=True) == "no_identity"
 
 
 def test_a_contact_comes_out_as_identity_and_attributes() -> None:

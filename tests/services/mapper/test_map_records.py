@@ -206,6 +206,28 @@ async def test_a_page_is_mapped_by_the_version_it_was_read_under(
     ]
 
 
+async def test_a_page_says_itself_whether_its_phones_stay(
+    world: World, mapper: RecordMapper
+) -> None:
+    """Proves SF6: of two providers' pages under one mapping, each goes by its own rule."""
+    phone = {"source": "phone", "destination": "SMS", "destination_type": "phone"}
+    await world.map(2, [FIELDS[0], phone])
+    asked_for: dict[str, Any] = {"mapping_version": 2, "properties": ["email", "phone"]}
+
+    await world.handle(
+        mapper,
+        world.changed(contact("1"), **asked_for),
+        world.changed(contact("1"), phones_stay=True, **asked_for),
+        world.changed(contact("1"), **asked_for),
+    )
+
+    assert [bytes(mapped.effects[0].attributes) for mapped in world.mapped()] == [
+        b'{"SMS":null}',
+        b"{}",
+        b'{"SMS":null}',
+    ]
+
+
 async def test_an_archived_integrations_contacts_are_rejected(
     world: World, mapper: RecordMapper
 ) -> None:

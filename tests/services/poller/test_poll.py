@@ -1,5 +1,6 @@
 """Whole runs over a source that behaves, a real database, and a journal of what was published."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -116,6 +117,19 @@ async def test_only_mapped_and_criteria_fields_are_asked_for(
     await world.poll(integration, source)
 
     assert world.journal.parts[0].properties == ["city", "email", "firstname"]
+
+
+@pytest.mark.parametrize("phones_stay", [True, False])
+async def test_a_page_carries_its_providers_rule_for_phones(
+    world: World, source: FakeSource, *, phones_stay: bool
+) -> None:
+    """Proves SF6: the mapper knows no provider."""
+    source.facts = replace(source.facts, phones_stay=phones_stay)
+    source.add("1")
+
+    await world.poll(await world.integrate(), source)
+
+    assert [part.phones_stay for part in world.journal.parts] == [phones_stay]
 
 
 async def test_a_new_mapping_version_that_wants_everything_is_read_in_full(
