@@ -43,7 +43,8 @@ from libs.connectors.salesforce.soql import ID, MASTER, STAMP
 
 T = TypeVar("T")
 
-_IN_BIN = "IsIdentified = true"
+_IN_BIN = "IsDeleted = true"
+_MERGED = f"{MASTER} != null"
 # A merge of a merge of a merge: each look follows them one further.
 _MERGES_MAX = 5
 
@@ -131,7 +132,7 @@ class SalesforceSource:
         await onward(following)
         if not records and sweep.list_id is not None:
             await self._campaign(sweep.list_id)
-        survivors, gone = await self._look_into_bin(sweep, records, is_last=following is None)
+        survivors, gone = await self._look_into_bin(sweep, is_last=following is None)
         merged = payload.merged_into(survivors)
         changes = [self._change(each, merged) for each in page.records]
         return Page([each for each in changes if _is_within(sweep, each)], following, gone=gone)
@@ -190,30 +191,23 @@ class SalesforceSource:
         return payload.milliseconds(self._record(records[0]).system_modstamp) if records else None
 
     async def _look_into_bin(
-        self, sweep: Sweep, records: Sequence[Record], *, is_last: bool
+        self, sweep: Sweep, *, is_last: bool
     ) -> tuple[Mapping[str, str | None], Sequence[str]]:
         """Return who lives on in which other, and, with the last page of changes, who is gone.
 
-        A merge touches its survivor as well, so both are in one window. Where everything is read,
-        a page spans the ids from its first to its last record.
+        A merge touches its survivor as well, so both are in one window; where everything is read,
+        every merge that the bin still knows is of interest.
         """
-        kind = facts.KINDS[sweep.object]
-        if sweep.since_ms is None:
-            if not records:
-                return {}, ()
-            span = f"{MASTER} >= {soql.quoted(records[0].id)}"
-            span += f" AND {MASTER} <= {soql.quoted(records[-1].id)}"
-            return payload.survivors_of(await self._bin(kind, span)), ()
-        window = soql.window_of(sweep)
-        if not is_last:
-            merges = await self._bin(kind, f"{window} AND {MASTER} != null")
-            return payload.survivors_of(merges), ()
-        survivors = payload.survivors_of(await self._bin(kind, f"{window}"))
+        kind, window = facts.KINDS[sweep.object], soql.window_of(sweep)
+        if window is None or not is_last:
+            return payload.survivors_of(await self._bin(kind, [window, _MERGED])), ()
+        survivors = payload.survivors_of(await self._bin(kind, [window]))
         gone = [each for each, survivor in survivors.items() if survivor is None]
-        return survivors, [*gone, *await self._converted(kind, f"{window}")]
+        return survivors, [*gone, *await self._converted(kind, window)]
 
-    async def _bin(self, kind: Kind, condition: str) -> list[Identified]:
-        return [each async for each in self._ids(kind, [_IN_BIN, condition], with_deleted=True)]
+    async def _bin(self, kind: Kind, conditions: Sequence[str | None]) -> list[Identified]:
+        conditions = [_IN_BIN, *conditions]
+        return [each async for each in self._ids(kind, conditions, with_deleted=True)]
 
     async def _converted(self, kind: Kind, window: str) -> list[str]:
         """Return who is another kind of record by now."""
@@ -223,7 +217,7 @@ class SalesforceSource:
         return [each.id async for each in left]
 
     async def _ids(
-        self, kind: Kind, conditions: Sequence[str], *, with_deleted: bool
+        self, kind: Kind, conditions: Sequence[str | None], *, with_deleted: bool
     ) -> AsyncIterator[Identified]:
         after: str | None = None
         while True:
@@ -245,7 +239,7 @@ class SalesforceSource:
         for _ in range(_MERGES_MAX):
             looked.update(look)
             for batch in soql.batches(list(look), (ID, MASTER)):
-                found += await self._bin(kind, f"{soql.one_of(ID, batch)} AND {MASTER} != null")
+                found += await self._bin(kind, [soql.one_of(ID, batch), _MERGED])
             look = {each.master_record_id for each in found if each.master_record_id} - looked
             if not look:
                 break
