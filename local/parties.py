@@ -175,6 +175,38 @@ GOOGLE_CONTACTS = SourceParty(
     read=_google_people,
 )
 
+
+def _salesforce_people(state: Json) -> Json:
+    """Return the contacts in our words."""
+    return {
+        "contacts": [
+            {
+                "id": each["Id"],
+                "archived": each["IsDeleted"],
+                "properties": {word: each.get(name) for word, name in SALESFORCE.fields.items()},
+            }
+            for each in state["contacts"]
+        ],
+        "lists": state["lists"],
+    }
+
+
+# Whom a contact works for is an account of its own, not a field: the department stands in for it.
+SALESFORCE = SourceParty(
+    "salesforce",
+    "Salesforce",
+    fields={
+        "email": "Email",
+        "firstname": "FirstName",
+        "lastname": "LastName",
+        "phone": "MobilePhone",
+        "company": "Department",
+        "city": "MailingCity",
+        "birthday": "Birthdate",
+    },
+    read=_salesforce_people,
+)
+
 BREVO = DestinationParty(
     "brevo",
     "Brevo",
@@ -225,7 +257,7 @@ ACTIVECAMPAIGN = DestinationParty(
 )
 
 SOURCES: Mapping[str, SourceParty] = {
-    each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT, GOOGLE_CONTACTS)
+    each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT, SALESFORCE, GOOGLE_CONTACTS)
 }
 DESTINATIONS: Mapping[str, DestinationParty] = {
     each.provider: each for each in (BREVO, ACTIVECAMPAIGN)

@@ -19,6 +19,7 @@ from libs.connectors.csv.source import CsvSource
 from libs.connectors.google_contacts.source import GoogleContactsSource
 from libs.connectors.http import HttpClient
 from libs.connectors.hubspot.source import HubSpotSource
+from libs.connectors.salesforce.source import SalesforceSource
 
 
 class MakeSource(Protocol):
@@ -73,6 +74,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
         "constant_contact": Provider(ConstantContactSource.facts, source=ConstantContactSource),
+        "salesforce": Provider(SalesforceSource.facts, source=SalesforceSource),
         "csv": Provider(CsvSource.facts, file_source=CsvSource),
         "google_contacts": Provider(GoogleContactsSource.facts, source=GoogleContactsSource),
         "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
