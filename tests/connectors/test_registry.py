@@ -43,6 +43,15 @@ def test_an_account_may_have_an_address_of_its_own() -> None:
     assert registry.base_url("brevo", {}, "https://acme.brevo.com") == "https://acme.brevo.com"
 
 
+def test_where_an_account_is_called_is_told_or_not_guessed() -> None:
+    """Proves X3: a credential goes to its own organisation, and to nobody else's address."""
+    told = "https://acme.my.salesforce.com"
+
+    assert registry.base_url("salesforce", {}, told) == told
+    with pytest.raises(MisconfiguredError, match="address_not_allowed"):
+        registry.base_url("salesforce", {})
+
+
 @pytest.mark.parametrize(
     "given",
     ["https://acme.api-us1.com", "https://ACME.api-us1.com/", "https://acme.api-us1.com/api/3/"],
