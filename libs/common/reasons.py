@@ -1,20 +1,22 @@
-"""Why a contact was rejected, parked or filtered: the one table that all parts show.
+"""Why a contact is not there, or an integration does not go on: the one table that all parts show.
 
 A code is stable and appears in events, the API and metrics. The words, in English and German,
 say what is the matter and what to do about it; `who` says who must act (PROTOCOL.md 11).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a reason does to a contact."""
+    """What a reason does to a contact; TROUBLE to a whole integration."""
 
     REJECT = "reject"
     PARK = "park"
     FILTER = "filter"
+    ABSENT = "absent"
+    TROUBLE = "trouble"
 
 
 class Who(StrEnum):
@@ -87,8 +89,62 @@ class Filter(StrEnum):
     NOT_LINKED = "not_linked"
 
 
+class Absent(StrEnum):
+    """A contact that was not read from its source (AC9)."""
+
+    NOT_SYNCED_YET = "not_synced_yet"
+    NOT_READ = "not_read"
+    LEFT_OUT = "left_out"
+    REMOVED = "removed"
+
+
+class Trouble(StrEnum):
+    """What keeps an integration from going on; `source_…` is the source's, else the destination's.
+
+    A provider's own code may stand in its place, and has no words then.
+    """
+
+    FIELDS_NOT_MADE = "fields_not_made"
+    LIST_MISSING = "list_missing"
+    ATTRIBUTE_MISSING = "attribute_missing"
+    SCOPE_MISSING = "scope_missing"
+    IP_NOT_ALLOWED = "ip_not_allowed"
+    API_DISABLED = "api_disabled"
+    NOT_FOUND = "not_found"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    SOURCE_DOWN = "source_down"
+    SOURCE_LIST_MISSING = "source_list_missing"
+    SOURCE_SCOPE_MISSING = "source_scope_missing"
+    SOURCE_IP_NOT_ALLOWED = "source_ip_not_allowed"
+    SOURCE_API_DISABLED = "source_api_disabled"
+    SOURCE_ACCOUNT_CHANGED = "source_account_changed"
+    SOURCE_NOT_FOUND = "source_not_found"
+    SOURCE_ADDRESS_NOT_ALLOWED = "source_address_not_allowed"
+    SOURCE_REQUEST_REFUSED = "source_request_refused"
+    SOURCE_CONFIGURATION = "source_configuration"
+
+
 _NOTHING = "Nothing: it goes on by itself."
 _NICHTS = "Nichts: Es geht von selbst weiter."
+
+
+def _troubles(codes: Sequence[str], en: Words, de: Words, who: Who = Who.USER) -> list[Reason]:
+    """Return a trouble of either side; its words name the side by `{en}` and `{de}`."""
+    return [
+        Reason(code, Kind.TROUBLE, who, _at(en, *_side(code)), _at(de, *_side(code)))
+        for code in map(Trouble, codes)
+    ]
+
+
+def _side(code: str) -> tuple[str, str]:
+    if code.startswith("source_"):
+        return "the source", "bei der Quelle"
+    return "the destination", "beim Ziel"
+
+
+def _at(words: Words, en: str, de: str) -> Words:
+    return Words(words.what.format(en=en, de=de), words.remedy)
+
 
 _TABLE = (
     Reason(
@@ -299,11 +355,12 @@ _TABLE = (
         Who.USER,
         Words(
             "The destination account holds as many contacts as its plan allows.",
-            "Make room or change the plan at the destination.",
+            "Make room or change the plan at the destination: within an hour it goes on by itself.",
         ),
         Words(
             "Das Zielkonto enthält so viele Kontakte, wie sein Tarif erlaubt.",
-            "Schaffen Sie Platz, oder wechseln Sie den Tarif beim Ziel.",
+            "Schaffen Sie Platz, oder wechseln Sie den Tarif beim Ziel: Binnen einer Stunde geht "
+            "es von selbst weiter.",
         ),
     ),
     Reason(
@@ -338,8 +395,18 @@ _TABLE = (
         Park.SYNC_BUDGET,
         Kind.PARK,
         Who.NOBODY,
-        Words("This sync's share is used; the contact follows with the next.", _NOTHING),
-        Words("Der Anteil dieses Abgleichs ist verbraucht; der Kontakt folgt.", _NICHTS),
+        Words(
+            "As many contacts of this external account were synced as one sync may; the contact "
+            "follows with one of the next, every 30 minutes, the longest waiting first.",
+            "Nothing: it goes on by itself. To bring very many at once, import a CSV file.",
+        ),
+        Words(
+            "Von diesem externen Konto wurden so viele Kontakte abgeglichen, wie ein Abgleich "
+            "darf; der Kontakt folgt mit einem der nächsten, alle 30 Minuten, wer am längsten "
+            "wartet, zuerst.",
+            "Nichts: Es geht von selbst weiter. Sollen sehr viele auf einmal kommen, importieren "
+            "Sie eine CSV-Datei.",
+        ),
     ),
     Reason(
         Park.BACKLOG,
@@ -367,6 +434,180 @@ _TABLE = (
         Who.NOBODY,
         Words("The contact was never written, so there is nothing to remove.", "Nothing."),
         Words("Der Kontakt wurde nie geschrieben; es ist nichts zu entfernen.", "Nichts."),
+    ),
+    Reason(
+        Absent.NOT_SYNCED_YET,
+        Kind.ABSENT,
+        Who.USER,
+        Words(
+            "The integration has not read its source to the end yet.",
+            "Activate or resume it, or wait for its first sync to end.",
+        ),
+        Words(
+            "Die Integration hat ihre Quelle noch nicht bis zum Ende gelesen.",
+            "Aktivieren Sie sie, setzen Sie sie fort, oder warten Sie das Ende des ersten "
+            "Abgleichs ab.",
+        ),
+    ),
+    Reason(
+        Absent.NOT_READ,
+        Kind.ABSENT,
+        Who.SOURCE,
+        Words(
+            "The source has shown no such contact to this integration: it is not there, or not on "
+            "the list that is synced, or came after the last sync.",
+            "Check the id or the address, and whether the contact is on the list at the source; "
+            "then wait for the next sync, or ask for one.",
+        ),
+        Words(
+            "Die Quelle hat dieser Integration keinen solchen Kontakt gezeigt: Es gibt ihn dort "
+            "nicht, er steht nicht auf der abgeglichenen Liste, oder er kam nach dem letzten "
+            "Abgleich.",
+            "Prüfen Sie Kennung oder Adresse und ob der Kontakt in der Quelle auf der Liste steht; "
+            "warten Sie dann den nächsten Abgleich ab, oder stoßen Sie einen an.",
+        ),
+    ),
+    Reason(
+        Absent.LEFT_OUT,
+        Kind.ABSENT,
+        Who.USER,
+        Words(
+            "More contacts had changed at once than one sync fetches; this one was left out.",
+            "Replay the contacts that the run left out, or edit the contact at the source.",
+        ),
+        Words(
+            "Es hatten sich mehr Kontakte auf einmal geändert, als ein Abgleich holt; dieser "
+            "wurde ausgelassen.",
+            "Holen Sie die ausgelassenen Kontakte des Laufs nach, oder bearbeiten Sie den Kontakt "
+            "in der Quelle.",
+        ),
+    ),
+    Reason(
+        Absent.REMOVED,
+        Kind.ABSENT,
+        Who.SOURCE,
+        Words(
+            "The contact was deleted at the source or is no longer on its list.",
+            "Nothing, or put it back on the list at the source.",
+        ),
+        Words(
+            "Der Kontakt wurde in der Quelle gelöscht oder steht dort nicht mehr auf der Liste.",
+            "Nichts, oder setzen Sie ihn in der Quelle wieder auf die Liste.",
+        ),
+    ),
+    Reason(
+        Trouble.FIELDS_NOT_MADE,
+        Kind.TROUBLE,
+        Who.USER,
+        Words(
+            "The destination does not let us create the fields that the source's fields go to.",
+            "Give the connected user the right to create fields; it is tried again by itself.",
+        ),
+        Words(
+            "Das Ziel lässt uns die Felder nicht anlegen, in die die Felder der Quelle gehören.",
+            "Geben Sie der verbundenen Person das Recht, Felder anzulegen; es wird von selbst "
+            "erneut versucht.",
+        ),
+    ),
+    *_troubles(
+        ("list_missing", "source_list_missing"),
+        Words("The list is gone at {en}.", "Choose another list, in a new integration if needed."),
+        Words(
+            "Die Liste gibt es {de} nicht mehr.",
+            "Wählen Sie eine andere Liste, notfalls in einer neuen Integration.",
+        ),
+    ),
+    *_troubles(
+        ("attribute_missing",),
+        Words("A mapped attribute is gone at {en}.", "Save the mapping anew without it."),
+        Words(
+            "Ein zugeordnetes Attribut gibt es {de} nicht mehr.",
+            "Speichern Sie die Zuordnung ohne es.",
+        ),
+    ),
+    *_troubles(
+        ("scope_missing", "source_scope_missing"),
+        Words(
+            "The connected user or app lacks a permission at {en}.",
+            "Give it the permission there, or connect the account again with it.",
+        ),
+        Words(
+            "Der verbundenen Person oder App fehlt {de} ein Recht.",
+            "Erteilen Sie es dort, oder verbinden Sie das Konto neu.",
+        ),
+    ),
+    *_troubles(
+        ("ip_not_allowed", "source_ip_not_allowed"),
+        Words(
+            "Calls from our addresses are not allowed at {en}.",
+            "Add our addresses to those that are allowed there.",
+        ),
+        Words(
+            "Aufrufe von unseren Adressen sind {de} nicht erlaubt.",
+            "Nehmen Sie unsere Adressen dort in die erlaubten auf.",
+        ),
+        who=Who.OPERATOR,
+    ),
+    *_troubles(
+        ("api_disabled", "source_api_disabled"),
+        Words(
+            "Access by the API is switched off at {en}.",
+            "Have it switched on for the account, then resume the integration.",
+        ),
+        Words(
+            "Der Zugang über die API ist {de} abgeschaltet.",
+            "Lassen Sie ihn für das Konto einschalten, und setzen Sie die Integration fort.",
+        ),
+    ),
+    *_troubles(
+        ("not_found", "source_not_found"),
+        Words(
+            "What the integration uses is gone at {en}.",
+            "Check the integration's lists and fields.",
+        ),
+        Words(
+            "Was die Integration verwendet, gibt es {de} nicht mehr.",
+            "Prüfen Sie Listen und Felder der Integration.",
+        ),
+    ),
+    *_troubles(
+        ("address_not_allowed", "source_address_not_allowed"),
+        Words(
+            "The account's address at {en} is not one of the provider's.",
+            "Connect the account again with the address that its own pages show.",
+        ),
+        Words(
+            "Die Adresse des Kontos {de} gehört nicht dem Anbieter.",
+            "Verbinden Sie das Konto neu, mit der Adresse von dessen eigenen Seiten.",
+        ),
+    ),
+    *_troubles(
+        ("source_account_changed",),
+        Words(
+            "The login at {en} belongs to another account than before.",
+            "Connect the account that the integration was made for.",
+        ),
+        Words(
+            "Die Anmeldung {de} gehört zu einem anderen Konto als bisher.",
+            "Verbinden Sie das Konto, für das die Integration angelegt wurde.",
+        ),
+    ),
+    *_troubles(
+        ("source_request_refused", "source_configuration"),
+        Words(
+            "What the integration asks for is refused at {en}.",
+            "Check the integration's fields and criteria.",
+        ),
+        Words(
+            "Was die Integration abfragt, wird {de} abgelehnt.",
+            "Prüfen Sie Felder und Kriterien der Integration.",
+        ),
+    ),
+    *_troubles(
+        ("source_down",),
+        Words("Nobody answers as they should at {en}; it is tried again.", _NOTHING),
+        Words("Erwartete Antworten bleiben {de} aus; es wird erneut versucht.", _NICHTS),
+        who=Who.NOBODY,
     ),
 )
 
