@@ -126,6 +126,8 @@ class FakeAccount:
         self.status_error: SyncError | None = None
         self.list_error: SyncError | None = None
         self.finds_imports = True
+        self.made: dict[str, FieldType] = {}  # Attributes by title.
+        self.made_errors: dict[str, SyncError] = {}  # What making one meets; "": making any.
         self.calls: dict[str, int] = {}
         self.read_since: list[datetime | None] = []
         # Awaited in the middle of a write, before and after it takes effect.
@@ -223,10 +225,19 @@ class FakeDestination:
 
     async def describe_attributes(self) -> Sequence[Field]:
         await self._call("describe_attributes")
-        return [Field("EMAIL", "EMAIL", FieldType.EMAIL, unique=True)]
+        made = self.account.made
+        return [
+            Field("EMAIL", "EMAIL", FieldType.EMAIL, unique=True),
+            *(Field(name.upper(), name, type_) for name, type_ in made.items()),
+        ]
 
     async def make_attribute(self, name: str, type_: FieldType) -> None:
         await self._call("make_attribute")
+        errors = self.account.made_errors
+        if (error := errors.get(name, errors.get(""))) is not None:
+            raise error
+        if self.account.made.setdefault(name, type_) is not type_:
+            raise RequestRefusedError(HOST, 422, "duplicate")
 
     async def find_lists(self) -> Sequence[ContactList]:
         await self._call("find_lists")

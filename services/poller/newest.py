@@ -47,6 +47,14 @@ class Newest:
         """Return how many contacts were met and are not kept."""
         return len(self._versions) - len(self._kept)
 
+    def dropped(self) -> dict[str, int]:
+        """Return who was met and is not kept, with the newest version that was met."""
+        return {
+            contact: version_ms
+            for contact, version_ms in self._versions.items()
+            if contact not in self._kept
+        }
+
     def changes(self) -> Sequence[Change]:
         """Return what is kept, oldest first."""
         return sorted(self._kept.values(), key=lambda each: (each.version_ms, each.id))

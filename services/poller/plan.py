@@ -40,7 +40,10 @@ class Assignment:
 
     `now_ms` is when it was claimed. `removes_absent`: who is gone is to be taken off the list of
     the destination (S4). `has_confirmed`: a person confirmed deletions that were withheld.
-    `reported_reason`: the trouble that was reported and that a good run ends.
+    `reported_reason`: the trouble that was reported and that a good run ends. `known_fields` are
+    those of an automatic import that are mapped or about to be (AC1); None: people map them.
+    `has_left_out`: some were left out of runs of changes, and `has_replays` that a person wants
+    them read (CC4).
     """
 
     integration: UUID
@@ -64,6 +67,9 @@ class Assignment:
     removes_absent: bool = False
     has_confirmed: bool = False
     reported_reason: str | None = None
+    known_fields: frozenset[str] | None = None
+    has_left_out: bool = False
+    has_replays: bool = False
 
     @property
     def leaving(self) -> Operation:

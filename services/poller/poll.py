@@ -16,7 +16,7 @@ Decisions are in `plan`, `parts` and `leavers`; this file only puts effects in o
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -28,6 +28,7 @@ from libs.common.clock import Clock
 from libs.common.errors import UnavailableError
 from libs.common.events import Change, Changed, Event, Operation, RunMode, RunRead, Topic
 from libs.common.failpoints import Reached, nothing
+from libs.connectors.automatic import WantedField, wanted_fields
 from libs.connectors.contract import ContactList, Cursor, Onward, Page, Source, Sweep
 from services.poller import leavers, plan
 from services.poller.leavers import Leavers
@@ -40,6 +41,7 @@ from services.poller.store import Withheld
 # Groups of pages that may wait for their acknowledgement: one waits out the broker's linger (50 ms)
 # while the next is read; a crash reads at most twenty pages again, and they are all in memory.
 UNACKNOWLEDGED_MAX = 2
+REPLAYED_MAX = 10_000  # Where the provider's own rule has no number.
 HYDRATE_MAX = 200  # One part's worth of contacts read by id at once.
 # So often changes are read from the start again where contacts move while their pages are read; a
 # window of changes is short, and after a while it is read anew in any case.
@@ -107,6 +109,25 @@ class RunStore(Protocol):
 
     async def withheld(self, assignment: Assignment) -> Withheld:
         """Return the deletions that wait for a person's word, and those that have it."""
+
+    async def want_fields(self, assignment: Assignment, fields: Sequence[WantedField]) -> None:
+        """Have fields made at the destination, and mapped (AC1)."""
+
+    async def leave_out(
+        self,
+        assignment: Assignment,
+        sweeping: Sweeping,
+        *,
+        versions: Mapping[str, int],
+        read: Collection[str],
+    ) -> None:
+        """Store who was left out of a run, and who of those before is read by it (CC4)."""
+
+    async def replays(self, assignment: Assignment, limit: int) -> list[str]:
+        """Return who was left out and is wanted by a person now, as far as the limit goes."""
+
+    async def forget_left_out(self, assignment: Assignment, ids: Collection[str]) -> None:
+        """Forget that contacts were left out: they were published since."""
 
     async def check_lease(self, assignment: Assignment) -> None:
         """Raise LeaseLostError if the integration is not ours any more."""
@@ -211,11 +232,13 @@ class Run:
         """
         try:
             await self._begin()
+            await self._look_for_fields()
             found = await self._find_list()
             await self._count_before()
             membership = await self._look_for_members(found)
             await self._sweep()
             await self._hydrate(membership.joiners)
+            await self._replay(membership)
             await self._end(membership)
         finally:
             await self._unacknowledged.give_up()
@@ -239,6 +262,16 @@ class Run:
         else:
             self._sweeping = await self._store.begin(self._assignment, self._sweeping)
         self._acknowledged = self._sweeping
+
+    async def _look_for_fields(self) -> None:
+        """Have a place made for what the source has got since; this run goes on without (AC1)."""
+        known = self._assignment.known_fields
+        if known is None:
+            return
+        fields = await self._source.describe_fields(self._assignment.object)
+        if wanted := wanted_fields(self._source.facts.label, fields, known):
+            log.info("fields_found", integration=str(self._assignment.integration), n=len(wanted))
+            await self._store.want_fields(self._assignment, wanted)
 
     async def _find_list(self) -> ContactList | None:
         if self._assignment.list_id is None:
@@ -322,6 +355,14 @@ class Run:
         else:
             raise UnavailableError(self._assignment.provider, "contacts moved while they were read")
         self._leave_out(newest.left_out)
+        if newest.left_out or self._assignment.has_left_out:
+            # Before anything is published: a crash leaves too many named, and nobody unnamed.
+            await self._store.leave_out(
+                self._assignment,
+                self._sweeping,
+                versions=newest.dropped(),
+                read=[change.id for change in newest.changes()],
+            )
         for changes in _chunks(newest.changes(), HYDRATE_MAX):
             await self._publish_groups([changes], None)
 
@@ -475,6 +516,17 @@ class Run:
             # Not a page position: whoever goes on reads the joiners again.
             self._unacknowledged.add(self._send(changes), self._sweeping)
         await self._settle()
+
+    async def _replay(self, membership: Membership) -> None:
+        """Read those whom earlier runs left out, and whom a person wants (CC4)."""
+        if self.is_full or not self._assignment.has_replays:
+            return  # A full run reads everybody.
+        ids = await self._store.replays(self._assignment, self._newest_max or REPLAYED_MAX)
+        there = set(ids)
+        if self._assignment.list_id is not None:
+            there = await self._store.known(self._assignment, ids)
+        await self._hydrate(sorted(there - (membership.gone or frozenset())))
+        await self._store.forget_left_out(self._assignment, ids)
 
     async def _end(self, membership: Membership) -> None:
         total_after = await self._source.count(self._sweep_wanted) if self.is_full else None

@@ -4,7 +4,7 @@ The statements are in `services.poller.store`; here is only which of them belong
 transaction may be run again as a whole (RELIABILITY R10): all of it is computed from the arguments.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import ids
 from libs.common.database import SessionMaker, transact
 from libs.common.events import IntegrationChanged, IntegrationKind
+from libs.connectors.automatic import WantedField
 from services.poller import store
 from services.poller.plan import Assignment, Sweeping, run_id
 from services.poller.poll import Ending, Stop
@@ -93,6 +94,48 @@ class DatabaseRunStore:
             return await store.withheld(session, integration=assignment.integration)
 
         return await transact(self._sessions, work)
+
+    async def want_fields(self, assignment: Assignment, fields: Sequence[WantedField]) -> None:
+        """Have fields made at the destination, and mapped."""
+
+        async def work(session: AsyncSession) -> None:
+            await store.want_fields(session, integration=assignment.integration, fields=fields)
+
+        await self._leased(assignment, work)
+
+    async def leave_out(
+        self,
+        assignment: Assignment,
+        sweeping: Sweeping,
+        *,
+        versions: Mapping[str, int],
+        read: Collection[str],
+    ) -> None:
+        """Store who was left out of a run, and who of those before is read by it."""
+
+        async def work(session: AsyncSession) -> None:
+            integration = assignment.integration
+            await store.forget_left_out(session, integration=integration, ids=read)
+            run = run_id(assignment, sweeping)
+            await store.leave_out(session, integration=integration, run=run, versions=versions)
+
+        await self._leased(assignment, work)
+
+    async def replays(self, assignment: Assignment, limit: int) -> list[str]:
+        """Return who was left out and is wanted by a person now."""
+
+        async def work(session: AsyncSession) -> list[str]:
+            return await store.replays(session, integration=assignment.integration, limit=limit)
+
+        return await transact(self._sessions, work)
+
+    async def forget_left_out(self, assignment: Assignment, ids: Collection[str]) -> None:
+        """Forget that contacts were left out: they were published since."""
+
+        async def work(session: AsyncSession) -> None:
+            await store.forget_left_out(session, integration=assignment.integration, ids=ids)
+
+        await self._leased(assignment, work)
 
     async def check_lease(self, assignment: Assignment) -> None:
         """Raise LeaseLostError if the integration is not ours any more."""

@@ -6,7 +6,7 @@ schedule and compares the fencing token, so a poller that lost its lease changes
 (LeaseLostError); all times are the database's (RELIABILITY R7).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from libs.common import criteria
 from libs.common.database import SessionMaker, driver, fetch_alone
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic, encode
+from libs.connectors.automatic import WantedField
 from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
 
@@ -86,6 +87,12 @@ _CLAIM = """
       exists (select from sync.withheld w join sync.runs n on n.run_id = w.run_id
               where w.integration_id = s.integration_id and n.confirmed_at is not null)
         as has_confirmed,
+      case when i.kind = 'automatic' then array(select w.source from delivery.wanted_fields w
+        where w.integration_id = s.integration_id) end as asked_fields,
+      exists (select from sync.left_out l where l.integration_id = s.integration_id)
+        as has_left_out,
+      exists (select from sync.left_out l where l.integration_id = s.integration_id
+              and l.wanted_at is not null) as has_replays,
       (extract(epoch from clock_timestamp()) * 1000)::bigint as now_ms
     """
 
@@ -153,7 +160,17 @@ def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
         removes_absent=row["removes_absent"],
         has_confirmed=row["has_confirmed"],
         reported_reason=row["reported_reason"],
+        known_fields=_known_fields(row["fields"], row["asked_fields"]),
+        has_left_out=row["has_left_out"],
+        has_replays=row["has_replays"],
     )
+
+
+def _known_fields(fields: str, asked: Sequence[str] | None) -> frozenset[str] | None:
+    """Return the fields that an automatic import has, or has asked for; None: people map them."""
+    if asked is None:
+        return None
+    return frozenset(field.source for field in _FIELDS.decode(fields)).union(asked)
 
 
 def _properties(fields: str, conditions: str | None) -> list[str]:
@@ -516,6 +533,84 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
     )
 
 
+async def want_fields(
+    session: AsyncSession, *, integration: UUID, fields: Sequence[WantedField]
+) -> None:
+    """Have fields made at the destination of an automatic import, and mapped (AC1)."""
+    wanted = [
+        {
+            "source": field.source,
+            "type": field.type.value,
+            "title": field.title,
+            "standard": field.standard.value,
+        }
+        for field in fields
+    ]
+    await session.execute(
+        text("select delivery.want_fields(:integration, cast(:fields as jsonb))"),
+        {"integration": integration, "fields": msgspec.json.encode(wanted).decode()},
+    )
+
+
+async def leave_out(
+    session: AsyncSession, *, integration: UUID, run: UUID, versions: Mapping[str, int]
+) -> None:
+    """Store who was left out of a run, with the version that was (CC4).
+
+    Whoever was left out before is of the newer run now: in two that overlap he is one.
+    """
+    await session.execute(
+        text(
+            """
+            insert into sync.left_out as l
+              (integration_id, source_id, workspace_id, run_id, version_ms)
+            select r.integration_id, u.s, r.workspace_id, r.run_id, u.ms::bigint
+            from sync.runs r cross join unnest(string_to_array(cast(:ids as text), chr(31)),
+              string_to_array(cast(:versions as text), chr(31))) u (s, ms)
+            where r.run_id = :run and r.integration_id = :integration
+            on conflict (integration_id, source_id) do update
+              set run_id = excluded.run_id, version_ms = excluded.version_ms
+            """
+        ),
+        {
+            "integration": integration,
+            "run": run,
+            "ids": SEPARATOR.join(versions),
+            "versions": SEPARATOR.join(map(str, versions.values())),
+        },
+    )
+
+
+async def replays(session: AsyncSession, *, integration: UUID, limit: int) -> list[str]:
+    """Return who was left out and is wanted by a person, those of the longest wait first."""
+    found = await session.scalars(
+        text(
+            """
+            select source_id from sync.left_out
+            where integration_id = :integration and wanted_at is not null
+            order by wanted_at, source_id limit :limit
+            """
+        ),
+        {"integration": integration, "limit": limit},
+    )
+    return list(found)
+
+
+async def forget_left_out(
+    session: AsyncSession, *, integration: UUID, ids: Collection[str]
+) -> None:
+    """Forget that contacts were left out: they were published since."""
+    await session.execute(
+        text(
+            """
+            delete from sync.left_out where integration_id = :integration
+              and source_id = any (string_to_array(cast(:ids as text), chr(31)))
+            """
+        ),
+        {"integration": integration, "ids": _joined(ids)},
+    )
+
+
 _END_RUN = """
     with released as (
       update sync.schedules
@@ -534,6 +629,9 @@ _END_RUN = """
     ), moved as (
       update sync.positions set from_ms = $15, sweep = null
       where integration_id = $1 and stream = 'contacts' and exists (select from released)
+    ), all_read as (
+      delete from sync.left_out
+      where integration_id = $1 and $4 = 'full' and $14 and exists (select from released)
     ), looked as (
       insert into sync.positions (integration_id, stream, workspace_id, from_ms, sweep)
       select $1, 'members', workspace_id, $16, $17::text::jsonb from released

@@ -26,6 +26,7 @@ from services.writer.imports import Imports
 from services.writer.lease import Leases
 from services.writer.live import Live
 from services.writer.settings import WriterSettings
+from services.writer.shares import Budget
 from services.writer.write import Writing
 
 GROUP = "writer"
@@ -86,7 +87,15 @@ async def serve(
         reached=reached,
     )
     blocks = Blocks(transactions, process.clock)
-    writing = Writing(transactions, process.clock, destinations, imports, blocks, reached=reached)
+    writing = Writing(
+        transactions,
+        process.clock,
+        destinations,
+        imports,
+        blocks,
+        budget=Budget(settings.sync_budget),
+        reached=reached,
+    )
     drain = Drain(
         transactions, process.clock, accounts, writing, imports, every_s=settings.drain_every_s
     )

@@ -22,6 +22,7 @@ from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import Changes
+from services.writer.fields import Fields
 from services.writer.imports import AGAIN_S, Imports
 from services.writer.look_up import CONNECTED
 from services.writer.outcome import tell_late
@@ -93,6 +94,7 @@ class Drain:
         self._accounts = accounts
         self._writing = writing
         self._imports = imports
+        self._fields = Fields(sessions, writing)
         self._every_s = every_s
         self._gather_rest_s = gather_rest_s
         self._woken = asyncio.Event()
@@ -223,18 +225,21 @@ class Drain:
         """
         async with self._accounts.turn(connection, workspace, patience_s=0.0) as account:
             standing = await self._stand(account)
+            lacks_fields = False
             if not standing.is_shut:
                 await self._write_again(account, standing.marked)
                 await self._advance(account)
                 await self._adopt_orphans(account)
+                lacks_fields = await self._fields.make(account)
             if standing.is_blocked_no_longer:
                 return await self._probe(account, standing)
             items = await self._rows(account, standing)
             if items is None:
-                return False
+                return lacks_fields
             if not items:
-                return not standing.is_shut and await self._try_misconfigured(account)
-            return _has_moved(await self._take(account, items))
+                has_moved = not standing.is_shut and await self._try_misconfigured(account)
+                return has_moved or lacks_fields
+            return _has_moved(await self._take(account, items)) or lacks_fields
 
     async def _take(self, account: Account, items: list[Wanted], *, is_probe: bool = False) -> Turn:
         DRAINED.inc(len(items))
@@ -301,6 +306,7 @@ class Drain:
                 is_open=standing.is_open,
                 is_blocked=standing.is_shut,
                 gathers=await self._gathers(session, account),
+                due=await self._due(session, account),
                 limit=ROWS_MAX if self._may_import(account) else DRAINED_SINGLY_MAX,
             )
 
@@ -320,9 +326,17 @@ class Drain:
                 holding=account.units,
                 is_open=standing.is_open,
                 gathers=await self._gathers(session, account),
+                due=await self._due(session, account),
             )
 
         return await transact(self._sessions, work)
+
+    async def _due(self, session: Transaction, account: Account) -> list[ContactId]:
+        """Return who of those that wait for the next sync may have one of its shares by now."""
+        budget = self._writing.budget
+        return await store.due_shares(
+            session, account.connection, slot=budget.slot, most=budget.most
+        )
 
     async def _gathers(self, session: Transaction, account: Account) -> bool:
         backlog = await store.backlog_of(session, account.connection)

@@ -65,7 +65,7 @@ class Blocks:
         stop = turn.stop
         if stop is None or stop.reason != Park.NEEDS_REAUTH:
             return results
-        state = await self._count_failure(turn.account, stop.code)
+        state = await self.count_failure(turn.account, stop.code)
         reason = Park.NEEDS_REAUTH if state == NEEDS_REAUTH else Park.DESTINATION_DOWN
         turn.stop = Stop(reason, stop.seconds, stop.code)
         return {
@@ -73,7 +73,9 @@ class Blocks:
             for contact, result in results.items()
         }
 
-    async def _count_failure(self, account: Account, code: str) -> str:
+    async def count_failure(self, account: Account, code: str) -> str:
+        """Count refused credentials; return the connection's state after it."""
+
         async def work(session: Transaction) -> str:
             before = await store.connection_of(session, account.connection)
             state = await store.count_check(
@@ -113,9 +115,21 @@ class Blocks:
                 event = self._changed(IntegrationKind.RECOVERED, account, integration, "")
                 await store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(integration), event)])
         for integration, code in turn.misconfigured.items():
-            if await store.report_integration(session, integration=integration, reason=code):
-                event = self._changed(IntegrationKind.ERROR, account, integration, code)
-                await store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(integration), event)])
+            await self.misconfigured(session, account, integration, code)
+
+    async def misconfigured(
+        self, session: Transaction, account: Account, integration: UUID, code: str
+    ) -> None:
+        """Put an integration into error, and tell of it once."""
+        if await store.report_integration(session, integration=integration, reason=code):
+            event = self._changed(IntegrationKind.ERROR, account, integration, code)
+            await store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(integration), event)])
+
+    async def fields_made(self, session: Transaction, account: Account, integration: UUID) -> None:
+        """End the error of an integration whose fields could not be made before."""
+        if await store.recover_fields(session, integration=integration):
+            event = self._changed(IntegrationKind.RECOVERED, account, integration, "")
+            await store.tell(session, Topic.INTEGRATIONS_CHANGED, [(str(integration), event)])
 
     def _recovered(self, turn: TurnLike) -> set[UUID]:
         """Return integrations in error that a probe has just written for."""

@@ -1,8 +1,9 @@
 """What the writer reads from its environment."""
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from libs.common.settings import DatabaseSettings, KafkaSettings, ProviderSettings, SecretsSettings
+from libs.connectors.automatic import CONTACTS_MAX
 from services.writer.lease import LATE_CALL_S
 
 
@@ -26,6 +27,10 @@ class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderS
 
     # The provider is asked for the state of its imports this seldom (Brevo: 100 asks an hour).
     import_poll_s: PositiveFloat = 60.0
+
+    # AC5, liftable: so many contacts of one external account are written by automatic imports in
+    # each slot of half an hour; 0: any number.
+    sync_budget: NonNegativeInt = CONTACTS_MAX
 
     # How long one call waits for its turn in the shared rate budget.
     patience_s: PositiveFloat = 15.0

@@ -21,7 +21,9 @@ from libs.common import ledger
 from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
-from libs.connectors.contract import Write
+from libs.common.reasons import Trouble
+from libs.connectors.automatic import Standard, WantedField
+from libs.connectors.contract import FieldType, Write
 from services.writer.conclude import Changes, Moved, Row
 from services.writer.values import (
     ContactId,
@@ -266,9 +268,13 @@ async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[U
     """Return what is configured of these integrations; unknown ones are left out."""
     found = await session.connection.fetch(
         """
-        select integration_id, workspace_id, state, deletion_policy, email_change_policy,
-          coalesce(destination_list_id, '') as list_id
-        from config.integrations where integration_id = any ($1)
+        select i.integration_id, i.workspace_id, i.state, i.deletion_policy, i.email_change_policy,
+          coalesce(i.destination_list_id, '') as list_id,
+          case when i.kind = 'automatic' then c.provider || ':'
+            || coalesce(c.account_id, c.connection_id::text) else '' end as importer_of
+        from config.integrations i
+        left join config.connections c on c.connection_id = i.source_connection_id
+        where i.integration_id = any ($1)
         """,
         list(wanted),
     )
@@ -280,6 +286,7 @@ async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[U
             removes_leavers=row["deletion_policy"] == "remove_from_list",
             email_change_policy=row["email_change_policy"],
             list_id=row["list_id"],
+            importer_of=row["importer_of"] or "",
         )
         for row in found
     }
@@ -1089,9 +1096,10 @@ class Busy:
 
 
 async def busy_destinations(session: Transaction) -> list[Busy]:
-    """Return every destination with parked contacts, units under way or recheck marks.
+    """Return every destination with parked contacts, units, recheck marks or fields to be made.
 
-    Archived integrations let their contacts go without any quota.
+    One that nobody has written to yet has no row of its own: fields come first. Archived
+    integrations let their contacts go without any quota.
     """
     found = await session.connection.fetch(
         """
@@ -1106,6 +1114,8 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
                        and p.reason > 'quota')
             or exists (select from delivery.intents n where n.connection_id = d.connection_id)
             or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
+            or exists (select from delivery.wanted_fields w
+                       where w.connection_id = d.connection_id and w.refused is null)
             or exists (select from config.integrations i
                        where i.destination_connection_id = d.connection_id
                          and i.state = 'archived'
@@ -1116,7 +1126,13 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
           select *, for_quota and not ledger.is_open(workspace_id) as lacks_quota
           from waiting where for_quota or for_others)
         select connection_id, workspace_id, lacks_quota, lacks_quota and not for_others
-        from asked order by connection_id
+        from asked
+        union
+        select w.connection_id, w.workspace_id, false, false from delivery.wanted_fields w
+        where w.refused is null
+          and not exists (select from delivery.destinations d
+                          where d.connection_id = w.connection_id)
+        order by connection_id
         """
     )
     return [Busy(*row) for row in found]
@@ -1166,12 +1182,14 @@ async def drainable(
     is_open: bool,
     is_blocked: bool,
     gathers: bool,
+    due: Collection[ContactId],
     limit: int,
 ) -> list[Wanted]:
     """Return parked contacts whose cause may be gone, oldest first, in turn by integration.
 
-    Those of `holding` have a unit of an earlier try: its call may have happened, so they wait for
-    nothing but their destination and integration, least of all for a quota that it is part of.
+    `due` are those of `due_shares`. Those of `holding` have a unit of an earlier try: its call may
+    have happened, so they wait for nothing but their destination and integration, least of all for
+    a quota that it is part of.
     """
     found = await _drainable(
         session,
@@ -1181,6 +1199,7 @@ async def drainable(
         is_open=is_open,
         is_blocked=is_blocked,
         gathers=gathers,
+        due=due,
         order="place, first_at, source_id",
         limit=limit,
     )
@@ -1195,6 +1214,7 @@ async def probe_row(
     holding: Collection[ContactId],
     is_open: bool,
     gathers: bool,
+    due: Collection[ContactId],
 ) -> Wanted | None:
     """Return the contact that a blocked destination is tried with; it counts as tried from now on.
 
@@ -1208,6 +1228,7 @@ async def probe_row(
         is_open=is_open,
         is_blocked=False,
         gathers=gathers,
+        due=due,
         order="tried_at nulls first, place, first_at, source_id",
         limit=1,
     )
@@ -1232,6 +1253,7 @@ async def _drainable(
     is_open: bool,
     is_blocked: bool,
     gathers: bool,
+    due: Collection[ContactId],
     order: str,
     limit: int,
 ) -> "list[asyncpg.Record[Any]]":
@@ -1257,6 +1279,8 @@ async def _drainable(
                   select from delivery.links o where o.integration_id = p.integration_id
                     and o.identity = p.identity and o.state = 'linked'
                     and o.source_id <> p.source_id)
+                when 'sync_budget' then (p.integration_id, p.source_id)
+                  in (select * from unnest($10::uuid[], $11::text[]))
                 when 'contact_limit'
                   then greatest(p.last_at, p.tried_at) < clock_timestamp() - interval '1 hour'
                 else true end)))) waiting
@@ -1271,8 +1295,184 @@ async def _drainable(
         gathers,
         [contact.integration for contact in holding],
         [contact.source_id for contact in holding],
+        [contact.integration for contact in due],
+        [contact.source_id for contact in due],
     )
     return list(found)
+
+
+# Shares of an external account in a sync (AC5)
+
+
+# Who waits for a share of an account, oldest first over all its importers, as far as they go. Who
+# could not be written for another reason keeps nobody waiting; at the destination $3 everybody
+# counts, because a block ends with one of them only.
+_IN_LINE = """
+    select p.connection_id, p.integration_id, p.source_id
+    from config.integrations i
+    join config.connections s on s.connection_id = i.source_connection_id
+    join config.connections c on c.connection_id = i.destination_connection_id
+    join delivery.destinations d on d.connection_id = i.destination_connection_id
+    cross join lateral (
+      select p.connection_id, p.integration_id, p.source_id, p.first_at from delivery.parked p
+      where p.integration_id = i.integration_id and p.reason = 'sync_budget'
+      order by p.first_at, p.source_id limit $2) p
+    where i.kind = 'automatic' and i.state = 'active' and c.state = 'connected'
+      and s.provider || ':' || coalesce(s.account_id, s.connection_id::text) = $1
+      and (d.block_reason is null or d.connection_id = $3) and ledger.is_open(i.workspace_id)
+    order by p.first_at, p.source_id limit $2
+    """
+
+
+async def take_shares(
+    session: Transaction,
+    *,
+    connection: UUID,
+    account: str,
+    slot: timedelta,
+    most: int,
+    contacts: Sequence[ContactId],
+    is_drain: bool,
+) -> set[ContactId]:
+    """Take shares of an external account for these contacts, in their order; return who has one.
+
+    What others wait for is kept for them, unless it is their own drain that asks.
+    """
+    in_line = (
+        [] if is_drain else await session.connection.fetch(_IN_LINE, account, most, connection)
+    )
+    found = await session.connection.fetch(
+        "select * from limits.take_shares($1, $2, $3, $4, $5, $6)",
+        account,
+        slot,
+        most,
+        len(in_line),
+        [contact.integration for contact in contacts],
+        [contact.source_id for contact in contacts],
+    )
+    return {ContactId(row["integration_id"], row["source_id"]) for row in found}
+
+
+async def due_shares(
+    session: Transaction, connection: UUID, *, slot: timedelta, most: int
+) -> list[ContactId]:
+    """Return who of those that wait at a destination may have one of the shares that are left."""
+    accounts = await session.connection.fetch(
+        """
+        select distinct s.provider || ':' || coalesce(s.account_id, s.connection_id::text) as name
+        from config.integrations i
+        join config.connections s on s.connection_id = i.source_connection_id
+        where i.destination_connection_id = $1 and i.kind = 'automatic' and i.state = 'active'
+          and exists (select from delivery.parked p
+                      where p.integration_id = i.integration_id and p.reason = 'sync_budget')
+        """,
+        connection,
+    )
+    found: list[ContactId] = []
+    for account in accounts:
+        left = await session.connection.fetchval(
+            "select limits.shares_left($1, $2, $3)", account["name"], slot, most
+        )
+        rows = await session.connection.fetch(_IN_LINE, account["name"], left, connection)
+        found += [
+            ContactId(row["integration_id"], row["source_id"])
+            for row in rows
+            if row["connection_id"] == connection
+        ]
+    return found
+
+
+# Fields that automatic imports want made (AC1)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldWish:
+    """A field of a source that an integration wants a place for."""
+
+    integration: UUID
+    wanted: WantedField
+
+
+async def wanted_fields(
+    session: Transaction, connection: UUID, *, again: timedelta
+) -> list[FieldWish]:
+    """Return which fields are to be made at a destination and were not tried just now."""
+    found = await session.connection.fetch(
+        """
+        select w.integration_id, w.source, w.source_type, w.title, w.standard
+        from delivery.wanted_fields w
+        join config.integrations i using (integration_id)
+        where w.connection_id = $1 and w.refused is null
+          and i.kind = 'automatic' and i.state in ('active', 'error')
+          and coalesce(w.tried_at < clock_timestamp() - $2::interval, true)
+        order by w.integration_id, w.wanted_at, w.source
+        """,
+        connection,
+        again,
+    )
+    return [
+        FieldWish(
+            row["integration_id"],
+            WantedField(
+                row["source"],
+                FieldType(row["source_type"]),
+                row["title"],
+                Standard(row["standard"]),
+            ),
+        )
+        for row in found
+    ]
+
+
+async def try_fields_later(session: Transaction, connection: UUID) -> None:
+    """Leave the fields that are to be made at a destination alone for a while."""
+    await session.connection.execute(
+        "update delivery.wanted_fields set tried_at = clock_timestamp()"
+        " where connection_id = $1 and refused is null",
+        connection,
+    )
+
+
+async def refuse_field(session: Transaction, *, connection: UUID, title: str, reason: str) -> None:
+    """Keep why a field is not made, until a person asks for it again."""
+    await session.connection.execute(
+        "update delivery.wanted_fields set refused = $3 where connection_id = $1 and title = $2",
+        connection,
+        title,
+        reason,
+    )
+
+
+async def recover_fields(session: Transaction, *, integration: UUID) -> bool:
+    """End the error of an integration that was for want of fields; False if there was none."""
+    return bool(
+        await session.connection.fetchval(
+            "select config.report_integration(integration_id, null) from config.integrations"
+            " where integration_id = $1 and error_reason = $2",
+            integration,
+            Trouble.FIELDS_NOT_MADE.value,
+        )
+    )
+
+
+async def add_fields(
+    session: Transaction, *, integration: UUID, fields: Sequence[Mapping[str, object]]
+) -> int | None:
+    """Add fields that were made to an integration's mapping, and have everything read by it.
+
+    Returns the version in force; None if there is no such import any more.
+    """
+    version: int | None = await session.connection.fetchval(
+        "select config.add_fields($1, $2::text::jsonb)",
+        integration,
+        msgspec.json.encode(fields).decode(),
+    )
+    await session.connection.execute(
+        "delete from delivery.wanted_fields where integration_id = $1 and source = any ($2)",
+        integration,
+        [str(field["source"]) for field in fields],
+    )
+    return version
 
 
 async def misconfigured_row(session: Transaction, connection: UUID) -> Wanted | None:

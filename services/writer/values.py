@@ -414,7 +414,10 @@ class IntegrationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """What the writer must know of an integration."""
+    """What the writer must know of an integration.
+
+    `importer_of` is the external account whose share it takes from (AC5); empty: it needs none.
+    """
 
     integration: UUID
     workspace: UUID
@@ -422,6 +425,7 @@ class Integration:
     removes_leavers: bool
     email_change_policy: str
     list_id: str
+    importer_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Nothing is sent inside a transaction, and every transaction holds the lease's to
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from uuid import UUID
@@ -52,6 +52,7 @@ from services.writer.imports import Imports
 from services.writer.look_up import Known, look_around, look_up, sort_out
 from services.writer.outcome import store_changes, tell_late
 from services.writer.plan import SINGLES_MAX, Plan, Way, plan, rows_that_fit, way
+from services.writer.shares import Budget, by_account
 from services.writer.usual import Usual
 from services.writer.values import (
     TOMBSTONES,
@@ -133,6 +134,7 @@ class Writing:
         imports: Imports,
         blocks: Blocks,
         *,
+        budget: Budget | None = None,
         reached: Reached = nothing,
     ) -> None:
         self._sessions = sessions
@@ -140,14 +142,20 @@ class Writing:
         self._open = open_destination
         self._imports = imports
         self._blocks = blocks
+        self.budget = budget or Budget()
         self._reached = reached
+
+    @property
+    def blocks(self) -> Blocks:
+        """Return who stores and tells how destinations are."""
+        return self._blocks
 
     async def take(self, turn: Turn) -> list[Settled]:
         """Do steps 1 to 6; return what is to be told of each record, stored already."""
         await self._sort_out(turn)
         await self._read_back(turn)
         await self._look_again(turn)
-        effects = self._classify(turn)
+        effects = await self._share_out(turn, self._classify(turn))
         self._reached("classified")
         units, rows = await self._hold(turn, effects)
         self._reached("held")
@@ -382,6 +390,50 @@ class Writing:
             if isinstance(decision, Parking) and decision.extra is not None:
                 effects.append((item, _in_stage(decision.extra, turn)))
         return effects
+
+    async def _share_out(
+        self, turn: Turn, effects: list[tuple[Wanted, Task]]
+    ) -> list[tuple[Wanted, Task]]:
+        """Return the effects that have a share in this sync, or need none; let the others wait."""
+        account, view = turn.account, turn.known.view
+        contacts = [item.contact for item, _ in effects if item.contact not in account.units]
+        contacts += [row.contact for row in turn.firsts]
+        needed = by_account(contacts, view.integrations) if self.budget.contacts_max else {}
+        if not needed:
+            return effects
+        has_share = await self._take_shares(turn, needed)
+        without = {each for own in needed.values() for each in own} - has_share
+        for row in turn.firsts:
+            if row.contact in without:
+                park(row.wanted, Park.SYNC_BUDGET, view, turn.changes)
+        turn.firsts = [row for row in turn.firsts if row.contact not in without]
+        for item, task in effects:
+            # A write beside a change of address is left out: the change waits with all fields.
+            if item.contact in without and not task.is_extra:
+                park(item, Park.SYNC_BUDGET, view, turn.changes)
+        return [(item, task) for item, task in effects if item.contact not in without]
+
+    async def _take_shares(
+        self, turn: Turn, needed: Mapping[str, Sequence[ContactId]]
+    ) -> set[ContactId]:
+        account = turn.account
+
+        async def work(session: Transaction) -> set[ContactId]:
+            await account.lease.keep(session)
+            has_share: set[ContactId] = set()
+            for name, contacts in sorted(needed.items()):
+                has_share |= await store.take_shares(
+                    session,
+                    connection=account.connection,
+                    account=name,
+                    slot=self.budget.slot,
+                    most=self.budget.most,
+                    contacts=contacts,
+                    is_drain=turn.is_late,
+                )
+            return has_share
+
+        return await transact(self._sessions, work)
 
     async def _hold(
         self, turn: Turn, effects: list[tuple[Wanted, Task]]

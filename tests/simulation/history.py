@@ -38,6 +38,7 @@ from services.writer.health import Blocks
 from services.writer.imports import Imports
 from services.writer.lease import Lease, LeasedGate, Leases
 from services.writer.live import Live
+from services.writer.shares import Budget
 from services.writer.values import IntegrationState
 from services.writer.write import Writing
 from tests.simulation.broker import Broker, Group, Member, Publisher
@@ -50,7 +51,7 @@ from tests.simulation.memory.database import (
     change,
 )
 from tests.simulation.memory.swap import stores_in_memory
-from tests.simulation.oracle import QUIET_WITHIN_S, Oracle
+from tests.simulation.oracle import QUIET_WITHIN_S, SLOT, Oracle
 from tests.simulation.people import Source, now_and_then
 from tests.simulation.processes import AWAY_S, Process, Weather, keep_alive
 from tests.simulation.provider import Account, Destination
@@ -80,6 +81,8 @@ CLAIM_EVERY_S = 5.0
 MEMBERS_EVERY_MS = 150_000
 STOOD_STILL_AT_MOST_S = 45.0
 QUOTA_AT_LAST = 10_000
+# Every so many seeds have automatic imports that share a budget in each slot (AC5).
+SHARED_EVERY = 8
 
 FIELDS = (
     {"source": "email", "destination": "EMAIL", "destination_type": "email"},
@@ -111,9 +114,12 @@ class History:
         self.destinations = [ids.computed("destination", seed)]
         self.sources: dict[UUID, Source] = {}
         self.rows_min = self.random.choice([3, 3, 50])
+        # Automatic imports of one account, from now and then a seed, and drawn beside the others'.
+        self.shares = Random(seed).choice([1, 2, 4]) if seed % SHARED_EVERY == 2 else 0
         self.alive: dict[str, Process] = {}
         self.shows = False
         self._peace_ms = 0
+        self.oracle.shares = self.shares
         self._make()
 
     def _make(self) -> None:
@@ -152,6 +158,7 @@ class History:
             list_id=f"list-{prefix}",
             deletion_policy=random.choice(["keep", "remove_from_list", "remove_from_list"]),
             email_change_policy=random.choice(["single", "single", "all", "none"]),
+            kind="automatic" if self.shares else "mapped",
         )
         tables.schedules[integration] = Schedule(
             workspace=self.workspace,
@@ -306,7 +313,8 @@ class History:
         accounts = Accounts(sessions, leases, serves=lambda each: member.serves(str(each)))
         imports = Imports(sessions, self.clock, poll_s=20.0, late_call_s=LATE_CALL_S)
         blocks = Blocks(sessions, self.clock, uniform=self.random.uniform)
-        writing = Writing(sessions, self.clock, open_destination, imports, blocks)
+        budget = Budget(self.shares, SLOT)
+        writing = Writing(sessions, self.clock, open_destination, imports, blocks, budget=budget)
         drain = Drain(sessions, self.clock, accounts, writing, imports, every_s=DRAIN_EVERY_S)
         publisher = Publisher(self.broker, process)
         live = Live(sessions, accounts, writing, publisher.publish_all, wake=drain.wake)

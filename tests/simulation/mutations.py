@@ -436,6 +436,30 @@ MUTATIONS = (
         seed=505,
     ),
     Mutation(
+        "an_effect_needs_no_share",
+        "A budget row per account and slot, taken by the writer.",
+        (
+            Cut(
+                f"{WRITER}.write:Writing._share_out",
+                "if not needed:",
+                "if needed is not None:",
+            ),
+        ),
+        seed=2,
+    ),
+    Mutation(
+        "one_share_too_many",
+        "At most so many contacts of an external account in a slot (AC5).",
+        (
+            Cut(
+                f"{MEMORY}.writer:take_shares",
+                "if left > 0 and",
+                "if left > -1 and",
+            ),
+        ),
+        seed=2,
+    ),
+    Mutation(
         "a_lowered_limit_grants",
         "posted + held stays within the limit always; below use, nothing is granted.",
         (

@@ -8,6 +8,7 @@ no unit is open, every run's proof fits, and nothing waits without cause.
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from tests.simulation.provider import REFUSED_NAME, Account
 
 # A block lasts a quarter of an hour at most, and what waits for it goes on by then.
 QUIET_WITHIN_S = 5_400.0
+SLOT = timedelta(seconds=60)  # AC5's half hour in small.
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
@@ -52,6 +54,7 @@ class Oracle:
         self._seen: object = None
         self._tasks: dict[bytes, Task] = {}
         self._newest: dict[ContactId, Task] = {}  # What was charged last.
+        self.shares = 0  # Of an external account in a slot; 0: none are needed.
         self.account_of: Callable[[UUID], Account] | None = None
         self._used: dict[tuple[UUID, int], int] = {}  # Posted and held, as last seen.
         self.broken: ViolationError | None = None  # The first one: what follows is its consequence.
@@ -90,9 +93,21 @@ class Oracle:
             for task in _tasks_of(row.stored)
         ]
         require(Counter(hold for hold, _ in tasks) == open_units, "a unit is nobody's")
+        self._look_at_shares(tables, [task for _, task in tasks if task.key not in self._tasks])
         self._tasks.update((task.key, task) for _, task in tasks)
         contacts = Counter(task.contact for _, task in tasks)
         require(all(count == 1 for count in contacts.values()), "two units of one contact")
+
+    def _look_at_shares(self, tables: Tables, granted: list[Task]) -> None:
+        """Whoever gets a unit has a share in this slot, or in the last, which has just ended."""
+        if not self.shares:
+            return
+        slots = Counter((account, slot) for account, slot, _ in tables.shares)
+        require(all(n <= self.shares for n in slots.values()), "over the share", slots)
+        now = int(self._database.now().timestamp() // SLOT.total_seconds())
+        have = {contact for _, slot, contact in tables.shares if slot >= now - 1}
+        without = [task for task in granted if task.contact not in have]
+        require(not without, "written without a share", without)
 
     def _look_at_limit(self, key: tuple[UUID, int], period: Period) -> None:
         """Nothing is granted over the limit; after it was lowered, what there was may stay."""

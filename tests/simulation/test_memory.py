@@ -23,7 +23,8 @@ from libs.common.errors import LeaseLostError
 from libs.common.events import Identity, Operation, RunMode, Settled
 from libs.common.ledger import Posting
 from libs.common.reasons import Park
-from libs.connectors.contract import Write
+from libs.connectors.automatic import Standard, WantedField
+from libs.connectors.contract import FieldType, Write
 from services.poller.plan import Assignment, Roll, begin, run_id
 from services.writer.conclude import Changes, Moved, Row
 from services.writer.values import (
@@ -90,6 +91,9 @@ class Stores(Protocol):
     async def configure(self, state: str) -> None:
         """Change the integration's state."""
 
+    async def make_automatic(self) -> None:
+        """Make the integration an automatic import."""
+
     async def limit(self, units: int) -> None:
         """Set the workspace's quota."""
 
@@ -138,6 +142,10 @@ class InMemory:
         rows = self.database.tables.integrations
         rows[self.integration] = change(rows[self.integration], state=IntegrationState(state))
 
+    async def make_automatic(self) -> None:
+        rows = self.database.tables.integrations
+        rows[self.integration] = change(rows[self.integration], kind="automatic")
+
     async def limit(self, units: int) -> None:
         async with self.begin() as session:
             await memory_ledger.set_limit(session, workspace=self.workspace, limit=units)
@@ -183,6 +191,9 @@ class OnPostgres:
 
     async def configure(self, state: str) -> None:
         await self.world.configure(state=state)
+
+    async def make_automatic(self) -> None:
+        await self.world.configure(kind="automatic")
 
     async def limit(self, units: int) -> None:
         await self.world.limit(units)
@@ -285,6 +296,7 @@ async def drained(stores: Stores, **given: object) -> list[str]:
         "is_open": True,
         "is_blocked": False,
         "gathers": False,
+        "due": (),
         "limit": 10,
         **given,
     }
@@ -397,6 +409,7 @@ async def test_another_contact_is_tried_each_time(stores: Stores) -> None:
                 holding=(),
                 is_open=True,
                 gathers=False,
+                due=(),
             )
             tried.append(row.contact.source_id)
 
@@ -736,3 +749,149 @@ async def test_what_was_put_off_is_claimed_when_its_time_has_come(stores: Stores
     assert waiting is None
     assert second is not None
     assert (second.fencing, second.failures) == (2, 1)
+
+
+ACCOUNT = "hubspot:account-1"
+SLOT = timedelta(minutes=30)
+
+
+async def shares(stores: Stores, names: str, *, most: int, is_drain: bool = False) -> str:
+    """Return whose share it is, of these contacts."""
+    contacts = [ContactId(stores.integration, each) for each in names]
+    async with stores.begin() as session:
+        found = await stores.writer.take_shares(
+            session,
+            connection=stores.destination,
+            account=ACCOUNT,
+            slot=SLOT,
+            most=most,
+            contacts=contacts,
+            is_drain=is_drain,
+        )
+    return "".join(sorted(contact.source_id for contact in found))
+
+
+async def due(stores: Stores, *, most: int) -> list[str]:
+    async with stores.begin() as session:
+        found = await stores.writer.due_shares(session, stores.destination, slot=SLOT, most=most)
+    return [contact.source_id for contact in found]
+
+
+async def test_shares_go_round_once_and_are_kept_for_who_waits(stores: Stores) -> None:
+    """Proves AC5: at most so many in a slot, each contact once, the longest waiting first."""
+    await own(stores)
+    await stores.make_automatic()
+    before = await due(stores, most=2)
+    first = [await shares(stores, "ab", most=3), await shares(stores, "ba", most=3)]
+    for source_id in "cde":
+        await park(stores, (wanted(stores, source_id), Park.SYNC_BUDGET, None))
+    jumping = await shares(stores, "afg", most=4)
+    waiting = [await due(stores, most=most) for most in (2, 4, 9)]
+    their_own = await shares(stores, "cde", most=4, is_drain=True)
+    may_go = [await drained(stores), await drained(stores, due=[wanted(stores, "d").contact])]
+    await stores.configure("paused")
+
+    assert before == []
+    assert first == ["ab", "ab"]
+    assert jumping == "a"
+    assert waiting == [[], ["c", "d"], ["c", "d", "e"]]
+    assert their_own == "cd"
+    assert may_go == [[], ["d"]]
+    assert await due(stores, most=9) == []
+    assert await shares(stores, "fg", most=6) == "fg"  # Nobody waits for who is paused.
+
+
+async def test_who_cannot_be_written_keeps_no_share_from_others(stores: Stores) -> None:
+    """Proves AC5: a destination that is blocked does not stop the account's other importers."""
+    await own(stores)
+    await stores.make_automatic()
+    await park(stores, (wanted(stores, "a"), Park.SYNC_BUDGET, None))
+    async with stores.begin() as session:
+        await stores.writer.block(
+            session, connection=stores.destination, reason="destination_down", seconds=60.0
+        )
+    async with stores.begin() as session:
+        elsewhere = await stores.writer.take_shares(
+            session,
+            connection=uuid4(),
+            account=ACCOUNT,
+            slot=SLOT,
+            most=1,
+            contacts=[ContactId(stores.integration, "b")],
+            is_drain=False,
+        )
+
+    assert {contact.source_id for contact in elsewhere} == {"b"}
+    assert await due(stores, most=2) == ["a"]  # To see whether the block is over.
+
+
+async def test_fields_wait_until_they_are_made_or_refused(stores: Stores) -> None:
+    """Proves AC1."""
+    hour = timedelta(hours=1)
+    await stores.schedule()
+    fields = [
+        WantedField(name, FieldType.TEXT, f"HubSpot: {name}", Standard.NONE) for name in "abc"
+    ]
+
+    async def want(*chosen: WantedField) -> None:
+        async with stores.begin("poller") as session:
+            await stores.poller.want_fields(session, integration=stores.integration, fields=chosen)
+
+    async def waiting() -> list[str]:
+        async with stores.begin() as session:
+            found = await stores.writer.wanted_fields(session, stores.destination, again=hour)
+        return [wish.wanted.source for wish in found]
+
+    await want(*fields)
+    of_a_mapped_one = await waiting()
+    await stores.make_automatic()
+    await want(*fields)
+    async with stores.begin() as session:
+        busy = await stores.writer.busy_destinations(session)
+        await stores.writer.refuse_field(
+            session, connection=stores.destination, title="HubSpot: b", reason="duplicate"
+        )
+    left = await waiting()
+    await want(*fields)  # What is refused stays so until a person asks.
+    assignment = await claim(stores)
+    assert assignment is not None
+    async with stores.begin() as session:
+        await stores.writer.try_fields_later(session, stores.destination)
+    tried = await waiting()
+
+    assert of_a_mapped_one == []
+    assert [each.connection for each in busy] == [stores.destination]
+    assert left == ["a", "c"]
+    assert assignment.known_fields == frozenset("abc")
+    assert tried == []
+
+
+async def test_an_error_for_want_of_fields_ends_with_them(stores: Stores) -> None:
+    """Proves AC1: another error stays."""
+    async with stores.begin() as session:
+        given = {"integration": stores.integration}
+        await stores.writer.report_integration(session, **given, reason="list_missing")
+        other = await stores.writer.recover_fields(session, **given)
+        await stores.writer.report_integration(session, **given, reason=None)
+        await stores.writer.report_integration(session, **given, reason="fields_not_made")
+        ours = await stores.writer.recover_fields(session, **given)
+        again = await stores.writer.recover_fields(session, **given)
+
+    assert (other, ours, again) == (False, True, False)
+
+
+async def test_who_was_left_out_is_named_until_he_is_read(stores: Stores) -> None:
+    """Proves CC4."""
+    await stores.schedule()
+    await stores.begin_run(1)
+    run, given = ids.run_id(stores.integration, 1), {"integration": stores.integration}
+    async with stores.begin("poller") as session:
+        await stores.poller.leave_out(session, **given, run=run, versions={"a": 1, "b": 2})
+        await stores.poller.leave_out(session, **given, run=run, versions={"b": 3})
+        await stores.poller.forget_left_out(session, **given, ids=["a", "z"])
+        nobody = await stores.poller.replays(session, **given, limit=9)
+    assignment = await claim(stores)
+    assert assignment is not None
+
+    assert nobody == []
+    assert (assignment.has_left_out, assignment.has_replays) == (True, False)

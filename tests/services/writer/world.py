@@ -38,6 +38,7 @@ from services.writer.health import Blocks
 from services.writer.imports import Imports
 from services.writer.lease import Lease, LeasedGate, Leases
 from services.writer.live import Live
+from services.writer.shares import Budget
 from services.writer.values import digest
 from services.writer.write import Writing
 from tests.fakes import CrashError, FakeAccount, FakeDestination
@@ -131,6 +132,7 @@ class World:
     rows_min: int = 50
     rows_max: int = 1000
     open_error: Exception | None = None
+    budget: Budget = field(default_factory=Budget)
 
     async def execute(self, statement: str, **values: Any) -> None:
         """Run a statement as the owner."""
@@ -286,7 +288,15 @@ class World:
             assert topic is Topic.CONTACTS_SETTLED
             told.extend(event for _, event in events)
 
-        writing = Writing(self.sessions, clock, open_destination, imports, blocks, reached=reached)
+        writing = Writing(
+            self.sessions,
+            clock,
+            open_destination,
+            imports,
+            blocks,
+            budget=self.budget,
+            reached=reached,
+        )
         live = Live(self.sessions, accounts, writing, publish)
         drain = Drain(
             self.sessions,

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker, Transaction, Transactions
 from libs.common.events import Event, RunMode, Settled, Topic
+from libs.connectors.automatic import WantedField
 from services.mapper.store import StoredMapping
 from services.poller.plan import Roll, Sweeping
 from services.writer.store import StoredIntent
@@ -54,6 +55,7 @@ class Integration(Row, frozen=True, kw_only=True):
     mapping_version: int = 1
     deletion_policy: str = "keep"
     email_change_policy: str = "single"
+    kind: str = "mapped"
 
 
 class Period(Row, frozen=True, kw_only=True):
@@ -129,6 +131,16 @@ class Outcome(Row, frozen=True, kw_only=True):
     stage: str
     settled: Settled
     stored_at: datetime
+
+
+class FieldRow(Row, frozen=True, kw_only=True):
+    """A row of `delivery.wanted_fields`."""
+
+    workspace: UUID
+    connection: UUID
+    wanted: WantedField
+    refused: str | None = None
+    tried_at: datetime | None = None
 
 
 class Schedule(Row, frozen=True, kw_only=True):
@@ -214,6 +226,9 @@ class Tables:
     parked: dict[ContactId, ParkedRow] = field(default_factory=dict)
     intents: dict[UUID, IntentRow] = field(default_factory=dict)
     outcomes: dict[tuple[UUID, str], Outcome] = field(default_factory=dict)
+    shares: dict[tuple[str, int, ContactId], None] = field(default_factory=dict)
+    wanted_fields: dict[tuple[UUID, str], FieldRow] = field(default_factory=dict)
+    left_out: dict[tuple[UUID, str], tuple[UUID, datetime | None]] = field(default_factory=dict)
     rechecks: dict[tuple[UUID, ContactId], None] = field(default_factory=dict)
     outbox: dict[int, tuple[Topic, str, Event]] = field(default_factory=dict)
     schedules: dict[UUID, Schedule] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """`services.poller.store` in memory: the same functions, statement by statement."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
@@ -13,6 +13,8 @@ from libs.common.database import SessionMaker, Transaction, transact
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic
 from libs.common.reasons import Park
+from libs.connectors.automatic import WantedField
+from services.mapper.store import StoredMapping
 from services.poller import store
 from services.poller.plan import Account, Assignment, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
@@ -21,6 +23,8 @@ from services.writer.values import IntegrationState
 from tests.simulation.memory import ledger
 from tests.simulation.memory import writer as writer_store
 from tests.simulation.memory.database import (
+    FieldRow,
+    Integration,
     Position,
     RunRow,
     Schedule,
@@ -136,7 +140,20 @@ def _assignment(session: AsyncSession, integration: UUID) -> Assignment:
             if of == integration
         ),
         reported_reason=row.error_reason if row.state is IntegrationState.ERROR else None,
+        known_fields=_known_fields(tables, row, mapping),
+        has_left_out=any(of == integration for of, _ in tables.left_out),
+        has_replays=any(
+            of == integration and wanted_at is not None
+            for (of, _), (_, wanted_at) in tables.left_out.items()
+        ),
     )
+
+
+def _known_fields(
+    tables: Tables, row: Integration, mapping: StoredMapping
+) -> frozenset[str] | None:
+    asked = [source for of, source in tables.wanted_fields if of == row.integration]
+    return store._known_fields(mapping.fields, asked if row.kind == "automatic" else None)
 
 
 async def renew(
@@ -362,6 +379,47 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
         tables_of(session).members.pop((integration, id_), None)
 
 
+async def want_fields(
+    session: AsyncSession, *, integration: UUID, fields: Sequence[WantedField]
+) -> None:
+    tables = tables_of(session)
+    row = tables.integrations[integration]
+    if row.kind != "automatic":
+        return
+    for wanted in fields:
+        key = (integration, wanted.source)
+        asked = tables.wanted_fields.get(key)
+        refused = asked.refused if asked is not None else None
+        tables.wanted_fields[key] = FieldRow(
+            workspace=row.workspace, connection=row.destination, wanted=wanted, refused=refused
+        )
+
+
+async def leave_out(
+    session: AsyncSession, *, integration: UUID, run: UUID, versions: Mapping[str, int]
+) -> None:
+    rows = tables_of(session).left_out
+    for source_id in versions:
+        wanted_at = rows.get((integration, source_id), (run, None))[1]
+        rows[integration, source_id] = (run, wanted_at)
+
+
+async def replays(session: AsyncSession, *, integration: UUID, limit: int) -> list[str]:
+    wanted = [
+        (wanted_at, source_id)
+        for (of, source_id), (_, wanted_at) in tables_of(session).left_out.items()
+        if of == integration and wanted_at is not None
+    ]
+    return [source_id for _, source_id in sorted(wanted)][:limit]
+
+
+async def forget_left_out(
+    session: AsyncSession, *, integration: UUID, ids: Collection[str]
+) -> None:
+    for source_id in ids:
+        tables_of(session).left_out.pop((integration, source_id), None)
+
+
 async def end_run(sessions: SessionMaker, assignment: Assignment, end: RunEnd) -> None:
     async def work(session: AsyncSession) -> None:
         _held(session, _lease(assignment))
@@ -389,6 +447,9 @@ async def end_run_within(session: AsyncSession, assignment: Assignment, end: Run
     )
     _set_position(session, integration, CONTACTS, from_ms=sweeping.until_ms, sweep=None)
     _set_position(session, integration, MEMBERS, from_ms=roll.read_at_ms, roll=roll)
+    if sweeping.mode is RunMode.FULL and end.complete:
+        for key in [key for key in tables.left_out if key[0] == integration]:
+            del tables.left_out[key]
     schedule = tables.schedules[integration]
     is_satisfied = (
         end.satisfies_wish

@@ -14,12 +14,20 @@ from msgspec.structs import replace
 from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, RunMode, Settled, Topic
-from libs.common.reasons import Park
+from libs.common.reasons import Park, Trouble
 from services.poller.setbacks import SOURCE_TROUBLE
 from services.writer import store
 from services.writer.conclude import Changes, Moved
 from services.writer.conclude import Row as ParkedItem
-from services.writer.store import Backlog, Block, Busy, Connection, Granted, StoredIntent
+from services.writer.store import (
+    Backlog,
+    Block,
+    Busy,
+    Connection,
+    FieldWish,
+    Granted,
+    StoredIntent,
+)
 from services.writer.values import (
     ContactId,
     ImportRow,
@@ -51,6 +59,7 @@ from tests.simulation.memory.database import (
     database_of,
     tables_of,
 )
+from tests.simulation.memory.database import Integration as IntegrationRow
 
 
 class UniqueError(Exception):
@@ -184,9 +193,17 @@ async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[U
             removes_leavers=row.deletion_policy == "remove_from_list",
             email_change_policy=row.email_change_policy,
             list_id=row.list_id,
+            importer_of=importer_of(tables_of(session), row),
         )
         for row in (rows[each] for each in wanted if each in rows)
     }
+
+
+def importer_of(tables: Tables, row: IntegrationRow) -> str:
+    """Return the external account whose shares an integration takes; empty: it needs none."""
+    if row.kind != "automatic":
+        return ""
+    return f"{tables.connections[row.source].provider}:account-1"
 
 
 async def runs(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Run]:
@@ -592,6 +609,7 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
     }
     for_others |= {row.connection for row in tables.intents.values()}
     for_others |= {connection for connection, _ in tables.rechecks}
+    for_others |= {each.connection for each in tables.wanted_fields.values() if not each.refused}
     found: list[Busy] = []
     for connection, row in sorted(tables.destinations.items()):
         if connection in for_quota | for_others:
@@ -599,7 +617,12 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
             lacks_quota = connection in for_quota and not is_open
             is_stopped = lacks_quota and connection not in for_others
             found.append(Busy(connection, row.workspace, lacks_quota, is_stopped))
-    return found
+    found += [
+        Busy(each.connection, each.workspace)
+        for each in tables.wanted_fields.values()
+        if not each.refused and each.connection not in tables.destinations
+    ]
+    return sorted(dict.fromkeys(found), key=lambda busy: busy.connection)
 
 
 def _is_archived(tables: Tables, integration: UUID) -> bool:
@@ -639,10 +662,11 @@ async def drainable(
     is_open: bool,
     is_blocked: bool,
     gathers: bool,
+    due: Collection[ContactId],
     limit: int,
 ) -> list[Wanted]:
     may_go = {"quota": is_open, "backlog": not gathers}
-    waiting = _waiting(session, connection, importing, holding, may_go, is_blocked=is_blocked)
+    waiting = _waiting(session, connection, importing, holding, due, may_go, is_blocked=is_blocked)
     return [row.item for row in _in_turn(waiting)[:limit]]
 
 
@@ -654,9 +678,12 @@ async def probe_row(
     holding: Collection[ContactId],
     is_open: bool,
     gathers: bool,
+    due: Collection[ContactId],
 ) -> Wanted | None:
     may_go = {"quota": is_open, "backlog": not gathers}
-    waiting = _in_turn(_waiting(session, connection, importing, holding, may_go, is_blocked=False))
+    waiting = _in_turn(
+        _waiting(session, connection, importing, holding, due, may_go, is_blocked=False)
+    )
     if not waiting:
         return None
     chosen = min(waiting, key=_tried)
@@ -678,6 +705,7 @@ def _waiting(
     connection: UUID,
     importing: Collection[ContactId],
     holding: Collection[ContactId],
+    due: Collection[ContactId],
     may_go: dict[str, bool],
     *,
     is_blocked: bool,
@@ -699,6 +727,7 @@ def _waiting(
             **may_go,
             "email_change": _is_decided(row, tables.links.get(contact), address),
             "duplicate_identity": owner in (None, contact.source_id),
+            "sync_budget": contact in due,
             "contact_limit": last < now - timedelta(hours=1),
         }
         return contact in holding or gone.get(row.reason, True)
@@ -728,6 +757,120 @@ def _in_turn(waiting: list[ParkedRow]) -> list[ParkedRow]:
         for place, row in enumerate(own):
             placed.append((place, row.first_at, row.item.contact.source_id, row))
     return [row for *_, row in sorted(placed, key=lambda each: each[:3])]
+
+
+# Shares of an external account in a sync
+
+
+async def _in_line(
+    session: Transaction, account: str, most: int, connection: UUID
+) -> list[ParkedRow]:
+    """Return who waits for a share and could be written, oldest first."""
+    tables = tables_of(session)
+
+    async def may(row: ParkedRow) -> bool:
+        integration = tables.integrations[row.item.contact.integration]
+        destination = tables.destinations.get(integration.destination)
+        return (
+            row.reason == Park.SYNC_BUDGET
+            and importer_of(tables, integration) == account
+            and integration.state is IntegrationState.ACTIVE
+            and tables.connections[integration.destination].state == "connected"
+            and destination is not None
+            and (destination.block_reason is None or integration.destination == connection)
+            and await ledger.is_open(session, workspace=integration.workspace)
+        )
+
+    waiting = [row for row in tables.parked.values() if await may(row)]
+    return sorted(waiting, key=lambda row: (row.first_at, row.item.contact.source_id))[:most]
+
+
+async def take_shares(
+    session: Transaction,
+    *,
+    connection: UUID,
+    account: str,
+    slot: timedelta,
+    most: int,
+    contacts: Sequence[ContactId],
+    is_drain: bool,
+) -> set[ContactId]:
+    kept = 0 if is_drain else len(await _in_line(session, account, most, connection))
+    shares, now = tables_of(session).shares, slot_of(session, slot)
+    left = most - kept - sum(1 for name, at, _ in shares if (name, at) == (account, now))
+    for contact in contacts:
+        if left > 0 and (account, now, contact) not in shares:
+            shares[account, now, contact] = None
+            left -= 1
+    return {contact for contact in contacts if (account, now, contact) in shares}
+
+
+def slot_of(session: Transaction, slot: timedelta) -> int:
+    return int(database_of(session).now().timestamp() // slot.total_seconds())
+
+
+async def due_shares(
+    session: Transaction, connection: UUID, *, slot: timedelta, most: int
+) -> list[ContactId]:
+    tables, now = tables_of(session), slot_of(session, slot)
+    accounts = {
+        importer_of(tables, row)
+        for row in tables.integrations.values()
+        if row.destination == connection and row.state is IntegrationState.ACTIVE
+    } - {""}
+    found: list[ContactId] = []
+    for account in sorted(accounts):
+        left = most - sum(1 for name, at, _ in tables.shares if (name, at) == (account, now))
+        in_line = await _in_line(session, account, max(0, left), connection)
+        found += [row.item.contact for row in in_line if row.connection == connection]
+    return found
+
+
+# Fields that automatic imports want made
+
+
+async def wanted_fields(
+    session: Transaction, connection: UUID, *, again: timedelta
+) -> list[FieldWish]:
+    tables, now = tables_of(session), database_of(session).now()
+    states = (IntegrationState.ACTIVE, IntegrationState.ERROR)
+    return [
+        FieldWish(integration, row.wanted)
+        for (integration, _), row in sorted(tables.wanted_fields.items())
+        if row.connection == connection
+        and row.refused is None
+        and tables.integrations[integration].state in states
+        and (row.tried_at is None or row.tried_at < now - again)
+    ]
+
+
+async def try_fields_later(session: Transaction, connection: UUID) -> None:
+    rows, now = tables_of(session).wanted_fields, database_of(session).now()
+    for key, row in list(rows.items()):
+        if row.connection == connection and row.refused is None:
+            rows[key] = change(row, tried_at=now)
+
+
+async def refuse_field(session: Transaction, *, connection: UUID, title: str, reason: str) -> None:
+    rows = tables_of(session).wanted_fields
+    for key, row in list(rows.items()):
+        if (row.connection, row.wanted.title) == (connection, title):
+            rows[key] = change(row, refused=reason)
+
+
+async def recover_fields(session: Transaction, *, integration: UUID) -> bool:
+    row = tables_of(session).integrations.get(integration)
+    if row is None or row.error_reason != Trouble.FIELDS_NOT_MADE:
+        return False
+    return report(session, integration, None, is_poller=False)
+
+
+async def add_fields(
+    session: Transaction, *, integration: UUID, fields: Sequence[Mapping[str, object]]
+) -> int | None:
+    for entry in fields:
+        tables_of(session).wanted_fields.pop((integration, str(entry["source"])), None)
+    return None  # Nobody adds fields in the simulation.
 
 
 async def misconfigured_row(session: Transaction, connection: UUID) -> Wanted | None:
