@@ -59,6 +59,13 @@ class Draft:
         connection = self.connections.get(self.integration.source_connection_id or UUID(int=0))
         return self.catalogue.get(connection.provider) if connection else None
 
+    @property
+    def destination_facts(self) -> Facts | None:
+        """Return what is known of the destination's provider; None while none is chosen."""
+        chosen = self.integration.destination_connection_id or UUID(int=0)
+        connection = self.connections.get(chosen)
+        return self.catalogue.get(connection.provider) if connection else None
+
 
 def is_ready(results: Sequence[StepResult]) -> bool:
     """Return whether nothing is open."""
@@ -66,8 +73,15 @@ def is_ready(results: Sequence[StepResult]) -> bool:
 
 
 def review(draft: Draft, found: Mapping[Step, Sequence[Flaw]] | None = None) -> list[StepResult]:
-    """Return every step; `found` adds what asking the providers brought to light."""
-    return [_result(step, [*judge(draft), *(found or {}).get(step, ())]) for step, judge in _JUDGES]
+    """Return every step; `found` adds what asking the providers brought to light.
+
+    An automatic import has no mapping step: its fields are made by themselves (AC1).
+    """
+    return [
+        _result(step, [*judge(draft), *(found or {}).get(step, ())])
+        for step, judge in _JUDGES
+        if not (draft.integration.is_automatic and step is Step.MAPPING)
+    ]
 
 
 def _result(step: Step, flaws: Sequence[Flaw]) -> StepResult:
@@ -172,12 +186,27 @@ def _judge_destination(draft: Draft) -> Iterable[Flaw]:
         )
         return
     yield from _judge_connection(draft, chosen, "/destination/connection_id")
+    yield from takes_automatic(draft)
     if draft.integration.destination_list_id is None:
         yield Flaw(
             "destination_list_missing",
             "Choose the list that contacts are added to, or create one.",
             pointer="/destination/list_id",
             rule="W6",
+        )
+
+
+def takes_automatic(draft: Draft) -> Iterable[Flaw]:
+    """Say so if an automatic import was sent where there are none."""
+    facts = draft.destination_facts
+    if draft.integration.is_automatic and facts is not None and not facts.takes_automatic_imports:
+        able = [each.label for each in draft.catalogue.values() if each.takes_automatic_imports]
+        yield Flaw(
+            "no_automatic_imports",
+            f"{facts.label} takes no automatic imports: choose {' or '.join(able)}, or make an "
+            "integration with a mapping.",
+            pointer="/destination/connection_id",
+            rule="AC1",
         )
 
 

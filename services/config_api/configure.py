@@ -17,10 +17,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, phone
 from libs.common.ids import Prefix
+from libs.connectors.automatic import EVERY_MINUTES, WantedField, has_address, wanted_fields
 from libs.connectors.contract import Destination, Facts, Field, Source, Sweep
 from services.config_api import connect, etags, mapping
 from services.config_api.accounts import find_facts
-from services.config_api.checklist import Draft, Step, StepResult, account_in_use, is_ready, review
+from services.config_api.checklist import (
+    Draft,
+    Step,
+    StepResult,
+    account_in_use,
+    is_ready,
+    review,
+    takes_automatic,
+)
 from services.config_api.errors import (
     ApiError,
     ConflictError,
@@ -141,6 +150,16 @@ def refuse_archived(integration: Integration) -> None:
         raise ConflictError(detail="This integration was deleted.", state=integration.state)
 
 
+def refuse_automatic(integration: Integration) -> None:
+    """Refuse to map by hand what maps itself (AC1)."""
+    if integration.is_automatic:
+        raise ConflictError(
+            detail="An automatic import maps its fields by itself: make another integration to "
+            "choose them.",
+            state=integration.state,
+        )
+
+
 def _apply(desk: Desk, integration: Integration, wishes: Wishes) -> Integration:
     wanted = replace(integration, **wishes.columns)
     if wanted.source_connection_id != integration.source_connection_id:
@@ -203,6 +222,17 @@ def _check_chosen(desk: Desk, chosen: Draft, wishes: Wishes) -> list[Flaw]:
             flaws.append(Flaw(f"no_{side}", detail, pointer=wishes.at[column]))
     if "source_connection_id" in wishes.columns and not flaws and wanted.activated_at is None:
         flaws.extend(account_in_use(chosen.source_facts, chosen.sharing))
+    if "destination_connection_id" in wishes.columns and not flaws:
+        flaws.extend(takes_automatic(chosen))
+    if wanted.is_automatic and wanted.interval_minutes != EVERY_MINUTES:
+        flaws.append(
+            Flaw(
+                "interval_fixed",
+                f"An automatic import syncs every {EVERY_MINUTES} minutes, always.",
+                pointer="/interval_minutes",
+                rule="AC2",
+            )
+        )
     flaws.extend(_check_source_object(desk, chosen, wishes))
     country = wanted.default_country
     if country is not None and country not in phone.COUNTRIES:
@@ -420,6 +450,11 @@ async def _reschedule(session: AsyncSession, integration: Integration, *, full: 
     """Tell the poller of a change to an active integration; others are told when they resume."""
     if integration.state != "active":
         return
+    if (
+        integration.is_automatic
+        and await store.find_scheduled_mapping(session, integration.integration_id) is None
+    ):
+        return  # Who makes its first fields has it read.
     if full:
         await run_store.cancel_reading(session, integration.integration_id)
     await store.schedule(session, integration.integration_id, full=full)
@@ -473,6 +508,7 @@ async def save_mapping(
     """Save a mapping as a new version; the same mapping again changes nothing."""
     draft = await load_draft(desk, integration_id, if_match)
     refuse_archived(draft.integration)
+    refuse_automatic(draft.integration)
     checked = await check_mapping(desk, draft, pairs)
 
     async def work(session: AsyncSession) -> Saved:
@@ -516,6 +552,7 @@ async def resume(desk: Desk, integration_id: UUID, if_match: str | None) -> Inte
 
 async def _start(desk: Desk, draft: Draft, action: str) -> Integration:
     refuse_unready(review(draft, await _find_live_flaws(desk, draft)))
+    wanted = await _automatic_fields(desk, draft) if draft.integration.is_automatic else []
 
     async def work(session: AsyncSession) -> Integration:
         integration = draft.integration
@@ -529,11 +566,32 @@ async def _start(desk: Desk, draft: Draft, action: str) -> Integration:
                 activated_at=integration.activated_at or desk.parts.clock.now(),
             ),
         )
-        await store.schedule(session, saved.integration_id, full=full)
+        if wanted:
+            await store.want_fields(session, saved.integration_id, wanted)
+        # Without a field nothing can be read yet: whoever makes the first ones has it read.
+        if draft.mapping is not None and draft.mapping.fields:
+            await store.schedule(session, saved.integration_id, full=full)
         await _record(desk, session, action, saved, {})
         return saved
 
     return await desk.units.run(work)
+
+
+async def _automatic_fields(desk: Desk, draft: Draft) -> Sequence[WantedField]:
+    """Return the source's fields that are to be made at the destination (AC1)."""
+    facts = draft.source_facts
+    assert facts is not None, "the checklist has seen to it"
+    known = {entry["source"] for entry in (draft.mapping.fields if draft.mapping else ())}
+    wanted = wanted_fields(facts.label, await _source_fields(desk, draft), known)
+    if not known and not has_address(wanted):
+        raise NotReadyError(
+            detail=f"{facts.label} has no field of an e-mail address that contacts are told apart "
+            "by.",
+            flaws=[
+                Flaw("identity_missing", "Choose another source.", pointer="/source", rule="W5")
+            ],
+        )
+    return wanted
 
 
 def refuse_unready(results: Sequence[StepResult]) -> None:
@@ -573,7 +631,8 @@ async def _find_live_flaws(desk: Desk, draft: Draft) -> Mapping[Step, Sequence[F
             live[Step.SOURCE].append(_no_list("/source/list_id", "W3"))
         if await _destination_list_name(desk, draft) is None:
             live[Step.DESTINATION].append(_no_list("/destination/list_id", "W6"))
-        if not any(live.values()) and draft.mapping is not None:
+        is_by_hand = not draft.integration.is_automatic
+        if not any(live.values()) and draft.mapping is not None and is_by_hand:
             await check_mapping(desk, draft, mapping.pairs_of(draft.mapping.fields))
     except NeedsReauthorisationError as error:
         step = Step(_side_of(draft, error))

@@ -36,7 +36,7 @@ from services.config_api.models import (
 )
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.progress import Status
-from services.config_api.routes.runs import Run, shown_run
+from services.config_api.routes.runs import Run, shown_run, words_of
 from services.config_api.routing import (
     CallerOf,
     DrawnId,
@@ -48,7 +48,7 @@ from services.config_api.routing import (
     demands,
 )
 from services.config_api.scopes import Scope
-from services.config_api.store import audit
+from services.config_api.store import audit, workspaces
 from services.config_api.store import integrations as store
 from services.config_api.store import runs as run_store
 from services.config_api.store.integrations import Integration as Row
@@ -60,6 +60,7 @@ provider_router = APIRouter(tags=["integrations"], route_class=ProviderRoute)
 READ = [demands(Scope.INTEGRATIONS_READ)]
 WRITE = [demands(Scope.INTEGRATIONS_WRITE)]
 
+Kind = Literal["mapped", "automatic"]
 State = Literal["draft", "active", "paused", "error", "archived"]
 DeletionPolicy = Literal["keep", "remove_from_list"]
 EmailChangePolicy = Literal["single", "all", "none"]
@@ -67,9 +68,12 @@ EmailChangePolicy = Literal["single", "all", "none"]
 _INTEGRATION: dict[str, JsonValue] = {
     "id": "int_0199d0c1a2b37c4d8e5f60718293a4b5",
     "name": "HubSpot → Brevo",
+    "kind": "mapped",
     "state": "active",
     "status": "active",
     "status_reason": None,
+    "status_words": None,
+    "status_remedy": None,
     "source": {
         "connection_id": "con_0199d0c1a2b37c4d8e5f60718293a4b5",
         "object": "contacts",
@@ -92,6 +96,7 @@ _INTEGRATION: dict[str, JsonValue] = {
     "default_country": "DE",
     "mapping_version": 1,
     "criteria": None,
+    "fields_asked": None,
     "last_run": None,
     "created_at": "2026-11-24T09:00:00Z",
     "updated_at": "2026-11-24T09:05:00Z",
@@ -154,6 +159,16 @@ class Criteria(Asked):
     conditions: Annotated[Sequence[Condition], Field(max_length=100)]
 
 
+class FieldsAsked(Shown):
+    """Fields of the source that have no place at the destination yet (AC1)."""
+
+    waiting: Sequence[str] = Field(description="About to be made there.")
+    refused: Mapping[str, str] = Field(
+        description="Refused by the destination, with its code; `:resume` or a pause and `:resume` "
+        "asks for them once more."
+    )
+
+
 class Integration(Shown):
     """A configured sync. `state` is what people set; `status` also says what keeps it from going.
 
@@ -162,9 +177,16 @@ class Integration(Shown):
 
     id: str
     name: str
+    kind: Kind = Field(
+        description="`automatic`: its fields are made at the destination and mapped by themselves."
+    )
     state: State
     status: Status
     status_reason: str | None = Field(description="The code of why it does not go.")
+    status_words: str | None = Field(
+        description="What is the matter, in the workspace's language; null: no words for it."
+    )
+    status_remedy: str | None = Field(description="What to do about it.")
     source: SourceShown
     opt_in: OptIn
     destination: DestinationShown
@@ -174,6 +196,9 @@ class Integration(Shown):
     default_country: str | None
     mapping_version: int = Field(description="0: there is no mapping yet.")
     criteria: Criteria | None
+    fields_asked: FieldsAsked | None = Field(
+        description="What an automatic import has asked for and not got; null: nothing."
+    )
     last_run: Run | None
     created_at: datetime
     updated_at: datetime
@@ -191,9 +216,10 @@ class Integrations(Shown):
 
 
 class IntegrationWanted(Asked):
-    """A draft to make."""
+    """A draft to make; its kind stays what it is."""
 
     name: Name
+    kind: Kind = "mapped"
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "HubSpot → Brevo"}]})
 
@@ -368,7 +394,13 @@ async def create_integration(
     response: Response,
 ) -> Integration:
     """Make a draft, which can be left and resumed at any step (W1)."""
-    await store.add(session, integration=drawn, workspace=caller.workspace, name=wanted.name)
+    await store.add(
+        session,
+        integration=drawn,
+        workspace=caller.workspace,
+        name=wanted.name,
+        kind=wanted.kind,
+    )
     await audit.record(
         session,
         workspace=caller.workspace,
@@ -522,6 +554,7 @@ async def check_mapping(
     """Say what saving a mapping would cost, and save nothing."""
     desk = Desk(parts, units, caller)
     draft = await configure.load_draft(desk, integration_id)
+    configure.refuse_automatic(draft.integration)
     checked = await configure.check_mapping(desk, draft, _pairs(wanted))
     cost = await units.run(lambda session: configure.cost_of(session, draft, checked))
     return CheckedMapping(cost=_shown_cost(cost))
@@ -661,12 +694,16 @@ async def _shown_all(session: AsyncSession, rows: Sequence[Row]) -> list[Integra
     standings = await store.find_standings(session, rows)
     criteria = await store.find_criteria(session, rows)
     last = await run_store.find_last(session, [row.integration_id for row in rows])
+    asked = await store.find_fields_asked(session, rows)
+    workspace = await workspaces.find(session, rows[0].workspace_id) if rows else None
     return [
         _document(
             row,
             standings.get(row.integration_id),
             criteria.get(row.integration_id),
             last.get(row.integration_id),
+            asked.get(row.integration_id),
+            workspace.language if workspace is not None else "en",
         )
         for row in rows
     ]
@@ -677,15 +714,21 @@ def _document(
     standing: store.Standing | None,
     criteria: Mapping[str, Any] | None,
     last: run_store.RunRow | None,
+    asked: store.FieldsAsked | None,
+    language: str,
 ) -> Integration:
     shown_status, reason = progress.status(row, standing)
+    words = words_of(reason, language)
     return Integration.model_validate(
         {
             "id": ids.show(Prefix.INTEGRATION, row.integration_id),
             "name": row.name,
+            "kind": row.kind,
             "state": row.state,
             "status": shown_status,
             "status_reason": reason,
+            "status_words": words and words.what,
+            "status_remedy": words and words.remedy,
             "source": _source(row),
             "opt_in": {
                 "accepted": row.opt_in_at is not None,
@@ -699,6 +742,9 @@ def _document(
             "default_country": row.default_country,
             "mapping_version": row.mapping_version,
             "criteria": criteria,
+            "fields_asked": None
+            if asked is None
+            else {"waiting": asked.waiting, "refused": asked.refused},
             "last_run": None if last is None else shown_run(last),
             "created_at": row.created_at,
             "updated_at": row.updated_at,

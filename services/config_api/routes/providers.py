@@ -6,6 +6,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import Field
 
+from libs.connectors.automatic import WARN_ABOVE
 from libs.connectors.contract import Facts
 from services.config_api.models import Shown
 from services.config_api.routing import PartsOf, Session, TransactionalRoute, demands
@@ -34,6 +35,13 @@ class Limit(Shown):
     per_day: int | None
 
 
+class Warning(Shown):  # noqa: A001  # the resource's own word; Python's is not used here
+    """Something that is allowed and probably not wanted."""
+
+    code: str
+    detail: str
+
+
 class Provider(Shown):
     """What can be connected, and how."""
 
@@ -54,6 +62,13 @@ class Provider(Shown):
     )
     limits: Sequence[Limit]
     integrations: int = Field(description="How many integrations of this workspace use it.")
+    takes_automatic_imports: bool = Field(
+        description="Whether integrations of the kind `automatic` may write to it (AC1)."
+    )
+    automatic_imports: int = Field(
+        description="How many automatic imports of this workspace read it (AC4)."
+    )
+    warnings: Sequence[Warning]
 
 
 class Providers(Shown):
@@ -66,12 +81,27 @@ class Providers(Shown):
 async def list_providers(session: Session, parts: PartsOf) -> Providers:
     """List what can be connected."""
     counts = await integrations.count_by_provider(session)
+    automatic = await integrations.count_automatic(session)
     return Providers(
-        items=[_shown(facts, counts.get(facts.provider, 0)) for facts in parts.accounts.catalogue]
+        items=[
+            _shown(facts, counts.get(facts.provider, 0), automatic.get(facts.provider, 0))
+            for facts in parts.accounts.catalogue
+        ]
     )
 
 
-def _shown(facts: Facts, count: int) -> Provider:
+def _warnings(facts: Facts, automatic: int) -> Sequence[Warning]:
+    """Return what a person should know before making one more of them (AC4)."""
+    if automatic <= WARN_ABOVE:
+        return []
+    detail = (
+        f"{facts.label} has {automatic} automatic imports. They share one budget of contacts for "
+        "each external account, so more of them make none of them faster."
+    )
+    return [Warning(code="many_automatic_imports", detail=detail)]
+
+
+def _shown(facts: Facts, count: int, automatic: int) -> Provider:
     return Provider(
         id=facts.provider,
         label=facts.label,
@@ -97,6 +127,9 @@ def _shown(facts: Facts, count: int) -> Provider:
             for limit in limits
         ],
         integrations=count,
+        takes_automatic_imports=facts.takes_automatic_imports,
+        automatic_imports=automatic,
+        warnings=_warnings(facts, automatic),
     )
 
 

@@ -14,7 +14,8 @@ from pydantic import ConfigDict, Field
 
 from libs.common import ids, reasons
 from libs.common.ids import Prefix
-from services.config_api import pages, progress
+from services.config_api import asking, pages, progress
+from services.config_api.asking import Asking
 from services.config_api.errors import ConflictError
 from services.config_api.models import Asked, IntegrationId, RunId, Shown, found
 from services.config_api.pages import PageSize, PageToken
@@ -152,26 +153,28 @@ class RunRequested(Shown):
 
 
 class ContactStatus(StrEnum):
-    """What the last outcome of a contact was."""
+    """What the last outcome of a contact was; the last two are told of single contacts only."""
 
     CREATED = "created"
     UPDATED = "updated"
     REMOVED = "removed"
     REJECTED = "rejected"
     PARKED = "parked"
+    FILTERED = "filtered"
+    ABSENT = "absent"
 
 
 class Contact(Shown):
     """A contact's last outcome, with why and what to do about it."""
 
-    source_id: str
+    source_id: str | None = Field(description="null: nobody was found by the address asked for.")
     status: ContactStatus
     reason: str | None = Field(description="A stable code.")
     words: str | None = Field(description="What is the matter, in the caller's language.")
     remedy: str | None = Field(description="What to do about it.")
     who: reasons.Who | None = Field(description="Who must act.")
-    run_no: int
-    at: datetime
+    run_no: int | None = Field(description="null: no run has read it.")
+    at: datetime | None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -196,6 +199,27 @@ class Contacts(Shown):
 
     items: Sequence[Contact]
     next_page_token: pages.NextPageToken
+
+
+class LeftOutContact(Shown):
+    """A contact whose change was not fetched."""
+
+    source_id: str
+    changed_at: datetime = Field(description="By the source's clock: the change that was met.")
+    replayed_at: datetime | None = Field(description="When it was asked for; null: it was not.")
+
+
+class LeftOut(Shown):
+    """A page of contacts that a run left out, by source id."""
+
+    items: Sequence[LeftOutContact]
+    next_page_token: pages.NextPageToken
+
+
+class Replayed(Shown):
+    """So many contacts are read from the next run on."""
+
+    contacts: int
 
 
 @router.get("/v1/integrations/{integration_id}/runs", dependencies=[demands(Scope.RUNS_READ)])
@@ -256,6 +280,65 @@ async def read_run(run_id: RunId, session: Session) -> Run:
     return shown_run(found(await store.find(session, run_id), "run"))
 
 
+@router.get("/v1/runs/{run_id}/left-out", dependencies=[demands(Scope.CONTACTS_READ)])
+async def list_left_out(
+    run_id: RunId,
+    session: Session,
+    request: Request,
+    response: Response,
+    page_size: PageSize = pages.SIZE_DEFAULT,
+    page_token: PageToken = None,
+) -> LeftOut:
+    """List who was left out of a run because too many had changed at once (CC4).
+
+    Whoever was read since is not among them any more.
+    """
+    found(await store.find(session, run_id), "run")
+    rows = await store.find_left_out(
+        session, run_id, after=pages.decode_text(page_token), size=page_size + 1
+    )
+    page = pages.cut(rows, page_size, lambda row: row.source_id)
+    pages.link(request, response, page.next_token)
+    return LeftOut(
+        items=[
+            LeftOutContact(
+                source_id=row.source_id, changed_at=row.changed_at, replayed_at=row.wanted_at
+            )
+            for row in page.rows
+        ],
+        next_page_token=page.next_token,
+    )
+
+
+@router.post(
+    "/v1/runs/{run_id}:replay-left-out",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[demands(Scope.RUNS_WRITE)],
+)
+async def replay_left_out(
+    run_id: RunId, session: Session, caller: CallerOf, response: Response
+) -> Replayed:
+    """Have those read who were left out of a run, from the next run on (CC4)."""
+    run = found(await store.find(session, run_id), "run")
+    count = await store.replay_left_out(session, run_id)
+    if count == 0:
+        raise ConflictError(
+            detail="This run has left out nobody who was not read since or asked for already."
+        )
+    await audit.record(
+        session,
+        workspace=caller.workspace,
+        actor=caller.actor,
+        action="run.left_out_replayed",
+        subject=ids.show(Prefix.RUN, run_id),
+        details={"contacts": count},
+    )
+    shown = ids.show(Prefix.INTEGRATION, run.integration_id)
+    response.headers["Location"] = f"/v1/integrations/{shown}/runs"
+    response.headers["Retry-After"] = str(RUN_RETRY_AFTER_S)
+    return Replayed(contacts=count)
+
+
 @router.post("/v1/runs/{run_id}:confirm-deletions", dependencies=[demands(Scope.RUNS_WRITE)])
 async def confirm_deletions(run_id: RunId, session: Session, caller: CallerOf) -> Run:
     """Let the deletions happen that the run withheld because they were so many."""
@@ -297,24 +380,35 @@ async def list_contacts(
     status: ContactFilter | None = None,
     reason: Annotated[str | None, Query(max_length=100)] = None,
     source_id: Annotated[str | None, Query(max_length=200)] = None,
+    email: Annotated[
+        str | None, Query(max_length=320, description="The address at the destination.")
+    ] = None,
     page_size: PageSize = pages.SIZE_DEFAULT,
     page_token: PageToken = None,
     accept_language: Annotated[str | None, Header()] = None,
 ) -> Contacts:
-    """List what became of contacts, and why; `source_id` asks about a single one (AC9)."""
-    found(await integrations.find(session, integration_id), "integration")
+    """List what became of contacts, and why.
+
+    `source_id` or `email` asks about a single one: the answer also says why it is not there, and
+    what to do about it (AC9).
+    """
+    integration = found(await integrations.find(session, integration_id), "integration")
     workspace = found(await workspaces.find(session, caller.workspace), "workspace")
     language = choose_language(accept_language, workspace.language)
+    asked = Asking(_without_nul(source_id), _without_nul(email))
+    source_ids = await asking.find_ids(session, integration, asked)
     rows = await store.find_contacts(
         session,
         integration_id,
         statuses=_STATUSES[status] if status else None,
         reason=_without_nul(reason),
-        source_id=_without_nul(source_id),
+        source_ids=source_ids,
         after=pages.decode_text(page_token),
         size=page_size + 1,
     )
-    page = pages.cut(rows, page_size, lambda row: row.source_id)
+    if source_ids is not None and not (status or reason):
+        rows = await asking.complete(session, integration, source_ids, rows)
+    page = pages.cut(rows, page_size, lambda row: row.source_id or "")
     pages.link(request, response, page.next_token)
     response.headers["Content-Language"] = language
     return Contacts(
@@ -350,10 +444,17 @@ def _weight(parameters: Sequence[str]) -> float:
     return 1.0
 
 
+def words_of(code: str | None, language: str) -> reasons.Words | None:
+    """Return what is said of a code; None for one that this version has no words for."""
+    reason = reasons.REASONS.get(code or "")
+    if reason is None:
+        return None
+    return reason.de if language == "de" else reason.en
+
+
 def _shown_contact(row: store.ContactRow, language: str) -> Contact:
-    # A code that this version does not know, of a newer process, is shown without words.
     reason = reasons.REASONS.get(row.reason or "")
-    words = None if reason is None else (reason.de if language == "de" else reason.en)
+    words = words_of(row.reason, language)
     return Contact(
         source_id=row.source_id,
         status=ContactStatus(row.status),

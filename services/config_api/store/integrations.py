@@ -10,10 +10,17 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.connectors.automatic import WantedField
+
+MAPPED, AUTOMATIC = "mapped", "automatic"
+
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One configured sync. `version` is its ETag; `mapping_version` 0: none yet."""
+    """One configured sync. `version` is its ETag; `mapping_version` 0: none yet.
+
+    `kind` automatic: nobody maps fields, the mapping follows from what the source has (AC1).
+    """
 
     integration_id: UUID
     workspace_id: UUID
@@ -39,6 +46,12 @@ class Integration:
     updated_at: datetime
     activated_at: datetime | None
     archived_at: datetime | None
+    kind: str = MAPPED
+
+    @property
+    def is_automatic(self) -> bool:
+        """Return whether it is an automatic import."""
+        return self.kind == AUTOMATIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +90,20 @@ _SELECT = (
     " source_list_id, source_list_name, destination_connection_id, destination_list_id,"
     " destination_list_name, opt_in_at, opt_in_by, interval_minutes, deletion_policy,"
     " email_change_policy, default_country, mapping_version, error_reason, version, created_at,"
-    " updated_at, activated_at, archived_at from config.integrations"
+    " updated_at, activated_at, archived_at, kind from config.integrations"
 )
 
 
-async def add(session: AsyncSession, *, integration: UUID, workspace: UUID, name: str) -> None:
+async def add(
+    session: AsyncSession, *, integration: UUID, workspace: UUID, name: str, kind: str = MAPPED
+) -> None:
     """Store a draft; storing it again changes nothing."""
     await session.execute(
         text(
-            "insert into config.integrations (integration_id, workspace_id, name)"
-            " values (:integration, :workspace, :name) on conflict do nothing"
+            "insert into config.integrations (integration_id, workspace_id, name, kind)"
+            " values (:integration, :workspace, :name, :kind) on conflict do nothing"
         ),
-        {"integration": integration, "workspace": workspace, "name": name},
+        {"integration": integration, "workspace": workspace, "name": name, "kind": kind},
     )
 
 
@@ -309,6 +324,62 @@ async def count_by_provider(session: AsyncSession) -> dict[str, int]:
         )
     )
     return {row[0]: row[1] for row in found}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsAsked:
+    """What an automatic import has asked for at its destination and not got yet."""
+
+    waiting: Sequence[str]  # Names of the source's fields.
+    refused: Mapping[str, str]  # The same, and why.
+
+
+async def count_automatic(session: AsyncSession) -> dict[str, int]:
+    """Return how many automatic imports the workspace has of each external service (AC4)."""
+    found = await session.execute(
+        text(
+            "select c.provider, count(*) from config.integrations i"
+            " join config.connections c on c.connection_id = i.source_connection_id"
+            " where i.kind = 'automatic' and i.state <> 'archived' group by c.provider"
+        )
+    )
+    return {row[0]: row[1] for row in found}
+
+
+async def want_fields(
+    session: AsyncSession, integration: UUID, fields: Sequence[WantedField]
+) -> None:
+    """Have fields made at an automatic import's destination and mapped; the refused ones again."""
+    wanted = [
+        {
+            "source": field.source,
+            "type": field.type.value,
+            "title": field.title,
+            "standard": field.standard.value,
+        }
+        for field in fields
+    ]
+    await session.execute(
+        text("select delivery.want_fields(:integration, cast(:fields as jsonb))"),
+        {"integration": integration, "fields": json.dumps(wanted)},
+    )
+
+
+async def find_fields_asked(
+    session: AsyncSession, integrations: Sequence[Integration]
+) -> dict[UUID, FieldsAsked]:
+    """Return what each automatic import has asked for and not got yet."""
+    found = await session.execute(
+        text(
+            "select integration_id,"
+            " coalesce(array_agg(source order by source) filter (where refused is null), '{}'),"
+            " coalesce(jsonb_object_agg(source, refused) filter (where refused is not null), '{}')"
+            " from delivery.wanted_fields where integration_id = any(:integrations)"
+            " group by integration_id"
+        ),
+        {"integrations": [each.integration_id for each in integrations if each.is_automatic]},
+    )
+    return {row[0]: FieldsAsked(row[1], row[2]) for row in found}
 
 
 async def schedule(session: AsyncSession, integration: UUID, *, full: bool) -> None:

@@ -59,13 +59,13 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class ContactRow:
-    """A contact's last outcome."""
+    """A contact's last outcome; without an id, nobody's: the answer to a question."""
 
-    source_id: str
+    source_id: str | None
     status: str
     reason: str | None
-    run_no: int
-    at: datetime
+    run_no: int | None
+    at: datetime | None
 
 
 _COUNTS = tuple(Counts.__dataclass_fields__)
@@ -177,7 +177,7 @@ async def find_contacts(
     *,
     statuses: Sequence[str] | None,
     reason: str | None,
-    source_id: str | None,
+    source_ids: Sequence[str] | None,
     after: str | None,
     size: int,
 ) -> list[ContactRow]:
@@ -201,7 +201,7 @@ async def find_contacts(
             " where true"
             " and (cast(:statuses as text[]) is null or status = any(:statuses))"
             " and (cast(:reason as text) is null or reason = :reason)"
-            " and (cast(:source as text) is null or source_id = :source)"
+            " and (cast(:sources as text[]) is null or source_id = any(:sources))"
             " and (cast(:after as text) is null or source_id > :after)"
             " order by source_id limit :size"
         ),
@@ -209,9 +209,90 @@ async def find_contacts(
             "integration": integration,
             "statuses": None if statuses is None else list(statuses),
             "reason": reason,
-            "source": source_id,
+            "sources": None if source_ids is None else list(source_ids),
             "after": after,
             "size": size,
         },
     )
     return [ContactRow(*row) for row in found]
+
+
+async def find_ids_by_address(session: AsyncSession, integration: UUID, address: str) -> list[str]:
+    """Return the contacts that have an address at the destination, or are to have it."""
+    found = await session.scalars(
+        text(
+            "select source_id from delivery.links"
+            " where integration_id = :integration and identity = :address"
+            " union select source_id from delivery.links"
+            " where integration_id = :integration and refused_identity = :address"
+            " union select source_id from delivery.parked"
+            " where integration_id = :integration and identity = :address order by source_id"
+        ),
+        {"integration": integration, "address": address},
+    )
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is known of a contact that nothing was told of."""
+
+    source_id: str
+    operation: str | None  # Of its link, if it has one.
+    run_no: int | None
+    at: datetime | None
+    is_left_out: bool
+
+
+async def find_traces(
+    session: AsyncSession, integration: UUID, source_ids: Sequence[str]
+) -> list[Trace]:
+    """Return what links and left-outs know of these contacts; unknown ones are left out."""
+    found = await session.execute(
+        text(
+            "select w.source_id, l.operation, l.run_no, l.written_at, o.source_id is not null"
+            " from unnest(cast(:sources as text[])) w (source_id)"
+            " left join delivery.links l"
+            " on l.integration_id = :integration and l.source_id = w.source_id"
+            " left join sync.left_out o"
+            " on o.integration_id = :integration and o.source_id = w.source_id"
+            " where l.source_id is not null or o.source_id is not null order by w.source_id"
+        ),
+        {"integration": integration, "sources": list(source_ids)},
+    )
+    return [Trace(*row) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutRow:
+    """A contact that a run left out."""
+
+    source_id: str
+    changed_at: datetime
+    wanted_at: datetime | None
+
+
+async def find_left_out(
+    session: AsyncSession, run: UUID, *, after: str | None, size: int
+) -> list[LeftOutRow]:
+    """Return who was left out of a run and was not read since, by source id."""
+    found = await session.execute(
+        text(
+            "select o.source_id, to_timestamp(o.version_ms / 1000.0), o.wanted_at"
+            " from sync.left_out o where o.run_id = :run"
+            " and (cast(:after as text) is null or o.source_id > :after)"
+            " and not exists (select from delivery.links l"
+            "   where l.integration_id = o.integration_id and l.source_id = o.source_id"
+            "   and l.version_ms >= o.version_ms)"
+            " order by o.source_id limit :size"
+        ),
+        {"run": run, "after": after, "size": size},
+    )
+    return [LeftOutRow(*row) for row in found]
+
+
+async def replay_left_out(session: AsyncSession, run: UUID) -> int:
+    """Have those read who were left out of a run; return how many; 0: there were none to."""
+    count = await session.scalar(text("select sync.replay_left_out(:run)"), {"run": run})
+    assert isinstance(count, int)
+    return count
