@@ -404,10 +404,11 @@ async def list_contacts(
         reason=_without_nul(reason),
         source_ids=source_ids,
         after=pages.decode_text(page_token),
-        size=page_size + 1,
+        size=page_size + 1 if source_ids is None else len(source_ids),
     )
-    if source_ids is not None and not (status or reason):
+    if source_ids is not None and not (status or reason or page_token):
         rows = await asking.complete(session, integration, source_ids, rows)
+        page_size = len(rows)  # Few, and one answer.
     page = pages.cut(rows, page_size, lambda row: row.source_id or "")
     pages.link(request, response, page.next_token)
     response.headers["Content-Language"] = language

@@ -226,7 +226,8 @@ async def find_ids_by_address(session: AsyncSession, integration: UUID, address:
             " union select source_id from delivery.links"
             " where integration_id = :integration and refused_identity = :address"
             " union select source_id from delivery.parked"
-            " where integration_id = :integration and identity = :address order by source_id"
+            " where integration_id = :integration and identity = :address"
+            " order by source_id limit 100"
         ),
         {"integration": integration, "address": address},
     )

@@ -61,6 +61,7 @@ class FakeSource:
         self.before: Callable[[int], Awaitable[None]] = nothing
         self.total: int | None = None  # What `count` says, where it shall lie.
         self.counts = True
+        self.fields: list[Field] = []
         self.doubtful: set[int] = set()  # Calls whose pages say that they are, by number.
 
     def add(self, *ids: str, modified_ms: int = LONG_AGO_MS) -> None:
@@ -97,7 +98,8 @@ class FakeSource:
         return Account("1", "Fake")
 
     async def describe_fields(self, object_name: str) -> Sequence[Field]:
-        return []
+        self.calls.append("fields")
+        return self.fields
 
     async def find_lists(self, object_name: str) -> Sequence[ContactList]:
         return [await self.find_list(object_name, list_id) for list_id in self.lists]

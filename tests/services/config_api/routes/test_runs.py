@@ -286,13 +286,151 @@ async def test_contacts_say_why_and_what_to_do(
     )
 
 
+async def ask(api: httpx.AsyncClient, integration: str, **parameters: str) -> dict[str, Any]:
+    """Return the answer about a single contact."""
+    answer = await api.get(f"/v1/integrations/{integration}/contacts", params=parameters)
+    assert answer.status_code == 200, answer.text
+    (contact,) = answer.json()["items"]
+    assert answer.json()["next_page_token"] is None
+    if contact["reason"] is not None:
+        assert contact["words"], contact
+        assert contact["remedy"], contact
+    return {name: contact[name] for name in ("source_id", "status", "reason", "who")}
+
+
+async def test_any_contact_is_asked_for_and_gets_its_reason(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves AC9: by id, also of those that nothing was ever told of."""
+    await insert_contacts(sessions, integration)
+    run = await insert_run(sessions, integration, SETTLED)
+    version = {"state": "none", "version_ms": 1, "run_no": 1, "hash": b""}
+    for source_id, operation in (("f", "filtered"), ("g", "leave"), ("h", "delete")):
+        link = {**version, "source_id": source_id, "operation": operation}
+        await insert(sessions, "delivery.links", integration, link)
+    left = {"source_id": "l", "run_id": ids.parse(Prefix.RUN, run), "version_ms": 1}
+    await insert(sessions, "sync.left_out", integration, left)
+
+    told = {each: await ask(api, integration, source_id=each) for each in "15fghlz"}
+
+    assert {name: (each["status"], each["reason"], each["who"]) for name, each in told.items()} == {
+        "1": ("created", None, None),
+        "5": ("parked", "quota", "user"),
+        "f": ("filtered", "criteria", "nobody"),
+        "g": ("absent", "removed", "source"),
+        "h": ("absent", "removed", "source"),
+        "l": ("absent", "left_out", "user"),
+        "z": ("absent", "not_read", "source"),
+    }
+
+
+async def test_a_contact_is_asked_for_by_its_address(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves AC9: however its letters are written, linked, waiting or refused it."""
+    await insert_run(sessions, integration, SETTLED)
+    await insert_contacts(sessions, integration)
+    async with sessions.begin() as session:
+        await session.execute(
+            text("update delivery.parked set identity = 'ada@example.com', reason = 'sync_budget'")
+        )
+        await session.execute(
+            text(
+                "update delivery.links set identity = source_id || '@example.com',"
+                " refused_identity = 'new@example.com' where source_id = '7'"
+            )
+        )
+        await session.execute(
+            text("update activity.contacts set reason = 'sync_budget' where source_id = '5'")
+        )
+
+    waiting = await ask(api, integration, email=" Ada@Example.com ")
+    linked = await ask(api, integration, email="7@example.com")
+    refused = await ask(api, integration, email="new@example.com")
+    unknown = await ask(api, integration, email="nobody@example.com")
+    another = await ask(api, integration, email="7@example.com", source_id="5")
+
+    assert (waiting["source_id"], waiting["reason"]) == ("5", "sync_budget")
+    assert (linked["source_id"], linked["status"]) == ("7", "updated")
+    assert refused["source_id"] == "7"
+    assert unknown == {
+        "source_id": None,
+        "status": "absent",
+        "reason": "not_read",
+        "who": "source",
+    }
+    assert another["source_id"] is None
+
+
+async def test_what_keeps_an_integration_from_reading_is_the_answer(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves AC9: the code of its source's trouble has words, too, here and at the integration."""
+    unread = await ask(api, integration, source_id="z")
+    await insert_run(sessions, integration, state="reading")
+    reading = await ask(api, integration, source_id="z")
+    await api.post(f"/v1/integrations/{integration}:pause")
+    paused = await ask(api, integration, source_id="z")
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "update config.integrations set state = 'error',"
+                " error_reason = 'source_list_missing'"
+            )
+        )
+    in_error = await ask(api, integration, source_id="z")
+    shown = (await api.get(f"/v1/integrations/{integration}")).json()
+
+    reasons = [each["reason"] for each in (unread, reading, paused, in_error)]
+    assert reasons == ["not_synced_yet", "not_synced_yet", "paused", "source_list_missing"]
+    assert shown["status_words"] == "The list is gone at the source."
+    assert shown["status_remedy"].startswith("Choose another list")
+
+
+async def test_who_was_left_out_is_listed_and_replayed(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves CC4: page by page, without those that were read since, and once."""
+    run = await insert_run(sessions, integration, SETTLED, mode="changes")
+    left = {"run_id": ids.parse(Prefix.RUN, run), "version_ms": 1_700_000_000_000}
+    for source_id in "abcd":
+        await insert(sessions, "sync.left_out", integration, {"source_id": source_id, **left})
+    link = {"source_id": "b", "state": "linked", "version_ms": 1_700_000_000_000, "run_no": 2}
+    await insert(
+        sessions, "delivery.links", integration, {**link, "operation": "upsert", "hash": b""}
+    )
+    path = f"/v1/runs/{run}"
+
+    first = (await api.get(f"{path}/left-out", params={"page_size": 2})).json()
+    token = first["next_page_token"]
+    second = (await api.get(f"{path}/left-out", params={"page_token": token})).json()
+    async with sessions.begin() as session:
+        await session.execute(text("update sync.schedules set next_due_at = now() + '1 hour'"))
+    replayed = await api.post(f"{path}:replay-left-out")
+    again = await api.post(f"{path}:replay-left-out")
+    shown = (await api.get(f"{path}/left-out")).json()["items"]
+    async with sessions.begin() as session:
+        is_due = await session.scalar(text("select next_due_at <= now() from sync.schedules"))
+
+    items = first["items"] + second["items"]
+    assert [each["source_id"] for each in items] == ["a", "c", "d"]
+    assert items[0]["changed_at"] == "2023-11-14T22:13:20Z"
+    assert items[0]["replayed_at"] is None
+    assert (replayed.status_code, replayed.json()) == (202, {"contacts": 4})
+    assert replayed.headers["location"] == f"/v1/integrations/{integration}/runs"
+    assert again.status_code == 409
+    assert all(each["replayed_at"] for each in shown)
+    assert is_due
+
+
 SEARCHES: list[tuple[dict[str, str], list[str]]] = [
     ({}, ["1", "2", "3", "4", "5", "6", "7"]),
     ({"status": "written"}, ["1", "2", "7"]),
     ({"status": "parked"}, ["5"]),
     ({"status": "rejected", "reason": "invalid_phone"}, ["4"]),
-    ({"source_id": "nobody"}, []),
-    ({"source_id": "\x00"}, []),
+    ({"source_id": "nobody"}, ["nobody"]),  # Not there, and told why.
+    ({"source_id": "nobody", "status": "rejected"}, []),
+    ({"source_id": "\x00"}, ["\ufffd"]),
 ]
 
 
