@@ -494,6 +494,16 @@ async def forget_sweep(session: AsyncSession, *, integration: UUID) -> None:
         _set_position(session, integration, CONTACTS, sweep=None)
 
 
+async def forget_position(session: AsyncSession, *, integration: UUID) -> None:
+    positions = tables_of(session).positions
+    if (integration, CONTACTS) in positions:
+        _set_position(session, integration, CONTACTS, sweep=None)
+    members = positions.get((integration, MEMBERS), Position())
+    if members.roll is not None:
+        roll = msgspec.structs.replace(members.roll, position=None)
+        _set_position(session, integration, MEMBERS, roll=roll)
+
+
 async def count_check(
     session: AsyncSession, *, connection: UUID, failed: bool, reason: str | None
 ) -> str:
