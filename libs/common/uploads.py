@@ -77,7 +77,7 @@ class UploadedFiles:
             return None
         [row] = rows
         lines = lines_of(row["body"])[row["skip_lines"] :]
-        if row["goes_on"]:
+        if lines and row["goes_on"]:
             lines += await self._rest(file_id, number + 1)
         return Chunk(lines, row["first_row"], frozenset(row["duplicates"]))
 

@@ -1,15 +1,15 @@
 -- config: files that people upload, and their text in chunks (AC8). Written by the API only.
 
--- `form` is how the file is read (libs/common/csvfile/rows.py: Form). While it is `receiving` or
--- `scanning`, chunks are being written; `confirmed` files change no more. Of a `forgotten` one the
--- chunks are gone. `uploaded_at` is the version of its contacts (PROTOCOL 1).
+-- `form` is how the file is read (libs/common/csvfile/rows.py: Form), null while it is `receiving`.
+-- `confirmed` files change no more; of a `forgotten` one the chunks are gone. `uploaded_at` is the
+-- version of its contacts (PROTOCOL 1).
 create table config.imports (
   import_id uuid primary key,
   workspace_id uuid not null references config.workspaces,
   connection_id uuid not null references config.connections,
   name text not null,
   state text not null default 'receiving'
-    check (state in ('receiving', 'scanning', 'ready', 'confirmed', 'forgotten')),
+    check (state in ('receiving', 'ready', 'confirmed', 'forgotten')),
   bytes bigint not null default 0,
   sha256 bytea,
   form jsonb,
@@ -17,7 +17,7 @@ create table config.imports (
   rows integer not null default 0,
   ragged integer not null default 0,
   duplicates integer not null default 0,
-  revision integer not null default 0,  -- counts scans: one that was overtaken stores nothing
+  revision integer not null default 0,  -- counts changes of the form: one that was overtaken is not stored
   created_at timestamptz not null default clock_timestamp(),
   uploaded_at timestamptz,
   confirmed_at timestamptz,
@@ -61,7 +61,7 @@ declare
 begin
   select i.import_id, i.state into v_import, v_state
   from config.imports i
-  where i.state in ('receiving', 'scanning', 'ready') and i.created_at < clock_timestamp() - interval '1 day'
+  where i.state in ('receiving', 'ready') and i.created_at < clock_timestamp() - interval '1 day'
     or i.state = 'confirmed'
       and i.confirmed_at < clock_timestamp() - make_interval(days => p_days)
       and not exists (

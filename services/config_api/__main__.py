@@ -47,7 +47,7 @@ async def serve(process: Process, settings: Settings) -> None:
         app = create_app(_parts(process, settings, sessions, http))
         server = uvicorn.Server(
             uvicorn.Config(
-                served(app, body_bytes_max=settings.body_bytes_max),
+                served(app, body_bytes_max=settings.body_bytes_max, uploads=settings.uploads),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -119,6 +119,7 @@ def _parts(
             calls=settings.rate_limit_calls,
             window_s=settings.rate_limit_window_s,
         ),
+        uploads=settings.uploads,
     )
 
 

@@ -13,6 +13,7 @@ from services.config_api.routes import (
     api_keys,
     audit_events,
     connections,
+    imports,
     integrations,
     notices,
     oauth,
@@ -26,7 +27,7 @@ from services.config_api.routes import (
     users,
     workspaces,
 )
-from services.config_api.routing import Parts
+from services.config_api.routing import Parts, UploadBounds
 
 ROUTERS = (
     workspaces.router,
@@ -36,6 +37,9 @@ ROUTERS = (
     connections.router,
     connections.provider_router,
     oauth.router,
+    imports.router,
+    imports.provider_router,
+    imports.upload_router,
     integrations.router,
     integrations.provider_router,
     runs.router,
@@ -70,6 +74,7 @@ def create_app(parts: Parts | None) -> FastAPI:
     return app
 
 
-def served(app: FastAPI, *, body_bytes_max: int) -> ASGIApp:
+def served(app: FastAPI, *, body_bytes_max: int, uploads: UploadBounds | None = None) -> ASGIApp:
     """Return what a server runs: the application inside its edge."""
-    return Edge(app, body_bytes_max=body_bytes_max)
+    larger = {imports.PATH: (uploads or UploadBounds()).bytes_max}
+    return Edge(app, body_bytes_max=body_bytes_max, larger=larger)

@@ -43,7 +43,7 @@ from services.config_api.errors import (
 from services.config_api.mapping import Cost, Pair
 from services.config_api.models import found
 from services.config_api.routing import Caller, Parts
-from services.config_api.store import audit, connections
+from services.config_api.store import audit, connections, imports
 from services.config_api.store import integrations as store
 from services.config_api.store import runs as run_store
 from services.config_api.store.connections import Connection
@@ -609,7 +609,7 @@ async def _must_read_all(session: AsyncSession, draft: Draft) -> bool:
     """Return whether the mapping changed, while nothing was polled, by more than lost fields."""
     integration_id = draft.integration.integration_id
     scheduled = await store.find_scheduled_mapping(session, integration_id)
-    if scheduled is None or draft.mapping is None:
+    if scheduled is None or draft.mapping is None or await _has_new_file(session, draft):
         return True
     before = await store.find_mapping(session, integration_id, scheduled)
     if before is None:
@@ -618,6 +618,16 @@ async def _must_read_all(session: AsyncSession, draft: Draft) -> bool:
         before.fields,
         draft.mapping.fields,
         criteria_changed=before.criteria != draft.mapping.criteria,
+    )
+
+
+async def _has_new_file(session: AsyncSession, draft: Draft) -> bool:
+    """Return whether a file was confirmed while nothing was polled: only a full run reads it."""
+    facts, source = draft.source_facts, draft.integration.source_connection_id
+    if facts is None or not facts.reads_files or source is None:
+        return False
+    return await imports.is_unread(
+        session, integration=draft.integration.integration_id, connection=source
     )
 
 

@@ -7,6 +7,9 @@ expected is logged without values and answered 500 as a problem document, and no
 out. This is the process's edge, the one place that catches everything.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,15 +24,21 @@ ALWAYS = {
     "Referrer-Policy": "no-referrer",
 }
 
+NOWHERE: Mapping[str, int] = MappingProxyType({})
+
 log = logs.get(__name__)
 
 
 class Edge:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, *, body_bytes_max: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_bytes_max: int, larger: Mapping[str, int] = NOWHERE
+    ) -> None:
+        """`larger`: by path, how much more is taken where files are uploaded."""
         self._app = app
         self._body_bytes_max = body_bytes_max
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -56,19 +65,21 @@ class Edge:
         """Return `receive`, which refuses whoever reads a body beyond the limit."""
         declared = Headers(scope=scope).get("content-length", "")
         expected = int(declared) if declared.isdecimal() else 0
+        most = self._larger.get(scope["path"], self._body_bytes_max)
         read = 0
 
         async def limited() -> Message:
             nonlocal read
-            if expected > self._body_bytes_max:
-                raise self._too_large()
+            if expected > most:
+                raise _too_large(most)
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._body_bytes_max:
-                raise self._too_large()
+            if read > most:
+                raise _too_large(most)
             return message
 
         return limited
 
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(detail=f"A body has at most {self._body_bytes_max} bytes.")
+
+def _too_large(most: int) -> TooLargeError:
+    return TooLargeError(detail=f"A body has at most {most} bytes.")

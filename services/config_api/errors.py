@@ -174,6 +174,24 @@ class UnsupportedMediaTypeError(ApiError):
     remedy = "Send `Content-Type: application/json`."
 
 
+class NoFileTypeError(ApiError):
+    status, code, title = 415, "csv_expected", "The body is not sent as a CSV file"
+    remedy = "Send the file itself as the body, with `Content-Type: text/csv`."
+
+
+class FileUnusableError(ApiError):
+    status, code, title = 422, "file_refused", "The file cannot be read"
+    remedy = (
+        "The entry of `errors` says what is wrong and, where it is one, in which row; nothing of "
+        "the file was kept."
+    )
+
+
+class SpaceUsedError(ApiError):
+    status, code, title = 409, "upload_space_used", "Too much is uploaded already"
+    remedy = "Delete files that are not confirmed; confirmed ones go 30 days after their run."
+
+
 class InvalidError(ApiError):
     status, code, title = 422, "invalid", "Something in the request is not right"
     remedy = "Each entry of `errors` says where (`pointer` or `parameter`) and what."

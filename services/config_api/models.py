@@ -152,6 +152,10 @@ def _quota_request_id(request_id: Annotated[str, Path(examples=["req_" + "0" * 3
     return _path_id(Prefix.QUOTA_REQUEST, request_id, "quota request")
 
 
+def _import_id(import_id: Annotated[str, Path(examples=["imp_" + "0" * 32])]) -> UUID:
+    return _path_id(Prefix.IMPORT, import_id, "import")
+
+
 WorkspaceId = Annotated[UUID, Depends(_workspace_id)]
 KeyId = Annotated[UUID, Depends(_key_id)]
 ConnectionId = Annotated[UUID, Depends(_connection_id)]
@@ -159,3 +163,4 @@ IntegrationId = Annotated[UUID, Depends(_integration_id)]
 RunId = Annotated[UUID, Depends(_run_id)]
 UserId = Annotated[UUID, Depends(_user_id)]
 QuotaRequestId = Annotated[UUID, Depends(_quota_request_id)]
+ImportId = Annotated[UUID, Depends(_import_id)]

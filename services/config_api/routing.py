@@ -1,6 +1,7 @@
 """How every route is entered: the order of checks that no route can leave out.
 
-1. The body is read (its size is limited by the application) and must be JSON.
+1. The body is read (its size is limited by the application) and must be JSON; where a file is
+   uploaded (`UploadRoute`) it must say that it is one, and is read by the route as it comes.
 2. The API key is checked, and must have the route's scope: a route without a scope does not even
    start, so access is denied by default.
 3. Our own rate limit.
@@ -10,7 +11,9 @@
    several short ones of its own, none of them open during the call (`ProviderRoute`).
 """
 
-from collections.abc import Callable, Coroutine
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -37,6 +40,8 @@ from services.config_api.errors import (
     Flaw,
     ForbiddenError,
     InvalidError,
+    KeyReusedError,
+    NoFileTypeError,
     TooManyRequestsError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
@@ -49,6 +54,10 @@ from services.config_api.store import keys as key_store
 from services.config_api.units import ATTEMPTS_MAX, Units
 
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
+# The last one is what browsers on Windows call a CSV file where Excel is installed.
+FILE_TYPES = frozenset(
+    {"text/csv", "text/plain", "text/tab-separated-values", "application/vnd.ms-excel"}
+)
 BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
@@ -68,6 +77,15 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadBounds:
+    """How much may be uploaded: bytes and rows of one file, and bytes kept for one workspace."""
+
+    bytes_max: int = 100 * 1024 * 1024
+    rows_max: int = 1_000_000
+    kept_bytes_max: int = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the application stands on."""
 
@@ -78,6 +96,7 @@ class Parts:
     addresses: Addresses
     throttle: FailureThrottle
     limiter: RateLimiter
+    uploads: UploadBounds = UploadBounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +159,16 @@ class TransactionalRoute(APIRoute):
         }
 
         async def handle(request: Request) -> Response:
-            body = await request.body()
-            refuse_media_type(request, body)
+            body = await self.take_body(request)
             try:
                 await _admit(request, scope)
                 _refuse_unknown_parameters(request, known)
                 return await _perform(
-                    request, original, body, holds_transaction=self.holds_transaction
+                    request,
+                    original,
+                    body,
+                    holds_transaction=self.holds_transaction,
+                    check_replay=self.check_replay,
                 )
             except ApiError:
                 raise
@@ -160,6 +182,15 @@ class TransactionalRoute(APIRoute):
 
         return handle
 
+    async def take_body(self, request: Request) -> bytes:
+        """Return the body; raise an ApiError if it is of a kind that is not taken here."""
+        body = await request.body()
+        refuse_media_type(request, body)
+        return body
+
+    async def check_replay(self, request: Request, replayed: Response) -> None:
+        """Raise KeyReusedError if the answer that is repeated was another body's."""
+
 
 class ProviderRoute(TransactionalRoute):
     """A route that calls a provider: it opens its own short transactions (`UnitsOfWork`)."""
@@ -167,10 +198,40 @@ class ProviderRoute(TransactionalRoute):
     holds_transaction = False
 
 
+class UploadRoute(ProviderRoute):
+    """A route that takes a file as its body, as it comes: it is never in memory as a whole.
+
+    Its Idempotency-Key is claimed before the body is known. Where it was used before, the body is
+    read and held against the file that was answered for.
+    """
+
+    async def take_body(self, request: Request) -> bytes:
+        """Return nothing: the route reads the body itself."""
+        if media_type_of(request) not in FILE_TYPES or "content-encoding" in request.headers:
+            raise NoFileTypeError(
+                detail="Send the file as it is: `Content-Type: text/csv`, no Content-Encoding."
+            )
+        return b""
+
+    async def check_replay(self, request: Request, replayed: Response) -> None:
+        """Read the body; raise KeyReusedError if it is not the file that was answered for."""
+        digest = hashlib.sha256()
+        async for data in request.stream():
+            digest.update(data)
+        if json.loads(bytes(replayed.body)).get("sha256") != digest.hexdigest():
+            raise KeyReusedError(
+                detail="This Idempotency-Key belongs to a request with another file."
+            )
+
+
+def media_type_of(request: Request) -> str:
+    """Return what a body is said to be, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def refuse_media_type(request: Request, body: bytes) -> None:
     """Refuse a body that does not say it is JSON."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and media_type not in JSON_TYPES:
+    if body and media_type_of(request) not in JSON_TYPES:
         raise UnsupportedMediaTypeError(detail="The body must be sent as application/json.")
 
 
@@ -234,7 +295,12 @@ def _refuse_unknown_parameters(request: Request, known: set[str]) -> None:
 
 
 async def _perform(
-    request: Request, original: Handler, body: bytes, *, holds_transaction: bool
+    request: Request,
+    original: Handler,
+    body: bytes,
+    *,
+    holds_transaction: bool,
+    check_replay: Callable[[Request, Response], Awaitable[None]],
 ) -> Response:
     units: Units = request.state.units
     attempt = idempotency.attempt_of(request, body, units, parts_of(request).secrets)
@@ -242,6 +308,7 @@ async def _perform(
         return await _run(request, original, None, holds_transaction=holds_transaction)
     replayed = await attempt.claim()
     if replayed is not None:
+        await check_replay(request, replayed)
         return replayed
     try:
         return await _run(request, original, attempt, holds_transaction=holds_transaction)

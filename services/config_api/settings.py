@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from libs.common.settings import DatabaseSettings, Environment, ProviderSettings, SecretsSettings
+from services.config_api.routing import UploadBounds
 
 
 class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
@@ -19,6 +20,12 @@ class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
     # A mapping of 200 fields takes 20 KB; no request is larger for a good reason.
     body_bytes_max: PositiveInt = 256 * 1024
 
+    # A CSV file (AC8): a million contacts of a hundred bytes each. All files that are kept for one
+    # workspace together: those of its last thirty days.
+    upload_bytes_max: PositiveInt = 100 * 1024 * 1024
+    upload_rows_max: PositiveInt = 1_000_000
+    upload_bytes_kept_max: PositiveInt = 1024 * 1024 * 1024
+
     # Calls of one workspace in one process: a front end that polls ten runs a second stays below.
     rate_limit_calls: PositiveInt = 1200
     rate_limit_window_s: PositiveFloat = 60.0
@@ -26,6 +33,11 @@ class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
     # CC1, SF7, liftable: how many integrations may read one account, by provider
     # (`{"constant_contact": 3}`; 0: any number). Who is not named has what its rule says.
     integrations_per_account: dict[str, NonNegativeInt] = Field(default_factory=dict)
+
+    @property
+    def uploads(self) -> UploadBounds:
+        """Return how much may be uploaded."""
+        return UploadBounds(self.upload_bytes_max, self.upload_rows_max, self.upload_bytes_kept_max)
 
     @property
     def base_url(self) -> str:

@@ -8,6 +8,7 @@ Windows-1252: what Excel writes in western Europe (docs/decisions/0136).
 """
 
 import codecs
+import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def encoding_of(head: bytes, wanted: str | None) -> tuple[str, int]:
 
     Raises FileRefusedError for what is no text at all.
     """
-    if not head.strip(b"\x00 \t\r\n"):
+    if not head.strip(b"\x00 \t\r\n\xef\xbb\xbf\xfe\xff"):
         raise FileRefusedError(Flaw.EMPTY, "The file is empty.")
     _refuse_others(head)
     marked = next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), None)
@@ -120,7 +121,7 @@ def form_of(text: str, encoding: str, wishes: Wishes, *, is_whole: bool) -> Form
     if not is_whole and len(lines) > 1:
         lines.pop()  # It may go on.
     delimiter = wishes.delimiter or _guess_delimiter(lines)
-    looked_at = list(islice(records(lines, delimiter), _LOOKED_AT))
+    looked_at = _sample(lines, delimiter)
     if not is_whole and len(looked_at) > 1 and len(looked_at) < _LOOKED_AT:
         looked_at.pop()  # Perhaps cut within quotation marks.
     filled = [(number, cells) for number, cells in enumerate(looked_at, 1) if any(cells)]
@@ -144,7 +145,7 @@ def _guess_delimiter(lines: Sequence[str]) -> str:
     """Return the delimiter by which most rows have one number of cells, and that the largest."""
     best, highest = None, 0.0
     for delimiter in DELIMITERS:
-        sample = [row for row in islice(records(lines, delimiter), _LOOKED_AT) if any(row)]
+        sample = [row for row in _sample(lines, delimiter) if any(row)]
         widths = Counter(map(len, sample))
         width, count = max(widths.items(), key=lambda each: (each[1], each[0]), default=(1, 0))
         score = count / len(sample) * (1 + width / 1000) if width > 1 else 0.0
@@ -159,6 +160,17 @@ def _guess_delimiter(lines: Sequence[str]) -> str:
         "No commas, semicolons, tabs or bars divide the lines into columns: this is not a CSV "
         f"file. {_SAVE_AS}",
     )
+
+
+def _sample(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """Return the first rows, up to one that is too long: who reads all of them says which."""
+    sample: list[list[str]] = []
+    try:
+        for row in islice(records(lines, delimiter), _LOOKED_AT):
+            sample.append(row)  # noqa: PERF402  # what came before an error is kept
+    except csv.Error:
+        pass
+    return sample
 
 
 def _is_one_column(lines: Sequence[str]) -> bool:

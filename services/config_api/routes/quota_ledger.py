@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
 from libs.common.ids import Prefix
-from services.config_api import ledger_csv, pages
+from services.config_api import csv_export, ledger_csv, pages
 from services.config_api.errors import refuse_parameter
 from services.config_api.models import Moment, Shown, found, is_storable, parameter_id
 from services.config_api.pages import PageSize, PageToken
@@ -161,7 +161,7 @@ async def list_ledger(
     "/v1/quota/ledger.csv",
     dependencies=[demands(Scope.QUOTA_READ)],
     response_class=StreamingResponse,
-    responses={200: {"description": "RFC 4180, UTF-8.", "content": {ledger_csv.MEDIA_TYPE: {}}}},
+    responses={200: {"description": "RFC 4180, UTF-8.", "content": {csv_export.MEDIA_TYPE: {}}}},
 )
 async def export_ledger(
     month: Month, wanted: WantedLines, units: UnitsOfWork, caller: CallerOf
@@ -185,7 +185,7 @@ async def export_ledger(
     first = await fetch(None)
     return StreamingResponse(
         ledger_csv.written(first, fetch),
-        media_type=ledger_csv.MEDIA_TYPE,
+        media_type=csv_export.MEDIA_TYPE,
         headers={"Content-Disposition": f'attachment; filename="quota-ledger-{period:%Y-%m}.csv"'},
     )
 

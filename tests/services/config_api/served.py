@@ -4,7 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any
 
@@ -33,7 +33,7 @@ from services.config_api.bootstrap import bootstrap
 from services.config_api.keys import FailureThrottle
 from services.config_api.provider_accounts import PATIENCE_S, ProviderAccounts
 from services.config_api.rate_limit import RateLimiter
-from services.config_api.routing import Addresses, Parts
+from services.config_api.routing import Addresses, Parts, UploadBounds
 
 BODY_BYTES_MAX = 256 * 1024
 BASE = "http://api.example"
@@ -89,6 +89,7 @@ async def config_api(
     clock: Clock | None = None,
     paced: bool = False,
     calls: int = 10_000,
+    uploads: UploadBounds | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the API as its own role, with sandboxes that count no limits."""
     clock = clock or SystemClock()
@@ -109,6 +110,8 @@ async def config_api(
         stack.push_async_callback(engine.dispose)
         sessions = database.session_maker(engine)
         parts = make_parts(sessions, http, providers, clock, calls=calls, paced=paced)
+        if uploads is not None:
+            parts = replace(parts, uploads=uploads)
         app = create_app(parts)
         running = Served(
             parts=parts,
