@@ -84,6 +84,7 @@ def some_ids() -> dict[str, str]:
         "run_id": ids.show(Prefix.RUN, ids.new()),
         "request_id": ids.show(Prefix.QUOTA_REQUEST, ids.new()),
         "user_id": ids.show(Prefix.USER, ids.new()),
+        "import_id": ids.show(Prefix.IMPORT, ids.new()),
     }
 
 
@@ -106,16 +107,26 @@ BODIES: dict[str, Any] = {
 }
 
 
+# What is asked for in the address, and where the body is a file.
+QUERIES = {"/v1/imports/{import_id}/suggested-mapping": "?connection_id={connection_id}"}
+UPLOADS = {"/v1/imports": "?connection_id={connection_id}"}
+
+
 async def every_call(
     client: httpx.AsyncClient, routes: list[APIRoute], members: dict[str, str]
 ) -> dict[str, int]:
     answers = {}
     for route in routes:
         for method in route.methods or ():
-            body = None if method in ("GET", "DELETE") else BODIES.get(route.path, {})
-            answer = await client.request(
-                method, calls_of(route.path, members), json=body, headers={"if-match": "*"}
-            )
+            if method == "POST" and route.path in UPLOADS:
+                address = calls_of(route.path + UPLOADS[route.path], members)
+                answer = await client.post(
+                    address, content=b"", headers={"content-type": "text/csv"}
+                )
+            else:
+                body = None if method in ("GET", "DELETE") else BODIES.get(route.path, {})
+                address = calls_of(route.path + QUERIES.get(route.path, ""), members)
+                answer = await client.request(method, address, json=body, headers={"if-match": "*"})
             answers[f"{method} {route.path}"] = answer.status_code
     return answers
 
@@ -168,6 +179,12 @@ async def test_another_workspaces_ids_are_not_found(
     theirs = await make_draft(served, api)
     asked = await api.post("/v1/quota/requests", json={"limit": 200_000, "reason": "n"})
     reader = await api.post("/v1/users", json={"email": "a@example.com"})
+    files = await api.post("/v1/connections", json={"provider": "csv", "name": "n"})
+    sent = await api.post(
+        f"/v1/imports?connection_id={files.json()['id']}",
+        content=b"Email\na@example.com\n",
+        headers={"content-type": "text/csv"},
+    )
     run, key = await _run_and_key_of(sessions, theirs.id)
     members = {
         **some_ids(),
@@ -177,6 +194,7 @@ async def test_another_workspaces_ids_are_not_found(
         "key_id": key,
         "request_id": asked.json()["id"],
         "user_id": reader.json()["id"],
+        "import_id": sent.json()["id"],
     }
     with_id = [
         route
