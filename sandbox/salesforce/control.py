@@ -346,8 +346,7 @@ def _upserted(account: Org, table: Table, wish: WishedRecord) -> Row:
     email = values.get("Email")
     found = table.rows.get(as_18(wish.id) or "") if wish.id else None
     if found is None and email and wish.id is None:
-        rows = table.rows.values()
-        same = (row for row in rows if row.get("Email") == email and not row.get("IsDeleted"))
+        same = (row for row in table.having("Email", email) if not row.get("IsDeleted"))
         found = next(same, None)
     if found is not None:
         return account.update(table.name, found, values, account.by_people)

@@ -84,9 +84,7 @@ _SPECIAL: Mapping[tuple[str, str], Reader] = {
 def cases_of(org: Related, contact_id: str) -> list[Row]:
     """Return the cases that hang on a contact."""
     return [
-        each
-        for each in org.tables["case"].rows.values()
-        if each.get("ContactId") == contact_id and not each["IsDeleted"]
+        each for each in org.tables["case"].having("ContactId", contact_id) if not each["IsDeleted"]
     ]
 
 
@@ -99,8 +97,8 @@ def _person_of(org: Related, member: Row) -> Row | None:
 
 def _members(org: Related, campaign: Row, counts: Callable[[Row], bool]) -> int:
     return sum(
-        member["CampaignId"] == campaign["Id"] and not member["IsDeleted"] and counts(member)
-        for member in org.tables["campaignmember"].rows.values()
+        not member["IsDeleted"] and counts(member)
+        for member in org.tables["campaignmember"].having("CampaignId", campaign["Id"])
     )
 
 

@@ -6,13 +6,19 @@ sort as they follow one another.
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _OFFSET = re.compile(r"([+-]\d{2})(\d{2})$")
 
 
 def written(at_s: float) -> str:
     """Return a moment as JSON answers have it; what is finer than a second is cut off."""
-    return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+    return _of_second(int(at_s))
+
+
+@lru_cache(maxsize=1_024)  # What is put in at once is of one second.
+def _of_second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
 
 
 def in_csv(moment: str) -> str:

@@ -151,11 +151,8 @@ class Org(Account):
         table = self.table(object_name)
         table.made += 1
         record_id = new_id(table.prefix, self.number, table.made)
-        fields = table.fields.values()
-        defaults = {each.name: each.default for each in fields if each.default is not None}
-        falses = {each.name: False for each in fields if each.type == "boolean"}
         owner = {"OwnerId": by.user} if "ownerid" in table.fields else {}
-        own = {"Id": record_id, **falses, **defaults, **owner, **self._numbers(table)}
+        own = {"Id": record_id, **table.defaults, **owner, **self._numbers(table)}
         kept = self._kept(table, {**own, **values})
         return self._put(table, {**kept, **self._stamps(by.user)}, by)
 
@@ -198,9 +195,9 @@ class Org(Account):
         for loser in losers:
             for member in self.members(reference, loser["Id"]):
                 self._move_member(member, reference, master["Id"], by)
-            for case in list(self.table("Case").rows.values()):
-                if object_name == "Contact" and case.get("ContactId") == loser["Id"]:
-                    self.update("Case", case, {"ContactId": master["Id"]}, by)
+            cases = self.table("Case").having(reference, loser["Id"])
+            for case in cases if object_name == "Contact" else ():
+                self.update("Case", case, {"ContactId": master["Id"]}, by)
             self.delete(object_name, loser, by, master=master["Id"])
         self.update(object_name, master, {}, by)
 
@@ -234,8 +231,8 @@ class Org(Account):
 
     def members(self, reference: str, record_id: str) -> list[Row]:
         """Return the campaign members that name a record in one of their references."""
-        rows = self.table("CampaignMember").rows.values()
-        return [each for each in rows if each.get(reference) == record_id and not each["IsDeleted"]]
+        rows = self.table("CampaignMember").having(reference, record_id)
+        return [each for each in rows if not each["IsDeleted"]]
 
     def sees(self, table: Table, row: Row) -> bool:
         """Tell whether the app's user is shown a record."""
@@ -271,16 +268,16 @@ class Org(Account):
 
     def _numbers(self, table: Table) -> dict[str, str]:
         """Return the values that a record's number decides."""
-        numbers = [each for each in table.fields.values() if each.auto_number]
-        return {each.name: f"{table.made:08d}" for each in numbers}
+        return dict.fromkeys(table.auto_numbers, f"{table.made:08d}")
 
     def _stamps(self, user: str) -> dict[str, str]:
+        now = self.now
         return {
-            "CreatedDate": self.now,
+            "CreatedDate": now,
             "CreatedById": user,
-            "LastModifiedDate": self.now,
+            "LastModifiedDate": now,
             "LastModifiedById": user,
-            "SystemModstamp": self.now,
+            "SystemModstamp": now,
         }
 
 

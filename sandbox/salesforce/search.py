@@ -186,10 +186,17 @@ class Searcher:
                 return {as_18(value.text) or ""}
             case soql.Among(soql.Path(text=name), values, False) if name.lower() == "id":
                 return {as_18(each.text) or "" for each in values}
+            case soql.Comparison(soql.Path(text=name), "=", value) if self._refers(name):
+                found = self.table.having(self.table.fields[name.lower()].name, as_18(value.text))
+                return {row["Id"] for row in found}
             case soql.Every(parts):
                 return next((ids for part in parts if (ids := self._ids(part)) is not None), None)
             case _:
                 return None
+
+    def _refers(self, name: str) -> bool:
+        field = self.table.fields.get(name.lower())
+        return field is not None and field.type == "reference"
 
     def _bounds(self, condition: soql.Condition | None) -> tuple[str | None, str | None]:
         """Return between which stamps all that match lie; None is no bound."""

@@ -232,12 +232,7 @@ def having(table: Table, field: Field, value: Any) -> Row | None:
 
 
 def all_having(table: Table, field: Field, value: Any) -> list[Row]:
-    wanted = str(value).lower()
-    return [
-        row
-        for row in table.rows.values()
-        if not row.get("IsDeleted") and str(row.get(field.name, "")).lower() == wanted
-    ]
+    return [row for row in table.having(field.name, value) if not row.get("IsDeleted")]
 
 
 def _check_duplicates(call: Call, table: Table, email: str | None, own_id: str | None) -> None:

@@ -1,5 +1,7 @@
 """Queries against the Salesforce sandbox: what they find, in which order, and what they refuse."""
 
+from random import Random
+
 import pytest
 
 from tests.sandbox.salesforce.served import START, START_S, Served, V
@@ -119,6 +121,7 @@ async def test_conditions_find_what_they_say(
     await served.put(
         LastName="Lovelace",
         FirstName="Ada",
+        Email="1000@example.com",
         Points__c=1.0,
         Birthdate="1815-12-10",
         Interests__c="Music;Art",
@@ -181,6 +184,53 @@ async def test_members_of_a_campaign_are_found_from_both_sides(served: Served) -
     assert [each["Contact"]["Id"] for each in members] == inside
     assert joined == inside
     assert outside == {"totalSize": 1, "done": True, "records": []}
+
+
+async def test_nothing_is_not_among_what_a_join_finds(served: Served) -> None:
+    await served.fill(1, object="Lead", list="Launch")
+
+    leads = await served.ids(
+        "SELECT Id FROM Lead WHERE ConvertedContactId IN (SELECT ContactId FROM CampaignMember)"
+    )
+
+    assert leads == []
+
+
+BOUNDS = (
+    *("SystemModstamp > {}", "SystemModstamp >= {}", "SystemModstamp < {}", "SystemModstamp <= {}"),
+    *("SystemModstamp = {}", "SystemModstamp != {}", "Title = null", "LastName LIKE '%e%'"),
+)
+
+
+def condition(draw: Random, depth: int = 0) -> str:
+    """Return a condition about stamps, of parts that are joined in any way."""
+    if depth == 3 or draw.random() < 0.3:
+        return draw.choice(BOUNDS).format(f"2026-09-21T14:13:{draw.randint(20, 24)}Z")
+    parts = [f"({condition(draw, depth + 1)})" for _ in range(draw.randint(1, 3))]
+    joined = draw.choice((" AND ", " OR ")).join(parts)
+    return f"NOT ({joined})" if draw.random() < 0.2 else joined
+
+
+async def test_the_index_of_stamps_finds_what_a_look_at_every_record_does(
+    served: Served,
+) -> None:
+    for number in range(4):
+        await served.fill(5, seed=number + 1)
+        served.time.now_s += 1
+    draw = Random(1)
+    found = 0
+    for _ in range(150):
+        where = condition(draw)
+        indexed = await served.ids(
+            f"SELECT Id FROM Contact WHERE {where} ORDER BY SystemModstamp, Id"
+        )
+        # What is negated sets no bound, so every record is looked at.
+        looked_at = await served.ids(
+            f"SELECT Id FROM Contact WHERE NOT (NOT ({where})) ORDER BY Id"
+        )
+        assert sorted(indexed) == looked_at, where
+        found += 0 < len(indexed) < 20
+    assert found > 50
 
 
 async def test_cases_are_counted_by_contact(served: Served) -> None:

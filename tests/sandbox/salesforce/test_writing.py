@@ -191,6 +191,22 @@ async def test_an_external_id_makes_or_changes(served: Served) -> None:
     assert (await served.http.delete(path)).status_code == 204
 
 
+async def test_a_value_that_was_given_up_is_found_no_more(served: Served) -> None:
+    path = f"{V}/sobjects/Contact/External_Id__c"
+    first = (await served.http.patch(f"{path}/1", json={"LastName": "A"})).json()["id"]
+    moved = await served.http.patch(f"{V}/sobjects/Contact/{first}", json={"External_Id__c": "2"})
+    second = await served.http.patch(f"{path}/1", json={"LastName": "B"})
+    found = await served.http.get(f"{path}/2")
+    change = {"id": first, "External_Id__c": "3"}
+    await collection(served, "PATCH", change, {"id": "x"}, allOrNone=True)
+    taken_back = await served.http.get(f"{path}/3")
+
+    assert moved.status_code == 204
+    assert (second.status_code, second.json()["id"] != first) == (201, True)
+    assert found.json()["Id"] == first
+    assert taken_back.status_code == 404
+
+
 async def test_several_with_one_external_id_are_answered_with_their_places(served: Served) -> None:
     ids = [await served.put(LastName=each, External_Id__c="1") for each in ("A", "B")]
 
