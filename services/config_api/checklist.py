@@ -52,6 +52,7 @@ class Draft:
     connections: Mapping[UUID, Connection]
     catalogue: Mapping[str, Facts]
     sharing: Sequence[Sharing] = ()  # Who else reads the source's account.
+    plan: str = ""  # The workspace's.
 
     @property
     def source_facts(self) -> Facts | None:
@@ -108,6 +109,7 @@ def _judge_source(draft: Draft) -> Iterable[Flaw]:
         )
         return
     yield from _judge_connection(draft, chosen, "/source/connection_id")
+    yield from plan_needed(draft.source_facts, draft.plan, "/source/connection_id")
     yield from _judge_account(draft)
     if integration.source_object is None:
         yield Flaw(
@@ -138,6 +140,19 @@ def _judge_account(draft: Draft) -> Iterable[Flaw]:
             if each.was_activated or each.integration_id < own.integration_id
         ]
         yield from account_in_use(draft.source_facts, earlier)
+
+
+def plan_needed(facts: Facts | None, plan: str, at: str) -> Iterable[Flaw]:
+    """Say so if a workspace on this plan may not use a provider (SF1)."""
+    if facts is None or facts.plan in (None, plan):
+        return
+    yield Flaw(
+        "plan_needed",
+        f"{facts.label} is part of the {facts.plan} plan only, and this workspace is on the "
+        f"{plan} plan: ask for the other plan, or choose another provider.",
+        pointer=at,
+        rule="SF1",
+    )
 
 
 def account_in_use(facts: Facts | None, others: Sequence[Sharing]) -> Iterable[Flaw]:

@@ -43,7 +43,7 @@ from services.config_api.errors import (
 from services.config_api.mapping import Cost, Pair
 from services.config_api.models import found
 from services.config_api.routing import Caller, Parts
-from services.config_api.store import audit, connections, imports
+from services.config_api.store import audit, connections, imports, workspaces
 from services.config_api.store import integrations as store
 from services.config_api.store import runs as run_store
 from services.config_api.store.connections import Connection
@@ -125,6 +125,7 @@ async def draft_of(parts: Parts, session: AsyncSession, integration: Integration
         connections={row.connection_id: row for row in rows if row is not None},
         catalogue={facts.provider: facts for facts in parts.accounts.catalogue},
         sharing=sharing,
+        plan=found(await workspaces.find(session, integration.workspace_id), "workspace").plan,
     )
 
 

@@ -436,12 +436,27 @@ def _unavailable(error: SyncError, provider: str) -> ApiError:
     )
 
 
+# What a person has to mend, by the codes of MisconfiguredError.
+_TO_MEND = {
+    "api_disabled": "its API is switched off for this account, or for this person: an "
+    "administrator must allow it (at Salesforce an edition with API access, and the permission "
+    "“API Enabled”)",
+    "scope_missing": "this login may not see what is needed: an administrator must give the person "
+    "more rights, or a person with more rights must log in",
+    "field_missing": "a field is not there any more, or this login may not see it",
+    "list_missing": "the list is not there any more",
+}
+
+
 def _misconfigured(error: SyncError, provider: str) -> ApiError:
     assert isinstance(error, MisconfiguredError)
+    code = _harmless(error.what)
     return ProviderMisconfiguredError(
-        detail=f"{provider} answers: {_harmless(error.what)}.",
+        detail=f"{provider} says that {_TO_MEND[code]}."
+        if code in _TO_MEND
+        else f"{provider} answers: {code}.",
         provider=provider,
-        provider_code=_harmless(error.what),
+        provider_code=code,
     )
 
 

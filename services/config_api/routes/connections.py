@@ -20,7 +20,8 @@ from libs.connectors.contract import ContactList, Destination, Facts, FieldType
 from libs.connectors.contract import Field as RemoteField
 from services.config_api import connect, pages
 from services.config_api.accounts import AccountRef, find_facts
-from services.config_api.errors import ConnectionInUseError, refuse_field
+from services.config_api.checklist import plan_needed
+from services.config_api.errors import ConnectionInUseError, InvalidError, refuse_field
 from services.config_api.models import (
     PRINTABLE,
     VISIBLE_ASCII,
@@ -34,6 +35,7 @@ from services.config_api.models import (
 )
 from services.config_api.pages import PageSize, PageToken
 from services.config_api.routing import (
+    Caller,
     CallerOf,
     DrawnId,
     Parts,
@@ -45,7 +47,7 @@ from services.config_api.routing import (
     demands,
 )
 from services.config_api.scopes import Scope
-from services.config_api.store import audit
+from services.config_api.store import audit, workspaces
 from services.config_api.store import connections as store
 from services.config_api.units import Units
 
@@ -278,6 +280,7 @@ async def create_connection(
             at="/provider", code="unknown_provider", detail="The catalogue has no such provider."
         )
     _refuse_unknown_tier(facts, wanted.tier)
+    await _refuse_other_plans(units, caller, facts)
     account = AccountRef(
         caller.workspace,
         drawn,
@@ -308,6 +311,16 @@ async def create_connection(
     return shown
 
 
+async def _refuse_other_plans(units: Units, caller: Caller, facts: Facts) -> None:
+    """Refuse a provider that the workspace's plan does not have (SF1)."""
+    if facts.plan is None:
+        return
+    row = await units.run(lambda session: workspaces.find(session, caller.workspace))
+    flaws = list(plan_needed(facts, found(row, "workspace").plan, "/provider"))
+    if flaws:
+        raise InvalidError(detail=flaws[0].detail, flaws=flaws)
+
+
 def _base_url(facts: Facts, given: str | None) -> str | None:
     """Return where an account with an address of its own is called; None for all others."""
     if not facts.has_account_url:
@@ -315,7 +328,7 @@ def _base_url(facts: Facts, given: str | None) -> str | None:
             raise refuse_field(
                 at="/account_url",
                 code="no_account_url",
-                detail=f"All accounts of {facts.label} are called at one address: leave it out.",
+                detail=f"Nobody needs to say where accounts of {facts.label} are: leave it out.",
             )
         return None
     if given is None:

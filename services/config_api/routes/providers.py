@@ -56,6 +56,9 @@ class Provider(Shown):
         description="Whether each account has an address of its own: a connection then needs "
         "`account_url`."
     )
+    plan: str | None = Field(
+        description="Only workspaces on this plan may use it; null: all of them (SF1)."
+    )
     objects: Sequence[SourceObject]
     tiers: Sequence[str] = Field(
         description="Its subscriptions: what `tier` of a connection may be (S10, HS1)."
@@ -109,6 +112,7 @@ def _shown(facts: Facts, count: int, automatic: int) -> Provider:
         is_destination=facts.is_destination,
         authentication=_authentication(facts),
         has_account_url=facts.has_account_url,
+        plan=facts.plan,
         objects=[
             SourceObject(name=each.name, label=each.label, needs_list=each.needs_list)
             for each in facts.objects

@@ -268,6 +268,39 @@ async def test_who_joins_or_leaves_shows_in_the_campaign(provider: Served) -> No
     assert back.changed_at_ms > before.changed_at_ms
 
 
+@pytest.mark.parametrize("object_name", ["contacts", "leads"])
+async def test_only_the_campaign_that_was_chosen_is_read(
+    provider: Served, object_name: str
+) -> None:
+    """Proves W3: neither another campaign's members nor those of none."""
+    _, ids = await fill(provider, 6, object_name=object_name)
+    other = (await provider.post("lists", {"name": "Other"}))["list_id"]
+    wish = {"object": OBJECTS[object_name], "ids": ids[:2]}
+    await provider.post(f"lists/{other}:join", wish)
+    source = source_of(provider)
+    everything = sweep(other, object_name=object_name)
+
+    for wanted in (everything, replace(everything, since_ms=1)):
+        assert [each.id for each in await sweep_all(source, wanted)] == ids[:2]
+    assert await source.count(everything) == 2
+    assert await members_of(source, object_name, other) == ids[:2]
+    found = await source.find_list(object_name, other)
+    assert (found.name, found.size) == ("Other", 2)
+
+
+async def test_a_window_is_read_in_the_order_of_time(provider: Served) -> None:
+    """What many changed at once is found by its index, not sorted anew for each page."""
+    _, ids = await fill(provider, 6)
+    before_ms = await last_ms(source_of(provider))
+    for changed in (ids[4], ids[1], ids[3]):
+        await later(provider)
+        await provider.post("contacts:change", {"ids": [changed]})
+
+    changes = await sweep_all(source_of(provider), sweep(since_ms=before_ms + 1))
+
+    assert [each.id for each in changes] == [ids[4], ids[1], ids[3]]
+
+
 async def test_a_campaign_may_be_empty(provider: Served) -> None:
     list_id = (await provider.post("lists", {"name": "Nobody"}))["list_id"]
     source = source_of(provider)

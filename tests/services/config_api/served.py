@@ -27,6 +27,8 @@ from sandbox.constant_contact.app import create_app as constant_contact_app
 from sandbox.constant_contact.state import State as ConstantContactState
 from sandbox.hubspot.app import create_app as hubspot_app
 from sandbox.hubspot.state import State as HubSpotState
+from sandbox.salesforce.app import create_app as salesforce_app
+from sandbox.salesforce.state import State as SalesforceState
 from sandbox.server import serve
 from services.config_api.app import create_app, served
 from services.config_api.bootstrap import bootstrap
@@ -103,6 +105,9 @@ async def config_api(
             "activecampaign": await stack.enter_async_context(
                 serve(activecampaign_app(ActiveCampaignState(seed=1)))
             ),
+            "salesforce": await stack.enter_async_context(
+                serve(salesforce_app(SalesforceState(seed=1)))
+            ),
         }
         http = HttpClient(environment=Environment.TEST, loopback_urls=providers)
         stack.push_async_callback(http.aclose)
@@ -151,7 +156,8 @@ def make_parts(
                 patience_s=PATIENCE_S,
                 lane=INTERACTIVE,
                 clients=dict.fromkeys(
-                    ("hubspot", "constant_contact"), Client("sandbox-client", "sandbox-secret")
+                    ("hubspot", "constant_contact", "salesforce"),
+                    Client("sandbox-client", "sandbox-secret"),
                 ),
                 base_urls=providers,
                 paced=paced,
@@ -185,7 +191,11 @@ async def grant(authorize_url: str, decision: str = "approve", account: str = ""
     return back.headers["location"]
 
 
-LABELS = {"hubspot": "HubSpot", "constant_contact": "Constant Contact"}
+LABELS = {
+    "hubspot": "HubSpot",
+    "constant_contact": "Constant Contact",
+    "salesforce": "Salesforce",
+}
 
 
 async def connect_hubspot(api: httpx.AsyncClient) -> str:
