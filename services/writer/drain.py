@@ -22,7 +22,7 @@ from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import Changes
-from services.writer.fields import Fields
+from services.writer.fields import FIELDS_AGAIN, Fields
 from services.writer.imports import AGAIN_S, Imports
 from services.writer.look_up import CONNECTED
 from services.writer.outcome import tell_late
@@ -63,6 +63,7 @@ class Standing:
     block: store.Block | None
     is_open: bool
     marked: list[ContactId]
+    wishes: list[store.FieldWish]
 
     @property
     def is_shut(self) -> bool:
@@ -230,16 +231,19 @@ class Drain:
                 await self._write_again(account, standing.marked)
                 await self._advance(account)
                 await self._adopt_orphans(account)
-                lacks_fields = await self._fields.make(account)
+                lacks_fields = await self._fields.make(account, standing.wishes)
             if standing.is_blocked_no_longer:
                 return await self._probe(account, standing)
-            items = await self._rows(account, standing)
-            if items is None:
-                return lacks_fields
-            if not items:
-                has_moved = not standing.is_shut and await self._try_misconfigured(account)
-                return has_moved or lacks_fields
-            return _has_moved(await self._take(account, items)) or lacks_fields
+            return await self._let_go(account, standing) or lacks_fields
+
+    async def _let_go(self, account: Account, standing: Standing) -> bool:
+        """Write whose turn it is; return whether there may be more to do at once."""
+        items = await self._rows(account, standing)
+        if items is None:
+            return False
+        if not items:
+            return not standing.is_shut and await self._try_misconfigured(account)
+        return _has_moved(await self._take(account, items))
 
     async def _take(self, account: Account, items: list[Wanted], *, is_probe: bool = False) -> Turn:
         DRAINED.inc(len(items))
@@ -288,6 +292,7 @@ class Drain:
                 await store.block_of(session, account.connection),
                 await ledger.is_open(session, workspace=account.workspace),
                 marked,
+                await store.wanted_fields(session, account.connection, again=FIELDS_AGAIN),
             )
 
         return await transact(self._sessions, work)

@@ -29,7 +29,7 @@ from services.writer.account import Account
 from services.writer.health import Blocks
 from services.writer.store import FieldWish
 
-AGAIN = timedelta(minutes=1)  # After a failure: fields are no reason to hurry.
+FIELDS_AGAIN = timedelta(minutes=1)  # After a failure: fields are no reason to hurry.
 # Some 10 s of a turn at ActiveCampaign's 5 calls a second, four for each field.
 AT_ONCE_MAX = 12
 
@@ -56,13 +56,8 @@ class Fields:
         self._sessions = sessions
         self._opens = opens
 
-    async def make(self, account: Account) -> bool:
+    async def make(self, account: Account, wishes: Sequence[FieldWish]) -> bool:
         """Make what is wanted at a destination and not there, and map it; return if more is."""
-
-        async def work(session: Transaction) -> list[FieldWish]:
-            return await store.wanted_fields(session, account.connection, again=AGAIN)
-
-        wishes = await transact(self._sessions, work)
         destination = await self._opens.destination_of(account) if wishes else None
         if destination is None:
             return False
@@ -129,7 +124,7 @@ class Fields:
 
         async def work(session: Transaction) -> None:
             await account.lease.keep(session)
-            left = await store.wanted_fields(session, account.connection, again=AGAIN)
+            left = await store.wanted_fields(session, account.connection, again=FIELDS_AGAIN)
             names = {wish.wanted.source for wish in left if wish.integration == integration}
             places = [(each, place_of(each, attributes)) for each in wanted if each.source in names]
             if any(place is None for _, place in places):

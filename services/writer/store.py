@@ -1115,7 +1115,9 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
             or exists (select from delivery.intents n where n.connection_id = d.connection_id)
             or exists (select from delivery.rechecks r where r.connection_id = d.connection_id)
             or exists (select from delivery.wanted_fields w
-                       where w.connection_id = d.connection_id and w.refused is null)
+                       join config.integrations i using (integration_id)
+                       where w.connection_id = d.connection_id and w.refused is null
+                         and i.state in ('active', 'error'))
             or exists (select from config.integrations i
                        where i.destination_connection_id = d.connection_id
                          and i.state = 'archived'
@@ -1129,7 +1131,8 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
         from asked
         union
         select w.connection_id, w.workspace_id, false, false from delivery.wanted_fields w
-        where w.refused is null
+        join config.integrations i using (integration_id)
+        where w.refused is null and i.state in ('active', 'error')
           and not exists (select from delivery.destinations d
                           where d.connection_id = w.connection_id)
         order by connection_id

@@ -88,16 +88,19 @@ async def test_nobody_is_read_in_anothers_name(world: World, source: FakeSource)
 
 
 async def test_who_left_the_list_since_is_not_read(world: World, source: FakeSource) -> None:
-    """Proves CC4 and S4: a replay brings nobody back."""
+    """Proves CC4 and S4: a replay brings nobody back, whether he left before it or with it."""
     integration = await bulk(world, source, list_id="7")
-    source.leave("7", "00", "01")
-    await world.call("sync.replay_left_out", run=ids.run_id(integration, 2))
     past(source)
+    source.leave("7", "00")
+    await world.poll(integration, source, newest_max=9)
+    source.leave("7", "01")
+    await world.call("sync.replay_left_out", run=ids.run_id(integration, 2))
 
     await world.poll(integration, source, newest_max=9)
 
-    assert world.journal.ids(Operation.LEAVE, run_no=3) == ["00", "01"]
-    assert world.journal.ids(Operation.UPSERT, run_no=3) == ["02", "03", "04", "05"]
+    assert world.journal.ids(Operation.LEAVE, run_no=3) == ["00"]
+    assert world.journal.ids(Operation.LEAVE, run_no=4) == ["01"]
+    assert world.journal.ids(Operation.UPSERT, run_no=4) == ["02", "03", "04", "05"]
     assert await left_out(world) == {}
 
 

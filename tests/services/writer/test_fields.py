@@ -8,10 +8,10 @@ from sqlalchemy import text
 
 from libs.common.errors import MisconfiguredError, RequestRefusedError, UnavailableError
 from libs.common.events import IntegrationChanged, IntegrationKind, Topic, decode
-from libs.connectors.contract import FieldType
+from libs.connectors.contract import Field, FieldType
 from services.writer import store
 from services.writer.fields import AT_ONCE_MAX
-from tests.fakes import HOST, CrashError
+from tests.fakes import HOST, CrashError, FakeDestination
 from tests.services.writer.world import World, Writer
 
 JOB, BORN = "HubSpot: Job title", "HubSpot: Born"
@@ -58,13 +58,14 @@ async def told(world: World) -> list[IntegrationKind]:
     return [event.kind for event in events if isinstance(event, IntegrationChanged)]
 
 
-async def look(world: World, writer: Writer) -> None:
-    """Let a writer find out by itself who wants something, and see to it."""
+async def look(world: World, writer: Writer) -> int:
+    """Let a writer find out by itself who wants something, and see to it; return how many did."""
     async with world.sessions.begin() as session:
         busy = await store.busy_destinations(session)
     for each in busy:
         assert each.connection == world.destination
         await world.drain(writer)
+    return len(busy)
 
 
 async def test_fields_are_made_and_mapped_and_then_everything_is_read(importer: World) -> None:
@@ -136,6 +137,26 @@ async def test_a_field_that_is_refused_holds_no_other_up(importer: World) -> Non
     assert [each[1] for each in await mapping(importer)] == ["email"]
 
 
+async def test_a_field_that_is_made_and_not_found_is_not_made_for_ever(
+    importer: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves AC1 and X1: a destination that calls it something else refuses it, in effect."""
+
+    async def describe_attributes(_self: FakeDestination) -> list[Field]:
+        return [Field("EMAIL", "EMAIL", FieldType.EMAIL, unique=True)]
+
+    monkeypatch.setattr(FakeDestination, "describe_attributes", describe_attributes)
+    writer = importer.writer()
+
+    await importer.drain(writer)
+    await importer.drain(writer)
+
+    refused = await importer.rows("select distinct refused from delivery.wanted_fields")
+    assert [row.refused for row in refused] == ["no_place"]
+    assert importer.account.calls["make_attribute"] == 2
+    assert [each[1] for each in await mapping(importer)] == ["email"]
+
+
 async def test_who_may_make_no_fields_is_told_so_and_goes_on_by_itself(importer: World) -> None:
     """Proves AC1 and X1: a permission that is missing is an error, until it is there."""
     importer.account.made_errors[""] = MisconfiguredError(HOST, "scope_missing")
@@ -191,13 +212,12 @@ async def test_many_fields_are_made_in_turns_and_mapped_at_once(importer: World)
 async def test_who_is_paused_waits_and_who_is_deleted_gets_none(importer: World) -> None:
     """Proves AC7."""
     writer = importer.writer()
-    await importer.configure(state="paused")
-    await importer.drain(writer)
-    paused = dict(importer.account.made)
-    await importer.configure(state="archived")
-    await importer.drain(writer)
+    for state in ("paused", "archived"):
+        await importer.configure(state=state)
+        assert await look(importer, writer) == 0  # Nobody has to look there for them.
+        await importer.drain(writer)
 
-    assert paused == importer.account.made == {}
+    assert importer.account.made == {}
     assert await importer.one("select mapping_version from config.integrations") == 0
 
 

@@ -599,6 +599,9 @@ async def refuse(
 # Drains
 
 
+_GOING = (IntegrationState.ACTIVE, IntegrationState.ERROR)
+
+
 async def busy_destinations(session: Transaction) -> list[Busy]:
     tables = tables_of(session)
     for_quota = {row.connection for row in tables.parked.values() if row.reason == Park.QUOTA}
@@ -609,7 +612,12 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
     }
     for_others |= {row.connection for row in tables.intents.values()}
     for_others |= {connection for connection, _ in tables.rechecks}
-    for_others |= {each.connection for each in tables.wanted_fields.values() if not each.refused}
+    wishes = [
+        each
+        for (integration, _), each in tables.wanted_fields.items()
+        if not each.refused and tables.integrations[integration].state in _GOING
+    ]
+    for_others |= {each.connection for each in wishes}
     found: list[Busy] = []
     for connection, row in sorted(tables.destinations.items()):
         if connection in for_quota | for_others:
@@ -619,8 +627,8 @@ async def busy_destinations(session: Transaction) -> list[Busy]:
             found.append(Busy(connection, row.workspace, lacks_quota, is_stopped))
     found += [
         Busy(each.connection, each.workspace)
-        for each in tables.wanted_fields.values()
-        if not each.refused and each.connection not in tables.destinations
+        for each in wishes
+        if each.connection not in tables.destinations
     ]
     return sorted(dict.fromkeys(found), key=lambda busy: busy.connection)
 
@@ -833,13 +841,12 @@ async def wanted_fields(
     session: Transaction, connection: UUID, *, again: timedelta
 ) -> list[FieldWish]:
     tables, now = tables_of(session), database_of(session).now()
-    states = (IntegrationState.ACTIVE, IntegrationState.ERROR)
     return [
         FieldWish(integration, row.wanted)
         for (integration, _), row in sorted(tables.wanted_fields.items())
         if row.connection == connection
         and row.refused is None
-        and tables.integrations[integration].state in states
+        and tables.integrations[integration].state in _GOING
         and (row.tried_at is None or row.tried_at < now - again)
     ]
 
