@@ -254,7 +254,8 @@ _RAW_ATTRIBUTES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULL = msgspec.Raw(b"null")
 
-_BEFORE_NULL = b",:[ \t\r\n"  # What may stand before a null that is none within a text.
+_BEFORE_VALUE = b",:[ \t\r\n"  # What may stand before one of JSON's.
+_BEFORE_TEXT = _BEFORE_VALUE + b"{\\"  # What may stand before a quotation mark that ends none.
 _DIGITS = re.compile(r"\D+")
 _ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ].*)?")
 _OTHER_DATE = re.compile(r"(\d\d)[-/.](\d\d)[-/.](\d{4})")
@@ -315,12 +316,10 @@ def attributes_for(
     `new_email` moves the contact. `without` are attributes to leave out. A contact that has a
     phone alone is known by it, so the phone is then always among the attributes.
     """
-    as_they_are = not without and new_email is None and identity.email is not None
-    if as_they_are and b"\\" not in encoded and b'"EMAIL"' not in encoded:
-        # Without a backslash no value has a quotation mark in it: what ends here is a name.
-        cleared = encoded.replace(b'":null', b'":""')
-        if b"null" not in cleared:
-            return msgspec.Raw(cleared or b"{}")
+    if not without and new_email is None and identity.email is not None:
+        cleared = _cleared(encoded or b"{}")
+        if cleared is not None:
+            return msgspec.Raw(cleared)
     attributes = {
         name: "" if value is None else value
         for name, value in attributes_of(encoded).items()
@@ -333,6 +332,24 @@ def attributes_for(
     return msgspec.Raw(msgspec.json.encode(attributes))
 
 
+def _cleared(encoded: bytes) -> bytes | None:
+    """Return encoded attributes, of one or of many, with each null as the text that clears.
+
+    None where that takes a closer look. A quotation mark that neither is escaped nor begins a name
+    or a value ends one, and only a name has a colon after it.
+    """
+    if b'"EMAIL"' in encoded:
+        return None
+    if b"null" not in encoded:
+        return encoded
+    if any(bytes([sign]) + b'":null' in encoded for sign in _BEFORE_TEXT):
+        return None
+    cleared = encoded.replace(b'":null', b'":""')
+    if b"null" in cleared and any(bytes([sign]) + b"null" in cleared for sign in _BEFORE_VALUE):
+        return None
+    return cleared
+
+
 def import_rows(writes: Sequence[Write]) -> msgspec.Raw:
     """Return the rows of an import, all of them with an e-mail address.
 
@@ -342,10 +359,9 @@ def import_rows(writes: Sequence[Write]) -> msgspec.Raw:
     addresses = [write.identity.email or "" for write in writes]
     as_they_are = [msgspec.Raw(write.attributes or b"{}") for write in writes]
     encoded = msgspec.json.encode(list(map(ImportRow, addresses, as_they_are)))
-    if b"\\" not in encoded and b'"EMAIL"' not in encoded:
-        cleared = encoded.replace(b'":null', b'":""')
-        if not any(bytes([sign]) + b"null" in cleared for sign in _BEFORE_NULL):
-            return msgspec.Raw(cleared)
+    cleared = _cleared(encoded)
+    if cleared is not None:
+        return msgspec.Raw(cleared)
     taken = [attributes_for(write.attributes, write.identity) for write in writes]
     return msgspec.Raw(msgspec.json.encode(list(map(ImportRow, addresses, taken))))
 

@@ -25,7 +25,20 @@ def test_attributes_are_spliced_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     "note",
-    ["Ada", "null", ':null,"', 'a":null', '"', "\\", '\\":null,"FIRSTNAME":null', "nullable", ""],
+    [
+        "Ada",
+        "null",
+        ":null",
+        'a":":null',
+        ",null",
+        ':null,"',
+        'a":null',
+        '"',
+        "\\",
+        '\\":null,"FIRSTNAME":null',
+        "nullable",
+        "",
+    ],
 )
 def test_null_becomes_the_empty_text_that_clears(note: str) -> None:
     encoded = msgspec.json.encode({"FIRSTNAME": None, "NOTE": note, "SMS": None})
@@ -67,6 +80,8 @@ SENT: list[dict[str, Any]] = [
     {"FIRSTNAME": "Ada", "TAGS": ["a", None, "null"], "EMAIL": "ada@example.com"},
     {"FIRST\tNAME": "Ada"},
     {"FIRSTNAME": '":null'},
+    {"FIRSTNAME": ":null", "MORE": [":null", "null"]},
+    {":null": None, "A:": None},
     {"EMAIL": "ada@example.com"},
     {},
 ]
