@@ -18,7 +18,7 @@ DIGITS_MAX = 16
 PREFIX_DIGITS_MAX = 4
 WRITTEN_MAX = 64  # Longer than any way to write 16 digits: the rest is not worth looking at.
 
-_E164 = re.compile(r"\+[1-9][0-9]{5,15}")
+E164 = r"\+[1-9][0-9]{5,15}"
 _INTERNATIONAL_PREFIX = "00"  # ITU-T E.123; the exceptions are in `_COUNTRIES`.
 
 # What people put between digits: blanks, brackets, dots, slashes and every sort of dash; and the
@@ -87,7 +87,7 @@ COUNTRIES = _countries()
 
 
 # Whether a number is written already as we write it: not None.
-is_e164 = _E164.fullmatch
+is_e164 = re.compile(E164).fullmatch
 
 
 def normalise(number: str, default_country: str | None) -> str:

@@ -39,6 +39,7 @@ SMS = "SMS"  # What the phone that identifies a contact is called (W5).
 NOWHERE = "nowhere"  # A member that every contact has and that is None: what is not mapped.
 
 _ENCODER = msgspec.json.Encoder()
+_HASHER = blake2b(digest_size=HASH_BYTES)  # A copy costs half of what making one does.
 
 Outcome = Effect | Filter | Reject
 MapContacts = Callable[[Sequence[Change]], Sequence[Outcome]]
@@ -136,8 +137,9 @@ def with_others(changes: Sequence[Change], map_upserts: MapContacts) -> Sequence
 
 def content_hash(email: str | None, sms: str | None, attributes: bytes) -> bytes:
     """Return the 16 bytes that tell whether a contact came out as it did before."""
-    head = f"{email or ''}\x1f{sms or ''}\x1f".encode()
-    return blake2b(head + attributes, digest_size=HASH_BYTES).digest()
+    hasher = _HASHER.copy()
+    hasher.update(f"{email or ''}\x1f{sms or ''}\x1f".encode() + attributes)
+    return hasher.digest()
 
 
 def _names(mapping: MappingVersion, asked_for: Collection[str]) -> list[str]:

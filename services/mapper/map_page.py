@@ -5,6 +5,7 @@ mistake is one rejected contact; what comes out fits a record of the broker.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from uuid import UUID
 
 from libs.common.events import Changed, Effect, Mapped
@@ -18,19 +19,21 @@ ENTRY_BYTES = 256  # Ids, versions, hash and JSON's own signs of one contact.
 
 Rejected = tuple[str, int, str]
 
+_merged_from = attrgetter("merged_from")
+
 
 def map_page(changed: Changed, map_contacts: MapContacts, *, destination: UUID) -> Mapped:
     """Return the part as its mapping version wants it."""
-    effects: list[Effect] = []
+    outcomes = map_contacts(changed.changes)
+    effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
     rejected: list[Rejected] = []
     filtered: list[tuple[str, int]] = []
-    for change, outcome in zip(changed.changes, map_contacts(changed.changes), strict=True):
-        if isinstance(outcome, Effect):  # As most are.
-            effects.append(outcome)
-        elif isinstance(outcome, Reject):
-            rejected.append((change.id, change.version_ms, outcome.value))
-        else:
-            filtered.append((change.id, change.version_ms))
+    if len(effects) < len(changed.changes):  # As of few pages.
+        for change, outcome in zip(changed.changes, outcomes, strict=True):
+            if isinstance(outcome, Reject):
+                rejected.append((change.id, change.version_ms, outcome.value))
+            elif not isinstance(outcome, Effect):
+                filtered.append((change.id, change.version_ms))
     effects, too_large = fit(effects, bytes_max=PART_BYTES_MAX)
     return _mapped(
         changed, destination, effects=effects, rejected=rejected + too_large, filtered=filtered
@@ -68,7 +71,7 @@ def fit(effects: Sequence[Effect], *, bytes_max: int) -> tuple[list[Effect], lis
 
 def _surely_fit(effects: Sequence[Effect], bytes_max: int) -> bool:
     """Return whether they fit whatever their addresses and ids weigh: nearly always they do."""
-    if any([effect.merged_from for effect in effects]):  # noqa: C419  # a list is faster
+    if any(map(_merged_from, effects)):
         return False
     attributes = sum([len(memoryview(effect.attributes)) for effect in effects])
     return attributes + len(effects) * (ENTRY_BYTES + EMAIL_CHARACTERS_MAX) <= bytes_max

@@ -7,7 +7,8 @@ usual needs no call of a function.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -22,6 +23,8 @@ from libs.connectors.contract import FieldType
 CHARACTERS_MAX = 65_536
 # A whole number above this loses digits in every JSON reader that uses doubles (RFC 8259 6).
 EXACT_NUMBER_MAX = 2**53
+# A date that every month has; the others are found out by the calendar.
+_DATE = r"(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
 
 Scalar = str | int | float | bool
 Convert = Callable[[Scalar | None], object]
@@ -45,16 +48,16 @@ def converter(
     """Return what turns values into an attribute's type; `length_max` is in characters."""
     match type_:
         case FieldType.EMAIL:
-            return _usually(email.is_plain, lambda value: email.normalise(as_text(value)))
+            return _usually(email.PLAIN, lambda value: email.normalise(as_text(value)))
         case FieldType.PHONE:
             return _usually(
-                phone.is_e164,
+                phone.E164,
                 lambda value: phone.normalise(as_text(value).strip(), default_country),
             )
         case FieldType.NUMBER:
             return _one_by_one(_unless_nothing(as_number))
         case FieldType.DATE | FieldType.DATETIME:
-            return _usually(is_date, as_date)
+            return _usually(_DATE, as_date)
         case FieldType.BOOLEAN:
             return _one_by_one(_unless_nothing(as_boolean))
         case (
@@ -77,17 +80,49 @@ def _one_by_one(convert: Convert) -> Converter:
     return Converter(convert, lambda values: [convert(value) for value in values])
 
 
-def _usually(is_usual: Callable[[str], object], convert: Callable[[Scalar], object]) -> Converter:
-    """Return a converter that has nothing to do for text of a usual form."""
+def _usually(form: str, convert: Callable[[Scalar], object]) -> Converter:
+    """Return a converter that has nothing to do for text of a usual form, a regular expression.
+
+    It must match no line break: a column is looked at as lines, as far as it is usual in one call.
+    """
     convert_unless_nothing = _unless_nothing(convert)
+    usual_lines = re.compile(rf"(?:(?:{form})?\n)*+")
 
     def column(values: Column) -> Sequence[object]:
-        return [
-            value if isinstance(value, str) and is_usual(value) else convert_unless_nothing(value)
-            for value in values
-        ]
+        lines = _lines(values)
+        if lines is None:
+            return [convert_unless_nothing(value) for value in values]
+        converted: list[object] = [value or None for value in values]
+        for place in _unusual(usual_lines, lines):
+            converted[place] = convert_unless_nothing(values[place])
+        return converted
 
     return Converter(convert_unless_nothing, column)
+
+
+def _lines(values: Column) -> str | None:
+    """Return texts as lines, nothing as an empty one; None if that is not what they are."""
+    texts = ["" if value is None else value for value in values]
+    try:
+        lines = "\n".join(texts) + "\n"  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return lines if lines.count("\n") == len(texts) else None
+
+
+def _unusual(usual_lines: re.Pattern[str], lines: str) -> Iterator[int]:
+    """Yield which lines are not of the usual form."""
+    place = begin = 0
+    while (end := _end(usual_lines, lines, begin)) < len(lines):
+        place += lines.count("\n", begin, end)
+        yield place
+        place, begin = place + 1, lines.index("\n", end) + 1
+
+
+def _end(usual_lines: re.Pattern[str], lines: str, begin: int) -> int:
+    found = usual_lines.match(lines, begin)
+    assert found is not None, "no line at all matches, too"
+    return found.end()
 
 
 def _unless_nothing(convert: Callable[[Scalar], object]) -> Convert:
@@ -116,18 +151,20 @@ def _text(longest: int) -> Converter:
         return written
 
     def column(values: Column) -> Sequence[object]:
-        return [
-            value
-            if value is None
-            or (
-                isinstance(value, str)
-                and value.strip()
-                and "\0" not in value
-                and len(value) <= longest
-            )
-            else text(value)
-            for value in values
-        ]
+        given = [value for value in values if value is not None]
+        try:
+            together = "".join(given)  # type: ignore[arg-type]
+        except TypeError:
+            return [text(value) for value in values]
+        texts: list[str] = list(filter(None, given))  # type: ignore[arg-type]
+        is_usual = (
+            "\0" not in together
+            and max(map(len, texts), default=0) <= longest
+            and all(map(str.strip, texts))
+        )
+        if not is_usual:
+            return [text(value) for value in values]
+        return values if len(texts) == len(values) else [value or None for value in values]
 
     return Converter(text, column)
 

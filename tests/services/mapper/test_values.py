@@ -109,3 +109,41 @@ def test_a_value_is_converted_or_refused(type_: FieldType, value: Any) -> None:
 @pytest.mark.parametrize("value", [None, "", " ", "\u2003\n"])
 def test_nothing_is_nothing_whatever_the_type(type_: FieldType, value: str | None) -> None:
     assert convert(type_, value) is None
+
+
+USUAL_AND_NOT: dict[FieldType, list[Any]] = {
+    FieldType.EMAIL: ["ada@example.com", " Ada@Example.COM ", "a@b.example\n", "grüße@example.com"],
+    FieldType.PHONE: ["+491511234567", "+49 151 1234567", "+491511234567\n", "0049151123456"],
+    FieldType.DATE: ["2024-02-28", "2024-02-29", "2024-12-31", "2024-01-17T23:30:00-02:00"],
+    FieldType.TEXT: ["Ada", "a\nb", "\u2028", " Ada ", "Zoë 🌻", 12, True, 0, False],
+}
+
+
+@given(st.data())
+def test_a_column_becomes_what_each_of_its_values_becomes(data: st.DataObject) -> None:
+    type_ = data.draw(st.sampled_from(list(USUAL_AND_NOT)))
+    values = data.draw(st.lists(st.sampled_from([None, "", "  ", *USUAL_AND_NOT[type_]])))
+    made = converter(type_, length_max=None, default_country=None)
+
+    assert list(made.column(values)) == [made.one(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        (FieldType.EMAIL, ["ada@example.com\nbob@example.com"]),
+        (FieldType.EMAIL, ["ada@example.com", "ada@example.com\x00"]),
+        (FieldType.PHONE, ["+491511234567\n+491511234567", None]),
+        (FieldType.PHONE, ["+491511234567", 491511234567]),
+        (FieldType.DATE, ["2024-01-01\n2024-01-01"]),
+        (FieldType.DATE, ["2024-02-28", "2023-02-29"]),
+        (FieldType.DATE, ["0000-01-01"]),
+        (FieldType.TEXT, ["Ada", "A\x00da"]),
+        (FieldType.TEXT, [None, "x" * (CHARACTERS_MAX + 1)]),
+    ],
+)
+def test_a_column_is_refused_for_one_of_its_values(type_: FieldType, values: list[Any]) -> None:
+    made = converter(type_, length_max=None, default_country=None)
+
+    with pytest.raises(ContactRejectedError):
+        made.column(values)
