@@ -104,7 +104,7 @@ def _lines(values: Column) -> str | None:
     """Return texts as lines, nothing as an empty one; None if that is not what they are."""
     texts = ["" if value is None else value for value in values]
     try:
-        lines = "\n".join(texts) + "\n"  # type: ignore[arg-type]
+        lines = "\n".join(texts) + "\n"  # type: ignore[arg-type]  # asked by doing it
     except TypeError:
         return None
     return lines if lines.count("\n") == len(texts) else None
@@ -153,10 +153,10 @@ def _text(longest: int) -> Converter:
     def column(values: Column) -> Sequence[object]:
         given = [value for value in values if value is not None]
         try:
-            together = "".join(given)  # type: ignore[arg-type]
+            together = "".join(given)  # type: ignore[arg-type]  # asked by doing it
         except TypeError:
             return [text(value) for value in values]
-        texts: list[str] = list(filter(None, given))  # type: ignore[arg-type]
+        texts: list[str] = list(filter(None, given))  # type: ignore[arg-type]  # as joined
         is_usual = (
             "\0" not in together
             and max(map(len, texts), default=0) <= longest

@@ -477,8 +477,8 @@ def _decoders(names: tuple[str, ...]) -> tuple[_Decode, _Decode]:
         for is_strict in (True, False)
     )
     return (
-        msgspec.json.Decoder(list[only]).decode,  # type: ignore[valid-type]
-        msgspec.json.Decoder(list[among]).decode,  # type: ignore[valid-type]
+        msgspec.json.Decoder(list[only]).decode,  # type: ignore[valid-type]  # made just now
+        msgspec.json.Decoder(list[among]).decode,  # type: ignore[valid-type]  # made just now
     )
 
 
