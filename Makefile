@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Official clients that clash with what else is pinned, each in an environment of its own.
+CLIENTS := .local/clients
 SEEDS ?= 10
 # Every dependency stands in the files: none has to be looked for, which older pips do wrongly.
 PIP_INSTALL := $(VENV)/bin/pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r
@@ -14,7 +16,7 @@ NO_VENV := no virtual environment could be made (Debian: apt install python3-ven
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.dev ## a virtual environment with everything pinned
+setup: $(VENV)/.dev $(CLIENTS)/constant-contact/.installed ## virtual environments with everything pinned
 
 demo: $(VENV)/.run ## the main job once, on real servers, judged
 	$(VENV)/bin/python -m local demo
@@ -34,7 +36,7 @@ up: ## everything in containers (needs Docker)
 down: ## end the containers and forget their data
 	docker compose down --volumes
 
-test: $(VENV)/.dev ## every test, on real servers out of packages
+test: $(VENV)/.dev $(CLIENTS)/constant-contact/.installed ## every test, on real servers out of packages
 	$(VENV)/bin/pytest --cov --cov-fail-under=95
 
 faults: $(VENV)/.dev ## some minutes: real processes killed at each step, links cut, servers killed
@@ -69,4 +71,10 @@ $(VENV)/.run: requirements/run.txt | $(VENV)/bin/pip
 $(VENV)/.dev: requirements/dev.txt | $(VENV)/bin/pip
 	@echo 'installing $< into $(VENV)'
 	@$(PIP_INSTALL) $<
+	@touch $@
+
+$(CLIENTS)/%/.installed: requirements/clients-%.txt | $(VENV)/bin/pip
+	@echo 'installing $< into $(@D)'
+	@$(VENV)/bin/python -m venv $(@D)
+	@$(@D)/bin/pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r $<
 	@touch $@
