@@ -11,7 +11,7 @@ TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev bench bench-ledger up down test faults chaos integration check format
+.PHONY: help setup demo demo-all dev bench bench-ledger up down test faults chaos integration check format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ setup: $(VENV)/.dev $(CLIENTS)/constant-contact/.installed ## virtual environmen
 
 demo: $(VENV)/.run ## the main job once, on real servers, judged
 	$(VENV)/bin/python -m local demo
+
+demo-all: $(VENV)/.run ## the main job once for every pair of a source and a destination; minutes
+	$(VENV)/bin/python -m local demo-all
 
 dev: $(VENV)/.run ## everything running, until Ctrl-C
 	$(VENV)/bin/python -m local up

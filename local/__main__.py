@@ -1,7 +1,8 @@
 """Run contactsync on this machine: `python -m local demo` and `python -m local up`.
 
-`demo` does the main job once and ends with 0 only if everything is as it should be. `up` runs
-everything until SIGINT or SIGTERM. Neither needs anything but Python packages.
+`demo` does the main job once and ends with 0 only if everything is as it should be; `demo-all` does
+it for every pair of a source and a destination. `up` runs everything until SIGINT or SIGTERM. None
+needs anything but Python packages.
 """
 
 import argparse
@@ -9,13 +10,13 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from local import demo, up
+from local import demo, every_pair, up
 from local.errors import StackError
-from local.outcome import Wishes
+from local.outcome import Outcome, Wishes
 from local.parties import DESTINATIONS, EVERYONE, SOURCES
 from local.stack import ROOT, Options, running, services_for
 from local.terminal import Terminal
@@ -30,13 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments and do as they say; return the exit status."""
     wanted = _parser().parse_args(arguments)
     try:
-        work = _demo(wanted) if wanted.command == "demo" else _up(up.checked(wanted.state))
-        return asyncio.run(_until_told(work))
+        return asyncio.run(_until_told(_work(wanted)))
     except StackError as error:
         print(error, file=sys.stderr)
         return FAILED
     except asyncio.CancelledError:
         return INTERRUPTED
+
+
+def _work(wanted: argparse.Namespace) -> Coroutine[Any, Any, int]:
+    if wanted.command == "up":
+        return _up(up.checked(wanted.state))
+    return _demo(wanted) if wanted.command == "demo" else _demo_all(wanted)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--limits", choices=("on", "off"), default="on", help="of the sandbox")
     once.add_argument("--seed", type=_number, default=usual.seed, metavar="S")
     once.add_argument("--json", action="store_true", help="the last line is the outcome as JSON")
+    every = commands.add_parser("demo-all", help="the main job once for every pair of providers")
+    every.add_argument("--contacts", type=_count, default=every_pair.CONTACTS, metavar="N")
+    every.add_argument("--seed", type=_number, default=usual.seed, metavar="S")
+    every.add_argument("--json", action="store_true", help="the last line is all outcomes as JSON")
     for_long = commands.add_parser("up", help="everything, until SIGINT or SIGTERM")
     for_long.add_argument("--state", type=Path, default=HOME / "state.json", metavar="FILE")
     return parser
@@ -90,13 +100,43 @@ async def _demo(wanted: argparse.Namespace) -> int:
     )
     # With --json standard output is for machines.
     with Terminal(sys.stderr if wanted.json else sys.stdout) as terminal:
-        options = _options(HOME / "demo", (wishes.source, wishes.destination), seed=wishes.seed)
-        async with running(options, terminal.say) as stack:
-            outcome = await demo.run(stack, wishes, terminal.progress)
+        outcome = await _pair(HOME / "demo", wishes, terminal.say, terminal.progress)
         terminal.show(outcome, HOME / "demo" / "logs")
     if wanted.json:
         print(json.dumps(outcome.report()))
     return 0 if outcome.ok else FAILED
+
+
+async def _demo_all(wanted: argparse.Namespace) -> int:
+    async def run_pair(wishes: Wishes) -> Outcome:
+        folder = HOME / "demo-all" / f"{wishes.source}-{wishes.destination}"
+        return await _pair(folder, wishes, _nobody, _nobody)
+
+    with Terminal(sys.stderr if wanted.json else sys.stdout) as terminal:
+        rows = await every_pair.run_all(
+            every_pair.pairs(),
+            run_pair,
+            terminal.say,
+            contacts=wanted.contacts,
+            seed=wanted.seed,
+        )
+        terminal.show_pairs(rows, HOME / "demo-all")
+    if wanted.json:
+        print(json.dumps([row.report() for row in rows]))
+    return 0 if rows and all(row.ok for row in rows) else FAILED
+
+
+def _nobody(*_words: object) -> None:
+    """Say nothing: what each pair does on its way would drown what became of it."""
+
+
+async def _pair(
+    folder: Path, wishes: Wishes, say: Callable[[str], None], progress: demo.Progress
+) -> Outcome:
+    """Run the demo of one pair in a stack of its own."""
+    options = _options(folder, (wishes.source, wishes.destination), seed=wishes.seed)
+    async with running(options, say) as stack:
+        return await demo.run(stack, wishes, progress)
 
 
 def _options(

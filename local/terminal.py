@@ -3,6 +3,7 @@
 On a terminal the bar moves in place; anywhere else (a log, a pipe) there are plain lines only.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from local.every_pair import Row
 from local.outcome import Outcome
 
 PLAIN_STEPS = 4  # Lines of progress in each phase where no bar can be shown.
@@ -86,6 +88,38 @@ class Terminal:
             self.say("The destination holds exactly what it should.")
         else:
             self.say(f"{len(outcome.problems)} things are not as they should be.")
+
+    def show_pairs(self, rows: Sequence[Row], folder: Path) -> None:
+        """Print what became of each pair, and last of all whether all are right."""
+        self._bars.stop()
+        self._console.print(_pairs(rows))
+        self.say(f"logs: in {folder}, a folder for each pair")
+        wrong = sum(not row.ok for row in rows)
+        self.say(f"{wrong} of {len(rows)} pairs are wrong." if wrong else "All pairs are right.")
+
+
+def _pairs(rows: Sequence[Row]) -> Table:
+    table = Table(title="Every pair")
+    for name in ("source", "destination"):
+        table.add_column(name)
+    for name in ("read", "created", "updated", "rejected", "charged", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("as it should be")
+    for row in rows:
+        phases = row.outcome.phases if row.outcome else []
+        first = phases[0] if phases else None
+        table.add_row(
+            row.source,
+            row.destination,
+            str(first.read if first else 0),
+            str(sum(phase.created for phase in phases)),
+            str(sum(phase.updated for phase in phases)),
+            str(sum(first.rejected.values()) if first else 0),
+            str(sum(phase.tasks_charged for phase in phases)),
+            f"{row.seconds:.0f}",
+            "yes" if row.ok else f"no: {len(row.problems)} wrong",
+        )
+    return table
 
 
 def _phases(outcome: Outcome) -> Table:

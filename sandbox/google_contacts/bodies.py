@@ -115,10 +115,12 @@ def parts_of(body: Mapping[str, Any], names: Collection[str]) -> Parts:
 def completed(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a value with what the server adds: a display name, a canonical number."""
     found = {key: each for key, each in value.items() if key != "metadata"}
-    meant = value.get("metadata") if isinstance(value.get("metadata"), Mapping) else None
-    if meant and {"primary", "source"} & set(meant):
-        kept = {key: each for key, each in meant.items() if key in {"primary", "source"}}
-        found["metadata"] = kept
+    meant = value.get("metadata")
+    if isinstance(meant, Mapping):
+        kinds = {"primary": bool, "source": Mapping}
+        kept = {key: meant[key] for key, kind in kinds.items() if isinstance(meant.get(key), kind)}
+        if kept:
+            found["metadata"] = kept
     if name == "names":
         parts = [str(found[key]) for key in ("givenName", "familyName") if found.get(key)]
         found.setdefault("displayName", " ".join(parts) or str(found.get("unstructuredName", "")))
@@ -132,10 +134,14 @@ def completed(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def groups_of(account: Customer, body: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the groups that a body's memberships name; raises the 400 of unknown ones."""
+    given = body.get("memberships", [])
+    if not isinstance(given, list):
+        raise invalid()
     found = []
-    for each in body.get("memberships", []):
-        named = each.get("contactGroupMembership", {}) if isinstance(each, dict) else {}
-        group_id = str(named.get("contactGroupResourceName", "")).removeprefix("contactGroups/")
+    for each in given:
+        named = each.get("contactGroupMembership") if isinstance(each, dict) else None
+        name = named.get("contactGroupResourceName", "") if isinstance(named, dict) else ""
+        group_id = str(name).removeprefix("contactGroups/")
         if account.groups.found(group_id) is None:
             message = "Invalid contact group membership."
             raise invalid(message)

@@ -92,8 +92,11 @@ def _update(account: Customer, request: Request) -> Answer:
     if not isinstance(sources, list) or not sources:
         message = "Request must set person.metadata.sources."
         raise invalid(message)
-    etags = {body.get("etag"), *(_dict(each).get("etag") for each in sources)} - {None}
-    if etags - {contact.etag, f"#{contact.etag[3:14]}="}:
+    etags = [body.get("etag"), *(_dict(each).get("etag") for each in sources)]
+    if {str(each) for each in etags if each is not None} - {
+        contact.etag,
+        f"#{contact.etag[3:14]}=",
+    }:
         message = (
             "Request person.etag is different than the current person.etag. Clear local cache and"
             " get the latest person."
