@@ -389,6 +389,9 @@ def _convert(account: Org, request: Request) -> Answer:
     wish = parsed(request, Convert)
     contact = _live(account.table("Contact"), wish.contact) if wish.contact else None
     leads = [_live(account.table("Lead"), each) for each in wish.ids]
+    if any(each.get("IsConverted") for each in leads):
+        message = "a lead is converted once"
+        raise ControlError(message)
     contacts = [account.convert(each, contact, account.by_people)["Id"] for each in leads]
     return Answer(200, {"ids": [each["Id"] for each in leads], "contact_ids": contacts})
 

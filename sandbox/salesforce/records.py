@@ -46,7 +46,7 @@ class Table:
         self.schema_changed_s = 0.0
         self._by_stamp: list[tuple[str, str]] = []
         self._pending: list[tuple[float, Row]] = []
-        self._indexes: dict[str, dict[str, dict[str, None]]] = {}  # Ids by field and value.
+        self._indexes: dict[str, dict[str | None, dict[str, None]]] = {}  # Ids by field and value.
         for field in kind.fields:
             self.define(field)
 
@@ -137,8 +137,8 @@ class Table:
             yield self.rows[record_id]
 
 
-def _indexed(value: object) -> str:
-    return str(value).lower()
+def _indexed(value: object) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _key(row: Row) -> tuple[str, str]:

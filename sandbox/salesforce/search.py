@@ -26,6 +26,7 @@ from sandbox.salesforce.records import Row, Table
 
 Test = Callable[[Row], bool]
 PARENTS_MAX = 5
+FEW = 2_000  # A page: to sort as many costs no more than to read it.
 STAMP = "systemmodstamp"
 _SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -76,14 +77,15 @@ class Searcher:
         """Return the records that a query finds, in its order, without aggregates."""
         query = self.query
         test = self._test(query.where) if query.where is not None else None
+        ids = self._few(query.where)
         found: Iterable[Row] = (
             row
-            for row in self._candidates()
+            for row in (self._candidates() if ids is None else self._named(ids))
             if (with_deleted or not row.get("IsDeleted", False))
             and (test is None or test(row))
             and self.org.sees(self.table, row)
         )
-        if not self._is_by_stamp():
+        if ids is not None or not self._is_by_stamp():
             found = self._sorted(list(found))
         end = None if query.limit is None else query.offset + query.limit
         return list(islice(found, query.offset, end))
@@ -165,19 +167,23 @@ class Searcher:
 
     def _candidates(self) -> Iterable[Row]:
         """Return the records among which are all that match; by their stamp if that is bounded."""
-        ids = self._ids(self.query.where)
-        if ids is not None and not self._is_by_stamp():
-            rows = self.table.rows
-            return [rows[each] for each in sorted(ids) if each in rows]
         first, last = self._bounds(self.query.where)
         if self._is_by_stamp() or first is not None or last is not None:
             return self.table.between(first, last)
         return self.table.rows.values()
 
+    def _named(self, ids: set[str]) -> Iterable[Row]:
+        return [self.table.rows[each] for each in ids if each in self.table.rows]
+
     def _is_by_stamp(self) -> bool:
         """Tell whether the order wanted is that of the index: SystemModstamp, then Id."""
         wanted = [(each.path.text.lower(), each.is_descending) for each in self.query.order]
         return wanted == [(STAMP, False), ("id", False)]
+
+    def _few(self, condition: soql.Condition | None) -> set[str] | None:
+        """Return the only ids that can match, if a look at each costs less than the index does."""
+        ids = self._ids(condition)
+        return ids if ids is not None and (len(ids) <= FEW or not self._is_by_stamp()) else None
 
     def _ids(self, condition: soql.Condition | None) -> set[str] | None:
         """Return the only ids that can match; None if any can."""

@@ -164,6 +164,19 @@ async def test_records_are_ordered_empty_ones_first(
     assert [each["FirstName"] for each in rows] == expected
 
 
+async def test_records_that_are_named_come_in_the_order_that_is_wanted(served: Served) -> None:
+    ids = await served.fill(12)
+    served.time.now_s += 1
+    await served.control("POST", "contacts:change", {"ids": ids[:1]})
+
+    named = ", ".join(f"'{each}'" for each in ids)
+    found = await served.ids(
+        f"SELECT Id FROM Contact WHERE Id IN ({named}) ORDER BY SystemModstamp, Id"
+    )
+
+    assert found == [*ids[1:], ids[0]]
+
+
 async def test_members_of_a_campaign_are_found_from_both_sides(served: Served) -> None:
     inside = await served.fill(2, list="Launch")
     await served.fill(1, seed=2)

@@ -207,6 +207,16 @@ async def test_a_value_that_was_given_up_is_found_no_more(served: Served) -> Non
     assert taken_back.status_code == 404
 
 
+async def test_a_value_that_reads_like_nothing_is_one(served: Served) -> None:
+    await served.put(LastName="Lovelace")
+
+    made = await served.http.patch(
+        f"{V}/sobjects/Contact/External_Id__c/None", json={"LastName": "Hopper"}
+    )
+
+    assert made.status_code == 201
+
+
 async def test_several_with_one_external_id_are_answered_with_their_places(served: Served) -> None:
     ids = [await served.put(LastName=each, External_Id__c="1") for each in ("A", "B")]
 
