@@ -170,6 +170,26 @@ async def test_a_retry_takes_no_second_share(importer: World) -> None:
     assert await used(importer) == 5
 
 
+async def test_a_change_of_address_waits_with_all_its_fields(importer: World) -> None:
+    """Proves AC5 and S5: without a share nothing goes to the old address, and nothing is lost."""
+    writer = importer.writer()
+    await importer.write(writer, people(importer, *range(5)))
+    await next_slot(importer)
+    await importer.write(writer, people(importer, *range(10, 15), page=2))
+    moved = importer.record(upsert("c000", "new@example.com", ms=2000, N=2000), page=3)
+    (settled,) = await importer.write(writer, moved, importer.run_read())
+    before = dict(importer.account.contacts["c000@example.com"].attributes)
+    await next_slot(importer)
+
+    await importer.drain(writer)
+
+    assert settled.parked == [("c000", "email_change")]
+    assert before == {"N": 1000}
+    assert "c000@example.com" not in importer.account.contacts
+    assert importer.account.contacts["new@example.com"].attributes == {"N": 2000}
+    await importer.check_ledger()
+
+
 async def test_what_is_unchanged_needs_no_share(importer: World) -> None:
     """Proves AC5 and Q6."""
     writer = importer.writer()
