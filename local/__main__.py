@@ -16,6 +16,7 @@ from typing import Any
 
 from local import demo, every_pair, up
 from local.errors import StackError
+from local.files import FileSource
 from local.outcome import Outcome, Wishes
 from local.parties import DESTINATIONS, EVERYONE, SOURCES
 from local.stack import ROOT, Options, running, services_for
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--quota", type=_count, default=usual.quota, metavar="N")
     once.add_argument("--limits", choices=("on", "off"), default="on", help="of the sandbox")
     once.add_argument("--seed", type=_number, default=usual.seed, metavar="S")
+    once.add_argument("--file", type=Path, metavar="F", help="a CSV file, with --source csv")
     once.add_argument("--json", action="store_true", help="the last line is the outcome as JSON")
     every = commands.add_parser("demo-all", help="the main job once for every pair of providers")
     every.add_argument("--contacts", type=_count, default=every_pair.CONTACTS, metavar="N")
@@ -90,13 +92,17 @@ async def _until_told(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _demo(wanted: argparse.Namespace) -> int:
+    contacts = wanted.contacts
+    if wanted.file is not None:
+        contacts = _rows_of(wanted.source, wanted.file)
     wishes = Wishes(
-        contacts=wanted.contacts,
+        contacts=contacts,
         source=wanted.source,
         destination=wanted.destination,
         quota=wanted.quota,
         limits=wanted.limits == "on",
         seed=wanted.seed,
+        file=wanted.file,
     )
     # With --json standard output is for machines.
     with Terminal(sys.stderr if wanted.json else sys.stdout) as terminal:
@@ -137,6 +143,14 @@ async def _pair(
     options = _options(folder, (wishes.source, wishes.destination), seed=wishes.seed)
     async with running(options, say) as stack:
         return await demo.run(stack, wishes, progress)
+
+
+def _rows_of(source: str, path: Path) -> int:
+    """Return how many rows a file has; raise `StackError` if it is for no source of files."""
+    if not SOURCES[source].is_file:
+        what = f"--file is not for the source {source}"
+        raise StackError(what, "say --source csv")
+    return len(FileSource.of(SOURCES[source], path).rows)
 
 
 def _options(

@@ -9,6 +9,7 @@ import httpx
 from local.errors import StackError
 
 ANSWER_WITHIN_S = 30.0  # The API asks providers, which may take their time.
+UPLOADED_WITHIN_S = 300.0  # A hundred megabytes are gone through on the way.
 PAGE_SIZE = 200
 
 Json = dict[str, Any]
@@ -50,6 +51,15 @@ class Api:
     async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
         """Send a POST; raises `StackError` if it is refused."""
         return _body(await self._client.post(path, json=body or {}))
+
+    async def upload(self, path: str, content: bytes) -> Json:
+        """Send a CSV file; raises `StackError` if it is refused."""
+        headers = {"content-type": "text/csv"}
+        return _body(
+            await self._client.post(
+                path, content=content, headers=headers, timeout=UPLOADED_WITHIN_S
+            )
+        )
 
     async def put(self, path: str, body: Mapping[str, Any]) -> Json:
         """Send a PUT; raises `StackError` if it is refused."""

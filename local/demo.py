@@ -18,6 +18,7 @@ import httpx
 from local import verify, wizard
 from local.api import Api, Json
 from local.errors import StackError
+from local.files import FileSource
 from local.outcome import Outcome, Phase, Wishes
 from local.parties import DESTINATIONS, SOURCES
 from local.providers import Provider
@@ -42,24 +43,29 @@ UNDER_WAY = frozenset({"read", "importing"})  # Counts of a run that are no outc
 UNSETTLED = frozenset({"reading", "settling"})
 BETWEEN = "between"  # CPU of what the demo itself asks; in no phase.
 
+Source = Provider | FileSource
 Progress = Callable[[str, int, int], None]  # Which phase, so far, of how many.
 
 
 async def run(stack: Stack, wishes: Wishes, progress: Progress) -> Outcome:
     """Do the main job once and judge it. Raises `StackError` if it cannot even begin."""
     async with AsyncExitStack() as exits:
-        pair = SOURCES[wishes.source], DESTINATIONS[wishes.destination]
-        source, destination = [
-            await exits.enter_async_context(Provider.connect(stack.providers[each.provider], each))
-            for each in pair
-        ]
+        source = await _open_source(exits, stack, wishes)
+        party = DESTINATIONS[wishes.destination]
+        destination = await exits.enter_async_context(
+            Provider.connect(stack.providers[party.provider], party)
+        )
         operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
         before = await _prepare(source, destination, wishes)
         workspace = await wizard.create_workspace(operator, quota_limit=wishes.quota)
         api = await exits.enter_async_context(Api.connect(stack.api, workspace.api_key))
-        destination_list = f"{SOURCE_LIST} from {pair[0].label}"
+        destination_list = f"{SOURCE_LIST} from {source.party.label}"
         integration = await wizard.set_up(
-            api, source_list=SOURCE_LIST, destination_list=destination_list, pair=pair
+            api,
+            source_list=SOURCE_LIST,
+            destination_list=destination_list,
+            pair=(source.party, party),
+            upload=source.upload if isinstance(source, FileSource) else None,
         )
         job = _Job(
             stack=stack,
@@ -79,7 +85,16 @@ async def run(stack: Stack, wishes: Wishes, progress: Progress) -> Outcome:
         return job.outcome
 
 
-async def _prepare(source: Provider, destination: Provider, wishes: Wishes) -> Before:
+async def _open_source(exits: AsyncExitStack, stack: Stack, wishes: Wishes) -> Source:
+    """Return the sandbox of the source, or the file that stands in its place."""
+    party = SOURCES[wishes.source]
+    if party.is_file:
+        return FileSource.of(party, wishes.file)
+    url = stack.providers[party.provider]
+    return await exits.enter_async_context(Provider.connect(url, party))
+
+
+async def _prepare(source: Source, destination: Provider, wishes: Wishes) -> Before:
     """Fill the source; put some of its people, and a stranger, at the destination already."""
     if not wishes.limits:
         await source.lift_limits()
@@ -127,7 +142,7 @@ class _Job:
     stack: Stack
     wishes: Wishes
     progress: Progress
-    source: Provider
+    source: Source
     destination: Provider
     operator: Api
     api: Api
@@ -191,6 +206,9 @@ class _Job:
         await self.operator.put(path, {"limit": QUOTA_RAISED})
 
     async def _ask_for_a_run(self) -> None:
+        if isinstance(self.source, FileSource):
+            await self.source.upload(self.api)  # A new file is what a new run takes.
+            return
         await self.api.post(f"/v1/integrations/{self.integration}/runs")
 
     async def _edit(self) -> None:

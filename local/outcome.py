@@ -1,6 +1,7 @@
 """What the demo found, in the shape that DESIGN.md promises to other tools."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from local.api import Json
 
@@ -15,6 +16,7 @@ class Wishes:
     quota: int = 100_000  # Q1.
     limits: bool = True
     seed: int = 1
+    file: Path | None = None  # Of a source that is a file; None: one is made.
 
 
 @dataclass(slots=True)

@@ -61,6 +61,7 @@ class SourceParty:
     object: str = "contacts"
     credentials: Mapping[str, str] | None = None
     read: Callable[[Json], Json] = _as_it_is
+    is_file: bool = False  # It has no sandbox: files are uploaded (`local.files`).
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,23 @@ SALESFORCE = SourceParty(
     read=_salesforce_people,
 )
 
+# As a German spreadsheet names them.
+CSV = SourceParty(
+    "csv",
+    "CSV file",
+    fields={
+        "email": "E-Mail",
+        "firstname": "Vorname",
+        "lastname": "Nachname",
+        "phone": "Handy",
+        "company": "Firma",
+        "city": "Ort",
+        "birthday": "Geburtsdatum",
+    },
+    credentials={},  # There is nothing to log in to.
+    is_file=True,
+)
+
 BREVO = DestinationParty(
     "brevo",
     "Brevo",
@@ -257,12 +275,17 @@ ACTIVECAMPAIGN = DestinationParty(
 )
 
 SOURCES: Mapping[str, SourceParty] = {
-    each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT, SALESFORCE, GOOGLE_CONTACTS)
+    each.provider: each for each in (HUBSPOT, CONSTANT_CONTACT, SALESFORCE, GOOGLE_CONTACTS, CSV)
 }
 DESTINATIONS: Mapping[str, DestinationParty] = {
     each.provider: each for each in (BREVO, ACTIVECAMPAIGN)
 }
 EVERYONE = tuple(dict.fromkeys([*SOURCES, *DESTINATIONS]))
+
+
+def have_sandboxes(providers: Sequence[str]) -> list[str]:
+    """Return those of these providers that there is somebody to imitate of."""
+    return [each for each in providers if each not in SOURCES or not SOURCES[each].is_file]
 
 
 def fields_of(source: SourceParty, destination: DestinationParty) -> Sequence[Field]:

@@ -8,7 +8,7 @@ import httpx
 
 from local.api import Json
 from local.errors import StackError
-from local.parties import Party
+from local.parties import Party, SourceParty
 
 ANSWER_WITHIN_S = 120.0  # A state of 100,000 contacts takes a few seconds to write out.
 
@@ -28,6 +28,12 @@ class Provider:
             base_url=url, timeout=ANSWER_WITHIN_S, trust_env=False
         ) as client:
             yield cls(client, party)
+
+    @property
+    def party(self) -> SourceParty:
+        """Return whose sandbox it is, where that is a source."""
+        assert isinstance(self._party, SourceParty)
+        return self._party
 
     async def fill(self, count: int, *, seed: int, name: str, invalid_share: float) -> Json:
         """Add seeded contacts to a list, which is made if it is not there."""

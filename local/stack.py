@@ -258,7 +258,8 @@ class _Starting:
         return server
 
     async def _sandbox(self) -> dict[str, str]:
-        ports = {provider: processes.free_port() for provider in self.options.providers}
+        imitated = parties.have_sandboxes(self.options.providers)
+        ports = {provider: processes.free_port() for provider in imitated}
         words = (word for each in ports.items() for word in ("--port", "{}={}".format(*each)))
         command = [*_python("sandbox"), *words, "--seed", str(self.options.seed)]
         urls = {provider: f"http://127.0.0.1:{port}" for provider, port in ports.items()}

@@ -5,7 +5,7 @@ sees and types.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
@@ -20,6 +20,8 @@ RECIPIENTS = ({"email": "ada@example.com", "language": "en"},)
 DEFAULT_COUNTRY = "DE"  # Whose national phone numbers the seeded contacts have.
 INTERVAL_MINUTES = 5  # The shortest: somebody is watching.
 
+
+Upload = Callable[[Api, str], Awaitable[None]]  # Of a file, to a connection.
 
 FIELDS = tuple(fields_of(HUBSPOT, BREVO))
 
@@ -55,11 +57,13 @@ async def set_up(
     pair: tuple[SourceParty, DestinationParty] = (HUBSPOT, BREVO),
     credentials: Mapping[str, str] | None = None,
     fields: Sequence[Field] | None = None,
+    upload: Upload | None = None,
 ) -> str:
     """Connect both accounts, choose lists and map fields; return the draft's id.
 
-    `credentials` are of another account of the destination than its sandbox begins with, `fields`
-    another mapping than every word that both sides have.
+    `upload` uploads a file to the source, which then has no lists. `credentials` are of another
+    account of the destination than its sandbox begins with, `fields` another mapping than every
+    word that both sides have.
     """
     read_from, write_to = pair
     source = await _connect(api, read_from, read_from.credentials)
@@ -67,6 +71,8 @@ async def set_up(
     named = {"name": f"{read_from.label} → {write_to.label}"}
     made = await api.post("/v1/integrations", named)
     integration = f"/v1/integrations/{made['id']}"
+    if upload is not None:
+        await upload(api, source)
     lists = await api.items(f"/v1/connections/{source}/lists", object=read_from.object)
     created = await api.post(f"/v1/connections/{destination}/lists", {"name": destination_list})
     await api.edit(
@@ -77,7 +83,7 @@ async def set_up(
             "source": {
                 "connection_id": source,
                 "object": read_from.object,
-                "list_id": _named(lists, source_list),
+                "list_id": None if upload is not None else _named(lists, source_list),
             },
             "opt_in": {"accepted": True},
             "destination": {"connection_id": destination, "list_id": created["id"]},

@@ -2,7 +2,8 @@
 
 A missing partition makes every hold fail, on purpose: without a ledger, no write. So months are
 made three ahead, and the metric tells long before one is missing. What is over is taken away some
-at a time: months of postings that are kept no longer, finished holds that no record can name again.
+at a time: months of postings that are kept no longer, finished holds that no record can name again,
+and the text of uploaded files that were read long ago.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from services.quota import store
 from services.quota.lease import pause
 
 MONTHS_AHEAD = 3
+IMPORT_DAYS_KEPT = 30  # PROTOCOL.md 11: after the run that read it.
 FORGET_ROWS = 10_000  # A transaction of some tens of milliseconds.
 SHARES = (0.5, 0.8, 0.9, 0.999999, inf)  # The last but one: all but those used up.
 
@@ -42,6 +44,8 @@ async def keep_up(
         await make_partitions(sessions)
         await drop_partitions(sessions, months_kept=months_kept)
         while not stop.is_set() and await forget(sessions):
+            continue
+        while not stop.is_set() and await forget_imports(sessions):
             continue
         await pause(stop, every_s)
 
@@ -87,6 +91,18 @@ async def forget(sessions: SessionMaker) -> int:
 
     forgotten = await transact(sessions, work)
     FORGOTTEN.inc(forgotten)
+    return forgotten
+
+
+async def forget_imports(sessions: SessionMaker) -> int:
+    """Take away one uploaded file that nobody reads any more; return 0 when there is no more."""
+
+    async def work(session: AsyncSession) -> int:
+        return await store.forget_imports(session, days=IMPORT_DAYS_KEPT)
+
+    forgotten = await transact(sessions, work)
+    if forgotten:
+        log.info("import_forgotten")
     return forgotten
 
 

@@ -77,6 +77,12 @@ async def forget(session: AsyncSession, *, rows: int) -> int:
     return int(forgotten or 0)
 
 
+async def forget_imports(session: AsyncSession, *, days: int) -> int:
+    """Take the text of one uploaded file away that is needed no longer; return 0 if none is."""
+    forgotten = await session.scalar(text("select config.forget_imports(:days)"), {"days": days})
+    return int(forgotten or 0)
+
+
 # What the metrics tell
 
 

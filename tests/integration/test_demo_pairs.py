@@ -22,11 +22,21 @@ sys.exit(command.main(["demo", *sys.argv[2:]]))
 """
 
 
-@pytest.mark.parametrize(("source", "destination"), [("constant_contact", "brevo")])
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ("constant_contact", "brevo"),
+        pytest.param("csv", "brevo", marks=pytest.mark.long),
+        pytest.param("csv", "activecampaign", marks=pytest.mark.long),
+    ],
+)
 def test_a_pair_ends_with_0_and_finds_nothing_wrong(
     source: str, destination: str, tmp_path: Path, embedded: None
 ) -> None:
-    """Proves W1 to W7, S1, S2, S3, S8 and S9 for this pair: judged by the source's state alone."""
+    """Proves W1 to W7, S1, S2, S3, S8 and S9 for this pair: judged by the source's state alone.
+
+    And AC8 for files: the same file again charges nothing.
+    """
     pair = ["--source", source, "--destination", destination]
     wishes = ["--contacts", str(CONTACTS), "--seed", "7", "--json"]
 

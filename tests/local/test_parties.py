@@ -20,9 +20,10 @@ ACME = DestinationParty(
 
 @pytest.mark.parametrize("name", parties.SOURCES)
 def test_a_source_of_the_demo_is_one_of_the_platform_and_has_a_sandbox(name: str) -> None:
-    assert registry.PROVIDERS[name].source is not None
+    assert registry.PROVIDERS[name].facts.is_source
     assert parties.SOURCES[name].label == registry.PROVIDERS[name].facts.label
-    assert name in PROVIDERS
+    assert parties.SOURCES[name].is_file == registry.PROVIDERS[name].facts.reads_files
+    assert (name in PROVIDERS) != parties.SOURCES[name].is_file
 
 
 @pytest.mark.parametrize("name", parties.DESTINATIONS)
