@@ -67,7 +67,11 @@ begin
       and not exists (
         select from config.integrations n join sync.runs r on r.integration_id = n.integration_id
         where n.source_connection_id = i.connection_id and r.mode = 'full'
-          and (r.state = 'reading' or r.read_at > clock_timestamp() - make_interval(days => p_days)))
+          and (r.state = 'reading' or r.read_at > clock_timestamp() - make_interval(days => p_days))
+          -- Runs that began after the next file was confirmed have read that one.
+          and r.started_at < coalesce((
+            select min(f.confirmed_at) from config.imports f
+            where f.connection_id = i.connection_id and f.uploaded_at > i.uploaded_at), 'infinity'))
   order by i.import_id limit 1
   for update skip locked;
   if not found then

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from libs.common.database import SessionMaker
 from services.quota import account
 from services.quota.account import MONTHS_AHEAD, drop_partitions, forget, keep_up, make_partitions
+from tests.uploads import prepare, store_file
 
 WORKSPACE = UUID(int=5)
 
@@ -194,3 +195,73 @@ async def test_the_ledgers_standing_is_told_by_its_accountant_alone(
     assert (drift, open_units) == (4, 8)
     assert [metric.samples for metric in account.USED.collect()] == [[]]
     assert account.HOLD_OPEN._value.get() == 0
+
+
+async def test_a_file_is_forgotten_thirty_days_after_its_run(
+    quota: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves AC8: the text goes, what was told of it stays; what may be read is kept."""
+    connection, integration = uuid4(), uuid4()
+    await prepare(sessions, WORKSPACE, connection)
+    first = await store_file(sessions, WORKSPACE, connection, "Email\na@example.org\n")
+    second = await store_file(sessions, WORKSPACE, connection, "Email\nb@example.org\n")
+    await execute(
+        sessions,
+        "insert into config.integrations (integration_id, workspace_id, name,"
+        " source_connection_id) values (:integration, :workspace, 'n', :connection)",
+        integration=integration,
+        workspace=WORKSPACE,
+        connection=connection,
+    )
+    run = (
+        "insert into sync.runs (run_id, integration_id, workspace_id, run_no, mode,"
+        " mapping_version, fencing, state, started_at, read_at) values (gen_random_uuid(),"
+        " :integration, :workspace, :run_no, 'full', 1, 1, 'read',"
+        " clock_timestamp() - make_interval(days => :days),"
+        " clock_timestamp() - make_interval(days => :days))"
+    )
+    whose = {"integration": integration, "workspace": WORKSPACE}
+    await execute(sessions, run, run_no=1, days=50, **whose)
+    await execute(sessions, run, run_no=2, days=29, **whose)
+    for file, days in ((first, 60), (second, 40)):
+        await execute(
+            sessions,
+            "update config.imports set confirmed_at = clock_timestamp()"
+            " - make_interval(days => :days) where import_id = :file",
+            file=file.import_id,
+            days=days,
+        )
+
+    forgotten = [await account.forget_imports(quota) for _ in range(2)]
+
+    states = await names(sessions, "select state from config.imports order by uploaded_at")
+    chunks = await names(sessions, "select import_id::text from config.import_chunks")
+    assert forgotten == [1, 0]
+    assert states == ["forgotten", "confirmed"]
+    assert chunks == [str(second.import_id)]
+
+
+async def test_an_upload_that_nobody_confirms_goes_after_a_day(
+    quota: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves AC8: also what a crash has left half-way."""
+    connection = uuid4()
+    await prepare(sessions, WORKSPACE, connection)
+    file = await store_file(sessions, WORKSPACE, connection, "Email\na@example.org\n")
+    for state in ("receiving", "ready"):
+        await execute(
+            sessions,
+            "insert into config.imports (import_id, workspace_id, connection_id, name, state,"
+            " created_at) values (gen_random_uuid(), :workspace, :connection, 'n', :state,"
+            " clock_timestamp() - interval '25 hours')",
+            workspace=WORKSPACE,
+            connection=connection,
+            state=state,
+        )
+
+    forgotten = [await account.forget_imports(quota) for _ in range(3)]
+
+    assert forgotten == [1, 1, 0]
+    assert await names(sessions, "select import_id::text from config.imports") == [
+        str(file.import_id)
+    ]
