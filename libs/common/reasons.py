@@ -114,6 +114,8 @@ class Trouble(StrEnum):
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
     SOURCE_DOWN = "source_down"
     SOURCE_LIST_MISSING = "source_list_missing"
+    SOURCE_FIELD_MISSING = "source_field_missing"
+    SOURCE_FILE_MISSING = "source_file_missing"
     SOURCE_SCOPE_MISSING = "source_scope_missing"
     SOURCE_IP_NOT_ALLOWED = "source_ip_not_allowed"
     SOURCE_API_DISABLED = "source_api_disabled"
@@ -515,6 +517,28 @@ _TABLE = (
         Words(
             "Die Liste gibt es {de} nicht mehr.",
             "Wählen Sie eine andere Liste, notfalls in einer neuen Integration.",
+        ),
+    ),
+    *_troubles(
+        ("source_field_missing",),
+        Words(
+            "A mapped field is gone at {en}.",
+            "Save the mapping anew without it, or bring the field back.",
+        ),
+        Words(
+            "Ein zugeordnetes Feld gibt es {de} nicht mehr.",
+            "Speichern Sie die Zuordnung ohne es, oder stellen Sie das Feld wieder her.",
+        ),
+    ),
+    *_troubles(
+        ("source_file_missing",),
+        Words(
+            "There is no file to read at {en}, or it is kept no longer.",
+            "Upload the file and confirm it.",
+        ),
+        Words(
+            "Es gibt {de} keine Datei zu lesen, oder sie wird nicht mehr aufbewahrt.",
+            "Laden Sie die Datei hoch, und bestätigen Sie sie.",
         ),
     ),
     *_troubles(
