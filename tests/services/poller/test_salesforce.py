@@ -176,11 +176,12 @@ async def test_what_is_committed_late_is_read_by_the_next_run(
     source = source_of(provider)
     integration = await world.integrate(fields=FIELDS)
     await world.poll(integration, source)
-    await provider.put("settings", {"commit_lag_s": 300})
+    await provider.put("settings", {"commit_lag_s": 500})
+    await provider.put("clock", {"advance_s": -600})  # Before the run that is to miss it.
     await provider.post("contacts:change", {"ids": ids[:2]})
 
     await world.poll(integration, source)
-    await provider.put("clock", {"advance_s": 301})
+    await provider.put("clock", {"advance_s": 600})
     await world.poll(integration, source)
 
     assert world.journal.ids(run_no=2) == []
