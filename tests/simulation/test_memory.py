@@ -734,6 +734,37 @@ async def test_a_run_that_has_ended_goes_no_further(stores: Stores) -> None:
     assert await stores.poller.all_members(ours, integration=integration) == set()
 
 
+async def test_a_position_that_is_lost_is_asked_for_no_more(stores: Stores) -> None:
+    await stores.schedule()
+    first = await claim(stores)
+    assert first is not None
+    ours, integration = stores.sessions(), stores.integration
+    lease = services.poller.store.Lease(integration, first.fencing)
+    end = services.poller.store.RunEnd(
+        sweeping=await stores.poller.begin_run(ours, first, begin(first, by_position=True)),
+        roll=Roll(settled_run_no=1, size=7, position="token"),
+        total_after=None,
+        complete=True,
+        satisfies_wish=True,
+    )
+    await stores.poller.end_run(ours, first, end)
+    async with stores.begin("poller") as session:
+        await stores.poller.put_off(session, lease=lease, delay_s=0.0, counts=False)
+    second = await claim(stores)
+    assert second is not None
+    lease = services.poller.store.Lease(integration, second.fencing)
+    await stores.poller.begin_run(ours, second, begin(second, by_position=True))
+    async with stores.begin("poller") as session:
+        await stores.poller.forget_position(session, integration=integration)
+        await stores.poller.put_off(session, lease=lease, delay_s=0.0, counts=False)
+    third = await claim(stores)
+    assert third is not None
+
+    assert second.roll == Roll(settled_run_no=1, size=7, position="token")
+    assert third.roll == Roll(settled_run_no=1, size=7)
+    assert third.sweeping is None
+
+
 async def test_what_was_put_off_is_claimed_when_its_time_has_come(stores: Stores) -> None:
     await stores.schedule()
     first = await claim(stores)
