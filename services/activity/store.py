@@ -52,12 +52,13 @@ _ADD_TO_RUN = (
 
 _STORE_RUN_READ = (
     "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
-    "pages, parts, read, left_out, total_before, total_after, read_is_complete) values "
-    "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict (run_id) do update set "
+    "pages, parts, read, left_out, total_before, total_after, read_is_complete, fencing) "
+    "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict (run_id) do update set "
     "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
     "read = excluded.read, left_out = excluded.left_out, "
     "total_before = excluded.total_before, total_after = excluded.total_after, "
-    "read_is_complete = excluded.read_is_complete where r.state <> 'complete'"
+    "read_is_complete = excluded.read_is_complete, fencing = excluded.fencing "
+    "where r.state <> 'complete' and r.fencing <= excluded.fencing"
 )
 
 _SETTLED = " + ".join(COUNTS)
@@ -119,8 +120,8 @@ async def add_to_runs(session: Transaction, deltas: Mapping[UUID, RunDelta]) -> 
 async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) -> None:
     """Store what runs said when they had read everything; the same again changes nothing.
 
-    Of a run that is complete nothing more is heard: a poller that stalled may tell late what it
-    had read before another one went on.
+    A poller that stalled may tell late what it had read before another one went on: of two claims
+    the newer one counts, and of a run that is complete nothing more is heard.
     """
     for event in sorted(run_reads, key=lambda event: event.run):
         await session.connection.execute(
@@ -137,6 +138,7 @@ async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) ->
             event.total_before,
             event.total_after,
             event.complete,
+            event.fencing,
         )
 
 

@@ -69,6 +69,8 @@ ACTIONS = {
 }
 # From this seed on the world is rougher: everything above and this, with more destinations.
 ROUGH_FROM = 500
+# And from this one on, contacts are merged at the source as well.
+MERGES_FROM = 750
 ROUGH_ACTIONS = {**ACTIONS, "cut off": 2, "freeze": 2, "lower": 2}
 EVICTED_AFTER_S = (2.0, 10.0)
 # Production's times in small, and in the same order: a call's time-out (5 s), how late a call may
@@ -97,6 +99,7 @@ class History:
     def __init__(self, seed: int, loop: asyncio.AbstractEventLoop) -> None:
         self.random = Random(seed)
         self.is_rough = seed >= ROUGH_FROM
+        self.merges = seed >= MERGES_FROM
         self.clock = VirtualClock(loop)
         self.weather = Weather(self.random, is_rough=self.is_rough)
         self.log: list[tuple[float, str, object]] = []
@@ -145,7 +148,7 @@ class History:
 
     def _integrate(self, integration: UUID, prefix: str, destination: UUID) -> None:
         random, tables = self.random, self.database.tables
-        source = Source(prefix, random, self.database.now_ms)
+        source = Source(prefix, random, self.database.now_ms, merges=self.merges)
         self.sources[integration] = source
         for _ in range(random.randint(1, 5)):
             source.add(f"{prefix}-{len(source.account.contacts)}@example.com")

@@ -24,18 +24,25 @@ ACTIONS = {
     "take": 1,
     "spoil": 1,
 }
+MERGING_ACTIONS = {**ACTIONS, "merge": 3}
 NAMES = ("Ada", "Eve", "Ida")
 
 
 class Source:
     """One integration's account; addresses are never another integration's."""
 
-    def __init__(self, prefix: str, random: Random, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, prefix: str, random: Random, now_ms: Callable[[], int], *, merges: bool = False
+    ) -> None:
         self.prefix = prefix
+        self._actions = MERGING_ACTIONS if merges else ACTIONS
         self.list_id = random.choice([LIST, LIST, None])
         self.account = FakeSource(page_size=random.choice([2, 3, 50]))
         self._random = random
         self._now_ms = now_ms
+        # Every address that each contact ever had, and those of contacts that became one.
+        self._had: dict[str, set[str]] = {}
+        self.merged: set[str] = set()
         self._names = 0
         self._addresses = 0
         self._last_ms = 0
@@ -63,8 +70,8 @@ class Source:
     def act(self) -> str:
         """Do something that people do; return what."""
         contacts = sorted(self.account.contacts)
-        weights = list(ACTIONS.values())
-        action = self._random.choices(list(ACTIONS), weights)[0] if contacts else "new"
+        weights = list(self._actions.values())
+        action = self._random.choices(list(self._actions), weights)[0] if contacts else "new"
         id_ = self._random.choice(contacts) if contacts else ""
         match action:
             case "value":
@@ -86,6 +93,8 @@ class Source:
                 self._take(id_, self._random.choice(contacts))
             case "spoil":
                 self._spoil(id_)
+            case "merge":
+                self._merge(id_, self._random.choice(contacts))
         return f"{self.prefix}: {action} {id_}"
 
     def add(self, email: str) -> None:
@@ -98,6 +107,7 @@ class Source:
             "lastname": f"L{self._names}",
         }
         self.account.contacts[id_] = FakeContact(properties, self._time())
+        self._had[id_] = {email}
         if self._random.random() < 0.8:
             self.account.join(LIST, id_)
 
@@ -106,6 +116,7 @@ class Source:
         # A new object: a page that was read before keeps what it read.
         changed = {**contact.properties, **properties}
         self.account.contacts[id_] = FakeContact(changed, self._time(), contact.merged_from)
+        self._had[id_] |= {changed["email"] or ""}
 
     def _move(self, id_: str, action: str) -> None:
         is_member = id_ in self.account.lists[LIST]
@@ -120,6 +131,24 @@ class Source:
         if id_ != other and email is not None and email != INVALID:
             self._change(other, email=self._address())
             self._change(id_, email=email)
+
+    def _merge(self, id_: str, other: str) -> None:
+        """Make one contact of two: it keeps its id, one of both addresses, and all memberships."""
+        if id_ == other:
+            return
+        survivor, merged = self.account.contacts[id_], self.account.contacts[other]
+        email = self._random.choice([survivor, merged]).properties["email"]
+        self._had[id_] |= self._had[other]
+        self.merged |= self._had[id_]
+        is_member = other in self.account.lists[LIST]
+        self.account.delete(other)
+        self.account.contacts[id_] = FakeContact(
+            {**survivor.properties, "email": email},
+            self._time(),
+            [*survivor.merged_from, other, *merged.merged_from],
+        )
+        if is_member and id_ not in self.account.lists[LIST]:
+            self.account.join(LIST, id_)
 
     def _spoil(self, id_: str) -> None:
         if self._random.random() < 0.5:

@@ -56,7 +56,7 @@ def settled(page: int, stage: str = "direct", **kinds: Any) -> Settled:
     )
 
 
-def run_read(*, parts: int, read: int, complete: bool = True) -> RunRead:
+def run_read(*, parts: int, read: int, complete: bool = True, fencing: int = 1) -> RunRead:
     return RunRead(
         id=ids.computed("read"),
         workspace=WORKSPACE,
@@ -64,7 +64,7 @@ def run_read(*, parts: int, read: int, complete: bool = True) -> RunRead:
         run=RUN,
         run_no=1,
         mode=RunMode.FULL,
-        fencing=1,
+        fencing=fencing,
         mapping_version=1,
         pages=parts,
         parts=parts,
@@ -146,7 +146,7 @@ async def test_a_run_that_another_poller_read_on_is_judged_by_what_that_one_says
     activity: SessionMaker,
 ) -> None:
     """The first one stalled before it told; its word comes before the other's, or after it."""
-    early, late = run_read(parts=0, read=0), run_read(parts=2, read=3)
+    early, late = run_read(parts=0, read=0), run_read(parts=2, read=3, fencing=2)
     projection = Projection(Transactions(engine_of(activity)))
 
     await projection(batch(settled(1, unchanged=1), early))
@@ -157,6 +157,24 @@ async def test_a_run_that_another_poller_read_on_is_judged_by_what_that_one_says
 
     [run] = await rows(activity, "select state, verdict, parts, read from activity.runs")
     assert run == {"state": "complete", "verdict": "complete", "parts": 2, "read": 3}
+
+
+async def test_two_words_about_a_run_in_one_batch_are_judged_by_the_newer_claim(
+    activity: SessionMaker,
+) -> None:
+    """Proves X2: whoever stalled may be heard last, and before the other one's word is judged."""
+    projection = Projection(Transactions(engine_of(activity)))
+
+    await projection(
+        batch(
+            settled(1, unchanged=1),
+            run_read(parts=1, read=1, fencing=2),
+            run_read(parts=0, read=0),
+        )
+    )
+
+    [run] = await rows(activity, "select state, parts, read from activity.runs")
+    assert run == {"state": "complete", "parts": 1, "read": 1}
 
 
 async def test_a_run_is_settling_until_its_import_ends(activity: SessionMaker) -> None:

@@ -36,7 +36,7 @@ async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) ->
     rows = tables_of(session).settled_runs
     for event in run_reads:
         before = rows.get(event.run, SettledRun(run_no=event.run_no))
-        if before.state == "complete":
+        if before.state == "complete" or before.fencing > event.fencing:
             continue
         rows[event.run] = change(
             before,
@@ -45,6 +45,7 @@ async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) ->
             total_before=event.total_before,
             total_after=event.total_after,
             read_is_complete=event.complete,
+            fencing=event.fencing,
         )
 
 

@@ -202,6 +202,7 @@ class SettledRun(Row, frozen=True, kw_only=True):
     parts: int | None = None
     read: int = 0
     read_is_complete: bool = False
+    fencing: int = 0
     total_before: int | None = None
     total_after: int | None = None
     parts_settled: int = 0
