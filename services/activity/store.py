@@ -53,9 +53,9 @@ _ADD_TO_RUN = (
 _STORE_RUN_READ = (
     "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
     "pages, parts, read, left_out, total_before, total_after, read_is_complete, fencing) "
-    "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict (run_id) do update set "
-    "mode = excluded.mode, pages = excluded.pages, parts = excluded.parts, "
-    "read = excluded.read, left_out = excluded.left_out, "
+    "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
+    "on conflict (run_id) do update set mode = excluded.mode, pages = excluded.pages, "
+    "parts = excluded.parts, read = excluded.read, left_out = excluded.left_out, "
     "total_before = excluded.total_before, total_after = excluded.total_after, "
     "read_is_complete = excluded.read_is_complete, fencing = excluded.fencing "
     "where r.state <> 'complete' and r.fencing <= excluded.fencing"

@@ -89,12 +89,11 @@ class Source:
                 self.add(email or self._address())
             case "leave" | "join":
                 self._move(id_, action)
-            case "take":
-                self._take(id_, self._random.choice(contacts))
             case "spoil":
                 self._spoil(id_)
-            case "merge":
-                self._merge(id_, self._random.choice(contacts))
+            case "take" | "merge":
+                do = self._take if action == "take" else self._merge
+                do(id_, self._random.choice(contacts))
         return f"{self.prefix}: {action} {id_}"
 
     def add(self, email: str) -> None:
