@@ -349,6 +349,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     names where it wants them there. `known_as` is the address the contact has there now, None
     if it was never linked: with `identity` different, the contact moves to the new address.
     `join_list`: set list membership in this call (only on first link or after our removal).
+    `record` is the id of the one record that may be written: on the way back (`Records`).
     """
 
     op: Operation
@@ -357,6 +358,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     list_id: str
     known_as: Identity | None = None
     join_list: bool = False
+    record: str | None = None
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -402,6 +404,7 @@ class RemoteContact(msgspec.Struct, frozen=True, gc=False):
     """A contact as it is at the destination now; attributes in the destination's own form.
 
     `left_list_ids` are lists that the person unsubscribed from: no write puts them back.
+    Both ends of a two-way integration tell `id` and, by the provider's clock, `modified_ms`.
     """
 
     identity: Identity
@@ -409,6 +412,8 @@ class RemoteContact(msgspec.Struct, frozen=True, gc=False):
     list_ids: frozenset[str] = frozenset()
     is_blocked: bool = False
     left_list_ids: frozenset[str] = frozenset()
+    id: str = ""
+    modified_ms: int = 0
 
 
 # Rows of imports under way by their `identity_key`, those of each import for themselves: two may
@@ -543,3 +548,20 @@ class Destination(Protocol):
 
     async def find_imports(self, since: datetime) -> Sequence[FoundImport]:
         """Return the account's imports, newest first, that may be ours since then."""
+
+
+class Records(Destination, Protocol):
+    """A source's own account as the other end of a two-way integration: the way back (SF3).
+
+    It only changes and deletes records that it is given by id (`Write.record`): it creates nobody,
+    has no lists, and a write without a record is refused. A deletion (`Operation.DELETE` or
+    `LEAVE`) deletes the record.
+    """
+
+    async def read_records(
+        self, ids: Sequence[str], names: Sequence[str]
+    ) -> Sequence[RemoteContact | None]:
+        """Return these records as they are now, with these fields, in the order asked.
+
+        Who was merged into another comes back as the survivor, under its id; None: it is gone.
+        """

@@ -96,7 +96,7 @@ class Opener:
         over_files = registry.file_source(stored.provider)
         if over_files is not None:
             return over_files(self.files(stored))
-        make = registry.source(stored.provider)
+        make = registry.reader(stored.provider)
         tokens = await self.tokens(stored, credential)
         return make(
             self.http,
@@ -114,7 +114,7 @@ class Opener:
         gate: Gate | None = None,
     ) -> Destination:
         """Return a destination in the same way."""
-        make = registry.destination(stored.provider)
+        make = registry.writer(stored.provider)
         tokens = await self.tokens(stored, credential)
         return make(
             self.http,

@@ -13,12 +13,14 @@ from libs.common.errors import MisconfiguredError
 from libs.connectors.activecampaign.destination import ActiveCampaignDestination
 from libs.connectors.addresses import check_url
 from libs.connectors.brevo.destination import BrevoDestination
+from libs.connectors.brevo.source import BrevoSource
 from libs.connectors.constant_contact.source import ConstantContactSource
 from libs.connectors.contract import Account, Destination, Facts, Files, Gate, Source, TokenSupply
 from libs.connectors.csv.source import CsvSource
 from libs.connectors.google_contacts.source import GoogleContactsSource
 from libs.connectors.http import HttpClient
 from libs.connectors.hubspot.source import HubSpotSource
+from libs.connectors.salesforce.destination import SalesforceDestination
 from libs.connectors.salesforce.source import SalesforceSource
 
 
@@ -62,22 +64,28 @@ class Provider:
     """A provider's facts, and what makes its sides; None: it has not this side.
 
     A source is made by one of two: over HTTP, or over files (`Facts.reads_files`).
+    `edits` and `records` are the sides of a way back, which people do not choose by themselves: a
+    destination's account as it is read, a source's account as it is written to.
     """
 
     facts: Facts
     source: MakeSource | None = None
     destination: MakeDestination | None = None
     file_source: MakeFileSource | None = None
+    edits: MakeSource | None = None
+    records: MakeDestination | None = None
 
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         "hubspot": Provider(HubSpotSource.facts, source=HubSpotSource),
         "constant_contact": Provider(ConstantContactSource.facts, source=ConstantContactSource),
-        "salesforce": Provider(SalesforceSource.facts, source=SalesforceSource),
+        "salesforce": Provider(
+            SalesforceSource.facts, source=SalesforceSource, records=SalesforceDestination
+        ),
         "csv": Provider(CsvSource.facts, file_source=CsvSource),
         "google_contacts": Provider(GoogleContactsSource.facts, source=GoogleContactsSource),
-        "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination),
+        "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination, edits=BrevoSource),
         "activecampaign": Provider(
             ActiveCampaignDestination.facts, destination=ActiveCampaignDestination
         ),
@@ -104,6 +112,20 @@ def destination(provider: str) -> MakeDestination:
     if make is None:
         raise NoSuchProviderError(provider, "destination")
     return make
+
+
+def reader(provider: str) -> MakeSource:
+    """Return what makes whatever is read of a provider, also on a way back."""
+    found = PROVIDERS.get(provider)
+    edits = found.edits if found is not None else None
+    return edits if edits is not None else source(provider)
+
+
+def writer(provider: str) -> MakeDestination:
+    """Return what makes whatever is written to at a provider, also on a way back."""
+    found = PROVIDERS.get(provider)
+    records = found.records if found is not None else None
+    return records if records is not None else destination(provider)
 
 
 class NoSuchProviderError(LookupError):

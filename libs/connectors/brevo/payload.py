@@ -33,6 +33,7 @@ from libs.connectors.contract import (
 from libs.connectors.http import plain_code
 
 NO_ATTRIBUTES = msgspec.Raw(b"{}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ContactBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -59,7 +60,14 @@ class ContactRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     sms_blacklisted: bool = False
     list_ids: tuple[int, ...] = ()
     list_unsubscribed: tuple[int, ...] | None = None
+    modified_at: datetime = _EPOCH
     attributes: dict[str, Any] = {}
+
+
+class ContactPage(msgspec.Struct, frozen=True):
+    """Some contacts, all of them taken apart."""
+
+    contacts: list[ContactRecord] = []
 
 
 class Sighting(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -236,6 +244,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 CONTACT = msgspec.json.Decoder(ContactRecord)
+CONTACT_PAGE = msgspec.json.Decoder(ContactPage)
 SIGHTINGS = msgspec.json.Decoder(Sightings)
 CHANGED_CONTACTS = msgspec.json.Decoder(ChangedContacts)
 LIST = msgspec.json.Decoder(ListRecord)
@@ -251,7 +260,6 @@ PROCESS_PAGE = msgspec.json.Decoder(ProcessPage)
 _FAULT = msgspec.json.Decoder(Fault)
 _ATTRIBUTES = msgspec.json.Decoder(dict[str, Any])
 _RAW_ATTRIBUTES = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULL = msgspec.Raw(b"null")
 
 _BEFORE_VALUE = b",:[ \t\r\n"  # What may stand before one of JSON's.
@@ -371,10 +379,12 @@ def remote_of(record: ContactRecord) -> RemoteContact:
     sms = record.attributes.get("SMS")
     return RemoteContact(
         identity=Identity(email=record.email or None, sms=str(sms) if sms else None),
-        attributes=record.attributes,
+        attributes=_with_pluses(record.attributes),
         list_ids=_names_of(record.list_ids),
         is_blocked=record.email_blacklisted or record.sms_blacklisted,
         left_list_ids=_names_of(record.list_unsubscribed or ()),
+        id=str(record.id),
+        modified_ms=milliseconds(record.modified_at),
     )
 
 
@@ -396,9 +406,20 @@ def change_of(contact: ChangedContact, names: Sequence[str]) -> Change:
     )
 
 
+def _with_pluses(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    numbers = {name: attributes[name] for name in PHONES & attributes.keys()}
+    if not numbers:
+        return attributes
+    return {**attributes, **{name: plus(str(number)) for name, number in numbers.items()}}
+
+
+def plus(number: str) -> str:
+    """Return a number with the plus sign that Brevo takes off: without it it has no country."""
+    return f"+{number}" if number.isdecimal() else number
+
+
 def _with_plus(raw: msgspec.Raw) -> msgspec.Raw:
-    number = str(msgspec.json.decode(raw))
-    return msgspec.Raw(msgspec.json.encode(f"+{number}" if number.isdecimal() else number))
+    return msgspec.Raw(msgspec.json.encode(plus(str(msgspec.json.decode(raw)))))
 
 
 def milliseconds(moment: datetime) -> int:

@@ -880,3 +880,46 @@ def test_an_import_pays_where_it_saves_calls() -> None:
     assert not module._import_pays(wanted=99, in_account=0)
     assert module._import_pays(wanted=500, in_account=100_000)
     assert not module._import_pays(wanted=100, in_account=100_000)
+
+
+async def test_contacts_are_read_by_their_ids_twenty_a_call(provider: Served) -> None:
+    """Proves SF3: what stands on the other side is looked at before it is written to."""
+    told = await provider.post("contacts:fill", {"count": 45})
+    ids = [str(each) for each in told["ids"]]
+    await provider.post("calls:reset", {})
+
+    remotes = await destination_of(provider).read_records([ids[3], "999999", *ids], [])
+
+    assert [each and each.id for each in remotes] == [ids[3], None, *ids]
+    assert await provider.calls() == {"GET /v3/contacts": 3}
+    assert all(each is None or each.modified_ms > 1_500_000_000_000 for each in remotes)
+
+
+async def test_a_contact_is_found_by_its_id_when_its_address_was_changed(
+    provider: Served,
+) -> None:
+    """Proves S5, SF3: a change of address at Brevo makes no second contact of anybody."""
+    destination = destination_of(provider)
+    list_id = (await destination.make_list("Customers")).id
+    first = write_of(1, list_id)
+    await destination.write([first])
+    (remote,) = await destination.read_back([first.identity])
+    assert remote is not None
+    moved = {"id": int(remote.id), "email": "elsewhere@example.com"}
+    await provider.post("contacts:upsert", {"contacts": [moved]})
+    update = replace(
+        first,
+        known_as=first.identity,
+        join_list=False,
+        record=remote.id,
+        attributes=msgspec.json.encode({"FIRSTNAME": "Zoë the second"}),
+    )
+
+    report = await destination.write([update, replace(update, record="999999")])
+
+    assert list(report.outcomes) == [Written(), Missing()]
+    (contact,) = await contacts_of(provider)
+    assert (contact["email"], contact["attributes"]["FIRSTNAME"]) == (
+        "elsewhere@example.com",
+        "Zoë the second",
+    )
