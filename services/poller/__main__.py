@@ -26,7 +26,11 @@ PATIENCE_S = 60.0
 def provider_of(arguments: list[str] | None = None) -> str:
     """Return which provider this process reads; end the process with usage if it is no source."""
     parser = argparse.ArgumentParser(prog="python -m services.poller")
-    sources = sorted(name for name, each in registry.PROVIDERS.items() if each.facts.is_source)
+    sources = sorted(
+        name
+        for name, each in registry.PROVIDERS.items()
+        if each.facts.is_source or each.edits is not None
+    )
     parser.add_argument("--provider", required=True, choices=sources)
     return str(parser.parse_args(arguments).provider)
 

@@ -9,6 +9,9 @@ is stored here, and the lease is asked before each call by the destination's gat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
+
+import msgspec
 
 from libs.common import logs
 from libs.common.errors import (
@@ -27,6 +30,7 @@ from libs.connectors.contract import (
     Missing,
     NotTried,
     Outcome,
+    Records,
     Refused,
     RemoteContact,
     Taken,
@@ -123,7 +127,7 @@ class Caller:
                     lost.append(task)
                 case NotTried() if answers.stop is None:
                     again.append(task)
-                case Missing() if task.known_as is not None and task.kind is not Kind.LEAVE:
+                case Missing() if _may_be_created(task):
                     anew.append(task.anew())
                 case _:
                     await self._settle(task, outcome, answers)
@@ -231,6 +235,11 @@ def _alike(
     return [(task, Refused(Reject.VALUE_NOT_ACCEPTED)) for task, _ in refused]
 
 
+def _may_be_created(task: Task) -> bool:
+    """Return whether somebody who is missing is created: not who was deleted on the other side."""
+    return task.known_as is not None and task.kind is not Kind.LEAVE and not task.is_paired
+
+
 def _result_of(task: Task, outcome: Outcome) -> Result:
     match outcome:
         case Refused(reason):
@@ -250,6 +259,8 @@ async def look_at(destination: Destination, tasks: Sequence[Task]) -> list[bool]
     A move has happened only if nobody is at the old address any more: at the new one there may
     have been somebody else all the time, who looks the same.
     """
+    if any(task.record is not None for task in tasks):
+        return await _look_at_records(destination, tasks)
     moves = [(task, task.known_as) for task in tasks if task.kind is Kind.MOVE]
     old = [(task.contact, known) for task, known in moves if known is not None]
     identities = [*(task.identity for task in tasks), *(known for _, known in old)]
@@ -263,6 +274,28 @@ async def look_at(destination: Destination, tasks: Sequence[Task]) -> list[bool]
         task.contact not in unmoved and has_happened(destination, task, remote)
         for task, remote in zip(tasks, remotes, strict=False)
     ]
+
+
+async def _look_at_records(destination: Destination, tasks: Sequence[Task]) -> list[bool]:
+    """Return the same of effects for records, which have no address; others as ever."""
+    records = cast("Records", destination)
+    happened: dict[ContactId, bool] = {}
+    by_id = [task for task in tasks if task.record is not None]
+    for integration in dict.fromkeys(task.integration for task in by_id):
+        own = [task for task in by_id if task.integration == integration]
+        names = {name for task in own for name in msgspec.json.decode(task.attributes)}
+        remotes = await records.read_records([str(task.record) for task in own], sorted(names))
+        happened |= {
+            task.contact: remote is None
+            if task.kind is Kind.LEAVE
+            else remote is not None and destination.matches(remote, task.write())
+            for task, remote in zip(own, remotes, strict=True)
+        }
+    others = [task for task in tasks if task.record is None]
+    if others:
+        stands = await look_at(destination, others)
+        happened |= dict(zip([task.contact for task in others], stands, strict=True))
+    return [happened[task.contact] for task in tasks]
 
 
 def has_happened(destination: Destination, task: Task, remote: RemoteContact | None) -> bool:

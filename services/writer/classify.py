@@ -274,7 +274,8 @@ def _upsert(item: Wanted, view: View, integration: Integration) -> Decision:
             # Whoever claims a tombstone's address may be refused it: then this one still moves.
             return Parking(Park.DUPLICATE_IDENTITY)
         link = replace(link, identity=Identity())
-    if link is not None and _is_same(item, link) and item.contact not in view.units:
+    is_known = link is not None and not integration.is_two_way and _is_same(item, link)
+    if link is not None and is_known and item.contact not in view.units:
         # Back at its address: another change of it is a new one, also to one that was refused.
         return Unchanged(replace(link.at_least(item.version, item.wish), refused=None))
     if view.owner(item.contact, key) is not None:
@@ -317,7 +318,7 @@ def _changed_address(
 
 def _other_fields(item: Wanted, view: View, integration: Integration, link: Link) -> Task | None:
     """Return the write of all but the address to the old one, if it is needed and can be made."""
-    if _is_current(item, link):
+    if not integration.is_two_way and _is_current(item, link):
         return None
     task = _task(item, integration, Kind.OLD_ADDRESS, link.identity, link)
     decision = _unless_it_must_wait(item, view, integration, Effect(task))
@@ -329,7 +330,8 @@ def _other_fields(item: Wanted, view: View, integration: Integration, link: Link
 def _refused_address(item: Wanted, view: View, integration: Integration, link: Link) -> Decision:
     """Decide on a change of address that was refused: an update of the old address remains."""
     is_free = item.is_parked or item.contact not in view.parked
-    if _is_current(item, link) and is_free and item.contact not in view.units:
+    is_current = not integration.is_two_way and _is_current(item, link)
+    if is_current and is_free and item.contact not in view.units:
         return Unchanged(link.at_least(item.version, item.wish), is_refused_change=True)
     task = _task(item, integration, Kind.OLD_ADDRESS, link.identity, link)
     effect = Effect(replace(task, is_refused_change=True))

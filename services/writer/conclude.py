@@ -208,8 +208,9 @@ def linked_after(task: Task, link: Link | None) -> Link:
         wish=task.wish,
         identity=task.identity,
         # The hash names the new address: at the old one only the content can be compared.
-        hash=b"" if task.kind is Kind.OLD_ADDRESS else task.hash,
-        content_hash=task.content_hash,
+        # What both sides of a pair have agreed on stands elsewhere (services/writer/pairing.py).
+        hash=b"" if task.kind is Kind.OLD_ADDRESS or task.is_paired else task.hash,
+        content_hash=b"" if task.is_paired else task.content_hash,
         refused=refused,
     )
     return written if link is None else written.at_least(link.version, link.wish)

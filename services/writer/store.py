@@ -271,7 +271,10 @@ async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[U
         select i.integration_id, i.workspace_id, i.state, i.deletion_policy, i.email_change_policy,
           coalesce(i.destination_list_id, '') as list_id,
           case when i.kind = 'automatic' then c.provider || ':'
-            || coalesce(c.account_id, c.connection_id::text) else '' end as importer_of
+            || coalesce(c.account_id, c.connection_id::text) else '' end as importer_of,
+          i.way_back_of, coalesce(i.way_back_of, case when i.is_two_way then
+            (select b.integration_id from config.integrations b
+             where b.way_back_of = i.integration_id) end) as partner
         from config.integrations i
         left join config.connections c on c.connection_id = i.source_connection_id
         where i.integration_id = any ($1)
@@ -287,6 +290,8 @@ async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[U
             email_change_policy=row["email_change_policy"],
             list_id=row["list_id"],
             importer_of=row["importer_of"] or "",
+            partner=row["partner"],
+            is_way_back=row["way_back_of"] is not None,
         )
         for row in found
     }

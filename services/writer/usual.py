@@ -120,6 +120,7 @@ def sort_column(
         if (
             integration is None
             or integration.state is IntegrationState.ARCHIVED
+            or integration.is_two_way  # Each is compared with the other side.
             or (run is not None and run.is_outdated)
         ):
             usual.rest += [wanted_of(effect, record, part) for effect in record.effects]

@@ -220,6 +220,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     is_refused_change: bool = False
     is_late: bool = False  # From a drain: outside the sum of its run (PROTOCOL.md 8).
     merged: list[str] = []
+    # Of a two-way integration: compared before it is sent, for one record alone if that is known.
+    is_paired: bool = False
+    record: str | None = None
 
     @property
     def contact(self) -> ContactId:
@@ -249,7 +252,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
         return PartId(self.integration, self.run, self.run_no, self.page, self.part)
 
     def write(self) -> Write:
-        """Return the effect as a destination takes it."""
+        """Return the effect as a destination takes it; of a record there is no list to leave."""
         return Write(
             op=Operation.LEAVE if self.kind is Kind.LEAVE else Operation.UPSERT,
             identity=self.identity,
@@ -257,6 +260,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
             list_id=self.list_id,
             known_as=self.known_as,
             join_list=self.join_list,
+            record=self.record,
         )
 
     def anew(self) -> "Task":
@@ -426,6 +430,20 @@ class Integration:
     email_change_policy: str
     list_id: str
     importer_of: str = ""
+    # Of a two-way integration: its other flow, and whether this one is the way back.
+    partner: UUID | None = None
+    is_way_back: bool = False
+
+    @property
+    def is_two_way(self) -> bool:
+        """Return whether what it writes is compared with the other side first."""
+        return self.partner is not None
+
+    @property
+    def leading(self) -> UUID:
+        """Return the flow that leads there: the pairs are named by it."""
+        is_back = self.is_way_back and self.partner is not None
+        return self.partner if is_back and self.partner else self.integration
 
 
 @dataclass(frozen=True, slots=True)

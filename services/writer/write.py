@@ -51,6 +51,7 @@ from services.writer.health import Blocks
 from services.writer.imports import Imports
 from services.writer.look_up import Known, look_around, look_up, sort_out
 from services.writer.outcome import store_changes, tell_late
+from services.writer.pairing import Pairing, Pairs
 from services.writer.plan import SINGLES_MAX, Plan, Way, plan, rows_that_fit, way
 from services.writer.shares import Budget, by_account
 from services.writer.usual import Usual
@@ -111,6 +112,7 @@ class Turn:
     has_answered: bool = False
     misconfigured: dict[UUID, str] = field(default_factory=dict)
     import_intent: UUID | None = None
+    pairs: Pairs = field(default_factory=Pairs)
     called: Sequence[Unit] = ()
 
     @property
@@ -143,6 +145,7 @@ class Writing:
         self._imports = imports
         self._blocks = blocks
         self.budget = budget or Budget()
+        self._pairing = Pairing(sessions)
         self._reached = reached
 
     @property
@@ -155,12 +158,14 @@ class Writing:
         await self._sort_out(turn)
         await self._read_back(turn)
         await self._look_again(turn)
-        effects = await self._share_out(turn, self._classify(turn))
+        compared = await self._pairing.compare(turn, self._classify(turn))
+        effects = await self._share_out(turn, compared)
         self._reached("classified")
         units, rows = await self._hold(turn, effects)
         self._reached("held")
         results = await self._call(turn, units)
         self._reached("called")
+        await self._pairing.look_after(turn, results)
         self._observe(effects, results)
         begin_rows(rows, turn.known.view, turn.changes)
         for item, task in effects:
@@ -328,6 +333,7 @@ class Writing:
                 conclude_read_back(unit, happened=has_happened, view=view, changes=changes)
             if is_new:
                 await store_changes(session, account, changes)
+                await self._pairing.settle_units(session, units, happened)
                 await tell_late(session, account, changes, f"drain:{step}")
             return changes
 
@@ -346,7 +352,9 @@ class Writing:
         The same effects as before, so nothing is charged. What cannot be restored now is never
         taken for unchanged, and follows with its next version.
         """
-        tasks = [account.rewritable[each] for each in contacts if each in account.rewritable]
+        found = [account.rewritable[each] for each in contacts if each in account.rewritable]
+        # Of a pair, whatever stands there is compared: nothing is written over an edit unseen.
+        tasks = [task for task in found if not task.is_paired]
         if not tasks:
             return
         report = await destination.write([task.write() for task in tasks])
@@ -561,6 +569,7 @@ class Writing:
                         tasks=tasks,
                         rows=items,
                     )
+            await self._pairing.begin(session, turn, own)
             return granted
 
         granted = await transact(self._sessions, work)
@@ -576,7 +585,8 @@ class Writing:
 
     async def _call(self, turn: Turn, units: Sequence[Unit]) -> dict[ContactId, Result]:
         """Send the single effects, one integration after the other."""
-        results: dict[ContactId, Result] = {}
+        results: dict[ContactId, Result] = dict(turn.pairs.stands)
+        units = [unit for unit in units if unit.task.contact not in results]
         if not units:
             return results
         assert turn.destination is not None, "nothing is held for a destination that is closed"
@@ -621,6 +631,7 @@ class Writing:
             if not await account.lease.begin(session, step):
                 return
             await store_changes(session, account, changes)
+            await self._pairing.settle(session, turn)
             if turn.import_intent is not None:
                 await store.begin_import(session, intent=turn.import_intent)
             if turn.is_late:
