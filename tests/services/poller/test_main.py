@@ -24,9 +24,12 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_a_process_reads_one_provider() -> None:
     assert provider_of(["--provider", "hubspot"]) == "hubspot"
+    assert provider_of(["--provider", "brevo"]) == "brevo"  # For what goes back from there.
 
 
-@pytest.mark.parametrize("arguments", [[], ["--provider", "brevo"], ["--provider", "myspace"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--provider", "activecampaign"], ["--provider", "myspace"]]
+)
 def test_what_is_no_source_is_refused_with_the_choices(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

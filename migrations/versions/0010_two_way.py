@@ -4,8 +4,8 @@ from alembic import op
 
 from migrations.scripts import run_script
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
@@ -13,11 +13,11 @@ depends_on = None
 def upgrade() -> None:
     """Add ways back, and what both sides of a pair have agreed on."""
     op.execute("set role contactsync_owner")
-    run_script("19_two_way.sql")
+    run_script("20_two_way.sql")
     op.execute("reset role")  # Alembic keeps its own version table as who it logged in as.
 
 
 def downgrade() -> None:
     """Refuse: what was agreed on could not be known again."""
-    message = "0009 has no way back: restore a backup"
+    message = "0010 has no way back: restore a backup"
     raise NotImplementedError(message)
