@@ -26,6 +26,8 @@ sys.exit(command.main(["demo", *sys.argv[2:]]))
     ("source", "destination"),
     [
         ("constant_contact", "brevo"),
+        pytest.param("salesforce", "brevo", marks=pytest.mark.long),
+        pytest.param("salesforce", "activecampaign", marks=pytest.mark.long),
         pytest.param("csv", "brevo", marks=pytest.mark.long),
         pytest.param("csv", "activecampaign", marks=pytest.mark.long),
     ],

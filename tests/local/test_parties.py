@@ -82,3 +82,15 @@ def test_a_phone_of_activecampaign_is_read_as_the_other_destinations_keep_it() -
         {"SMS": "491511", "CITY": "Leeds"},
         {},
     ]
+
+
+def test_salesforces_contacts_are_read_in_the_words_of_the_demo() -> None:
+    contact = {"Id": "003", "IsDeleted": True, "Email": "a@example.com", "MobilePhone": "+49 1"}
+
+    read = parties.SALESFORCE.read({"contacts": [contact], "lists": [{"name": "x", "members": []}]})
+
+    [person] = read["contacts"]
+    assert (person["id"], person["archived"]) == ("003", True)
+    assert person["properties"]["phone"] == "+49 1"
+    assert person["properties"]["company"] is None
+    assert set(person["properties"]) == set(parties.WORDS)
