@@ -49,6 +49,7 @@ class FileSource:
     form: Form | None = None
     rows: list[list[str]] = field(default_factory=list)
     connection: UUID = NO_CONNECTION
+    content: bytes | None = None  # As it is on the disk, until a row is edited.
 
     @classmethod
     def of(cls, party: SourceParty, path: Path | None) -> "FileSource":
@@ -73,6 +74,7 @@ class FileSource:
             what = f"row {ragged} of {path} has not as many cells as there are columns"
             raise StackError(what, "the API tells such rows; the demo cannot judge them")
         self._take(form, [list(row.cells) for row in rows])
+        self.content = content
 
     def _take(self, form: Form, rows: list[list[str]]) -> None:
         self.form, self.rows = form, rows
@@ -101,6 +103,7 @@ class FileSource:
             what = f"the file has not {count} contacts with a name, company or city to edit"
             raise StackError(what, "name a file that has")
         place = self.form.columns.index(self.party.fields[word])
+        self.content = None
         for number in random.Random(seed).sample(usable, count):  # noqa: S311  # the same each time
             self.rows[number][place] += f" {seed}"
 
@@ -147,9 +150,9 @@ class FileSource:
         assert self.form is not None
         if connection is not None:
             self.connection = ids.parse(Prefix.CONNECTION, connection)
-        text = _written(self.form.delimiter, [self.form.columns, *self.rows])
+        written = _written(self.form.delimiter, [self.form.columns, *self.rows]).encode()
         shown = ids.show(Prefix.CONNECTION, self.connection)
-        made = await api.upload(f"/v1/imports?connection_id={shown}", text.encode())
+        made = await api.upload(f"/v1/imports?connection_id={shown}", self.content or written)
         await api.post(f"/v1/imports/{made['id']}:confirm")
 
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import ClientDisconnect
 
 from libs.common import ids
 from libs.common.csvfile import columns
@@ -295,6 +296,9 @@ def _translated() -> Iterator[None]:
     """Let what is wrong with a file be answered as a problem that says what, and in which row."""
     try:
         yield
+    except ClientDisconnect as error:
+        detail = "The upload was cut off: send the file again."
+        raise FileUnusableError(detail=detail, flaws=[Flaw("upload_cut_off", detail)]) from error
     except FileRefusedError as error:
         refusal = FileUnusableError(
             detail=error.detail, flaws=[Flaw(error.flaw.value, error.detail)]

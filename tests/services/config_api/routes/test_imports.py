@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 from sqlalchemy import text
+from starlette.requests import ClientDisconnect
 
 from libs.common import ids
 from libs.common.csvfile.rows import rows_of
@@ -565,3 +566,22 @@ async def settle(served: Served, integration: str, rejected: dict[str, str]) -> 
                     "integration": ids.parse(Prefix.INTEGRATION, integration),
                 },
             )
+
+
+async def test_an_upload_that_is_cut_off_leaves_nothing(
+    api: httpx.AsyncClient, served: Served, connection: str
+) -> None:
+    """Proves X1 and X2: half a file is none, and the same Idempotency-Key may send it again."""
+    headers = {**CSV, "idempotency-key": "cut-1"}
+    line = "someone@example.org;" + "x" * 100 + "\n"
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield ("Email;Note\n" + line * 3_000).encode()
+        raise ClientDisconnect
+
+    refused = await send(api, connection, cut(), headers)
+    again = await send(api, connection, PEOPLE, headers)
+
+    assert codes(refused) == ["upload_cut_off"]
+    assert again.status_code == 201
+    assert await kept(served) == (1, 1)
