@@ -5,13 +5,13 @@ memory it ever had, in KiB.
 """
 
 import asyncio
-import resource
 import sys
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 from libs.common.csvfile.form import Wishes
 from libs.common.database import create_engine, session_maker
+from tests.services.poller.memory import peak_kib
 from tests.uploads import store_file
 
 RAGGED_EVERY, DUPLICATE_EVERY = 1_000, 500
@@ -50,7 +50,7 @@ def main() -> None:
     """Take the file in, and tell the memory."""
     url, workspace, connection, rows = sys.argv[1:]
     asyncio.run(take(url, UUID(workspace), UUID(connection), int(rows)))
-    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")
+    sys.stdout.write(f"{peak_kib()}\n")
 
 
 if __name__ == "__main__":
