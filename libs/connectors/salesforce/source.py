@@ -97,7 +97,7 @@ class SalesforceSource:
             query = soql.select(fields, "Campaign", [soql.after_id(after)])
             page = (await self._calls.query(query)).decode(payload.CAMPAIGNS)
             found += [payload.list_of(each, object_name) for each in page.records]
-            if page.done and len(page.records) < facts.PAGE_MAX:
+            if self._ends(len(page.records), done=page.done):
                 return found
             after = page.records[-1].id
 
@@ -128,7 +128,7 @@ class SalesforceSource:
         """Return a page of a sweep; every record that matches is on at least one page."""
         page = await self._read(self._page_query(sweep, after))
         records = [self._record(each) for each in page.records]
-        following = _following(sweep, page, records)
+        following = self._following(sweep, page, records)
         await onward(following)
         if not records and sweep.list_id is not None:
             await self._campaign(sweep.list_id)
@@ -162,9 +162,9 @@ class SalesforceSource:
         query = soql.select((ID,), kind.sobject, conditions)
         page = (await self._calls.query(query)).decode(payload.IDS)
         ids = [each.id for each in page.records]
+        is_last = self._ends(len(ids), done=page.done)
         if not ids and list_id is not None:
             await self._campaign(list_id)
-        is_last = page.done and len(ids) < facts.PAGE_MAX
         return MemberPage(ids, None if is_last else Cursor(ids[-1]))
 
     async def _campaign(self, list_id: str) -> payload.Campaign:
@@ -188,7 +188,7 @@ class SalesforceSource:
         newest = (f"{STAMP} DESC",)
         query = soql.select((ID, STAMP), "CampaignMember", conditions, by=newest, limit=1)
         records = (await self._read(query)).records
-        return payload.milliseconds(self._record(records[0]).system_modstamp) if records else None
+        return self._change(records[0], {}).version_ms if records else None
 
     async def _look_into_bin(
         self, sweep: Sweep, *, is_last: bool
@@ -226,7 +226,7 @@ class SalesforceSource:
             page = answer.decode(payload.IDS)
             for each in page.records:
                 yield each
-            if page.done and len(page.records) < facts.PAGE_MAX:
+            if self._ends(len(page.records), done=page.done):
                 return
             after = page.records[-1].id
 
@@ -270,6 +270,23 @@ class SalesforceSource:
             raise MisconfiguredError(self._calls.host, "field_missing")
         return soql.fields_of(sweep.properties)
 
+    def _following(
+        self, sweep: Sweep, page: payload.Page, records: Sequence[Record]
+    ) -> Cursor | None:
+        """Return where the next page starts; None after the last."""
+        if self._ends(len(records), done=page.done):
+            return None
+        last = records[-1]
+        if not _goes_by_time(sweep):
+            return Cursor(last.id)
+        return self._readable(lambda: Cursor(soql.stamp_position(last.id, last.system_modstamp)))
+
+    def _ends(self, count: int, *, done: bool) -> bool:
+        """Return whether an answer is the last: it may hold fewer records than were asked for."""
+        if not count and not done:
+            raise lost(self._calls.host, "a page of nobody before the last", writes=False)
+        return done and count < facts.PAGE_MAX
+
     async def _read(self, query: str) -> payload.Page:
         return (await self._calls.query(query)).decode(payload.PAGE, half=UNUSABLE)
 
@@ -285,16 +302,6 @@ class SalesforceSource:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             host = self._calls.host
             raise lost(host, "record without a readable id and time", writes=False) from None
-
-
-def _following(sweep: Sweep, page: payload.Page, records: Sequence[Record]) -> Cursor | None:
-    """Return where the next page starts; an answer may hold fewer records than were asked for."""
-    if not records or (page.done and len(records) < facts.PAGE_MAX):
-        return None
-    last = records[-1]
-    if _goes_by_time(sweep):
-        return Cursor(soql.stamp_position(last.id, last.system_modstamp))
-    return Cursor(last.id)
 
 
 def _goes_by_time(sweep: Sweep) -> bool:

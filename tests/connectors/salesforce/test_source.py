@@ -1,13 +1,13 @@
 """Salesforce as a source: the conformance suite, and what only Salesforce does."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from libs.common.errors import MisconfiguredError, RateLimitedError
+from libs.common.errors import MisconfiguredError, RateLimitedError, UnavailableError
 from libs.common.events import Change
 from libs.connectors.account import StaticToken
 from libs.connectors.contract import Cursor, Gate, OpenGate, Page, Sweep
@@ -19,6 +19,7 @@ from sandbox.salesforce.state import State
 from sandbox.salesforce.tokens import STANDING_TOKEN
 from tests.connectors.conformance import FOREVER_MS, SourceConformance, members_of, sweep_all
 from tests.connectors.served import RecordingGate, Served, served
+from tests.connectors.talking import answering, response, speaking
 
 PROPERTIES = ("Email", "FirstName", "LastName", "Phone", "Points__c")
 LIST = "Newsletter"
@@ -465,3 +466,30 @@ async def test_too_many_long_calls_are_a_short_wait(provider: Served) -> None:
         await source_of(provider, gate).read_page(sweep(), None)
 
     assert gate.refusals == [("api", facts.LONG_CALLS_S)]
+
+
+EMPTY = b'{"totalSize": 5, "done": false, "records": []}'
+ODD = b'{"done": false, "records": [{"Id": "003", "Name": "x", "SystemModstamp": "today"}]}'
+
+
+Read = Callable[[SalesforceSource], Awaitable[object]]
+SENSELESS: Sequence[tuple[bytes, Read]] = [
+    (EMPTY, lambda source: source.read_page(sweep(), None)),
+    (EMPTY, lambda source: source.read_page(sweep(since_ms=1), None)),
+    (EMPTY, lambda source: source.read_members("contacts", None, None)),
+    (EMPTY, lambda source: source.find_lists("leads")),
+    (ODD, lambda source: source.read_page(sweep(), None)),
+    (ODD, lambda source: source.read_page(sweep(since_ms=1), None)),
+    (ODD, lambda source: source.find_list("contacts", "701000000000001AAA")),
+]
+
+
+@pytest.mark.parametrize(("body", "read"), SENSELESS)
+async def test_an_answer_that_makes_no_sense_is_no_end_and_no_bug(body: bytes, read: Read) -> None:
+    """Proves X1. Fault 44: whatever Salesforce answers, the reader lives, and reads again later."""
+    _, talk = answering(*[response(200, body)] * 5)
+    async with speaking(talk) as (http, site, _):
+        source = SalesforceSource(http, OpenGate(), StaticToken("t"), site.origin)
+
+        with pytest.raises(UnavailableError):
+            await read(source)
