@@ -25,6 +25,8 @@ from sandbox.brevo.app import create_app as brevo_app
 from sandbox.brevo.state import State as BrevoState
 from sandbox.constant_contact.app import create_app as constant_contact_app
 from sandbox.constant_contact.state import State as ConstantContactState
+from sandbox.google_contacts.app import create_app as google_contacts_app
+from sandbox.google_contacts.state import State as GoogleContactsState
 from sandbox.hubspot.app import create_app as hubspot_app
 from sandbox.hubspot.state import State as HubSpotState
 from sandbox.salesforce.app import create_app as salesforce_app
@@ -105,6 +107,9 @@ async def config_api(
             "activecampaign": await stack.enter_async_context(
                 serve(activecampaign_app(ActiveCampaignState(seed=1)))
             ),
+            "google_contacts": await stack.enter_async_context(
+                serve(google_contacts_app(GoogleContactsState(seed=1)))
+            ),
             "salesforce": await stack.enter_async_context(
                 serve(salesforce_app(SalesforceState(seed=1)))
             ),
@@ -156,7 +161,7 @@ def make_parts(
                 patience_s=PATIENCE_S,
                 lane=INTERACTIVE,
                 clients=dict.fromkeys(
-                    ("hubspot", "constant_contact", "salesforce"),
+                    ("hubspot", "constant_contact", "salesforce", "google_contacts"),
                     Client("sandbox-client", "sandbox-secret"),
                 ),
                 base_urls=providers,
@@ -195,6 +200,7 @@ LABELS = {
     "hubspot": "HubSpot",
     "constant_contact": "Constant Contact",
     "salesforce": "Salesforce",
+    "google_contacts": "Google Contacts",
 }
 
 
