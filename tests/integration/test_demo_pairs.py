@@ -28,6 +28,7 @@ sys.exit(command.main(["demo", *sys.argv[2:]]))
         ("constant_contact", "brevo"),
         pytest.param("salesforce", "brevo", marks=pytest.mark.long),
         pytest.param("salesforce", "activecampaign", marks=pytest.mark.long),
+        pytest.param("google_contacts", "activecampaign", marks=pytest.mark.long),
         pytest.param("csv", "brevo", marks=pytest.mark.long),
         pytest.param("csv", "activecampaign", marks=pytest.mark.long),
     ],
