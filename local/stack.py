@@ -30,6 +30,7 @@ import httpx
 
 import migrations
 from libs.common.topics import create_topics
+from libs.connectors import registry
 from local import folders, kafka, parties, postgres, processes
 from local.errors import StackError
 from local.processes import Program
@@ -56,6 +57,15 @@ class Service:
 USUAL = ("hubspot", "brevo")  # The main job.
 
 
+def _goes_back(name: str, providers: Sequence[str]) -> bool:
+    """Return whether what is edited at a destination may have to be read: for a way back."""
+    facts = {
+        each: registry.PROVIDERS[each].facts for each in providers if each in registry.PROVIDERS
+    }
+    is_read = name in facts and facts[name].tells_edits
+    return is_read and any(each.takes_edits for each in facts.values())
+
+
 def services_for(providers: Sequence[str]) -> tuple[Service, ...]:
     """Return every service; of pollers, one for each of these providers that is a source."""
     return (
@@ -63,7 +73,7 @@ def services_for(providers: Sequence[str]) -> tuple[Service, ...]:
         *(
             Service(f"poller-{name}", "poller", "poller", ("--provider", name))
             for name in providers
-            if name in parties.SOURCES
+            if name in parties.SOURCES or _goes_back(name, providers)
         ),
         Service("mapper", "mapper", "mapper"),
         Service("writer", "writer", "writer"),

@@ -31,6 +31,7 @@ def test_every_source_of_the_platform_has_a_poller_and_a_sandbox() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     services = compose["services"]
     sources = {name for name, each in registry.PROVIDERS.items() if each.facts.is_source}
+    edited = {name for name, each in registry.PROVIDERS.items() if each.facts.tells_edits}
     called = {name for name in sources if not registry.PROVIDERS[name].facts.reads_files}
 
     pollers = {
@@ -41,6 +42,6 @@ def test_every_source_of_the_platform_has_a_poller_and_a_sandbox() -> None:
     addresses = json.loads(compose["x-environment"]["PROVIDER_BASE_URLS"])
     served = dict(re.findall(r"--port (\w+)=(\d+)", services["sandbox"]["command"]))
 
-    assert pollers == sources
+    assert pollers == sources | edited
     assert called <= addresses.keys()
     assert {name: str(urlsplit(url).port) for name, url in addresses.items()} == served

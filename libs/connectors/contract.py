@@ -173,6 +173,10 @@ class Facts:
     plan: str | None = None
     # A phone that was emptied here stays as it is at the destination (SF6).
     phones_stay: bool = False
+    # Both ways (SF3): of a source, its records can be written to; of a destination, what people
+    # edit there can be read.
+    takes_edits: bool = False
+    tells_edits: bool = False
     # An account is a series of files that people upload: there is no login and no call. A file
     # is read whole, by full runs; it tells who is there, and does not tell who is gone.
     reads_files: bool = False

@@ -202,6 +202,7 @@ def _judge_destination(draft: Draft) -> Iterable[Flaw]:
         return
     yield from _judge_connection(draft, chosen, "/destination/connection_id")
     yield from takes_automatic(draft)
+    yield from goes_both_ways(draft)
     if draft.integration.destination_list_id is None:
         yield Flaw(
             "destination_list_missing",
@@ -209,6 +210,25 @@ def _judge_destination(draft: Draft) -> Iterable[Flaw]:
             pointer="/destination/list_id",
             rule="W6",
         )
+
+
+def goes_both_ways(draft: Draft) -> Iterable[Flaw]:
+    """Say so if two ways were wanted where there is one."""
+    source, destination = draft.source_facts, draft.destination_facts
+    if not draft.integration.is_two_way:
+        return
+    if source is not None and destination is not None and not draft.integration.is_automatic:
+        if source.takes_edits and destination.tells_edits:
+            return
+        what = f"{source.label} and {destination.label}"
+    else:
+        what = "These"
+    yield Flaw(
+        "not_both_ways",
+        f"{what} are synced one way only: both ways are for Salesforce with Brevo.",
+        pointer="/two_way",
+        rule="SF3",
+    )
 
 
 def takes_automatic(draft: Draft) -> Iterable[Flaw]:

@@ -26,6 +26,7 @@ from services.config_api.checklist import (
     Step,
     StepResult,
     account_in_use,
+    goes_both_ways,
     is_ready,
     review,
     takes_automatic,
@@ -133,6 +134,7 @@ async def change(desk: Desk, integration_id: UUID, if_match: str, wishes: Wishes
     """Change any step of an integration, in any order; raise ApiError and change nothing."""
     draft = await load_draft(desk, integration_id, if_match)
     refuse_archived(draft.integration)
+    refuse_way_back(draft.integration)
     wanted = _apply(desk, draft.integration, wishes)
     chosen = await desk.units.run(lambda session: draft_of(desk.parts, session, wanted))
     flaws = [
@@ -149,6 +151,16 @@ def refuse_archived(integration: Integration) -> None:
     """Refuse to touch what was deleted."""
     if integration.state == "archived":
         raise ConflictError(detail="This integration was deleted.", state=integration.state)
+
+
+def refuse_way_back(integration: Integration) -> None:
+    """Refuse to change a way back by itself: it follows its integration."""
+    if integration.way_back_of is not None:
+        raise ConflictError(
+            detail="This is the way back of another integration: change that one.",
+            state=integration.state,
+            integration_id=ids.show(Prefix.INTEGRATION, integration.way_back_of),
+        )
 
 
 def refuse_automatic(integration: Integration) -> None:
@@ -225,6 +237,7 @@ def _check_chosen(desk: Desk, chosen: Draft, wishes: Wishes) -> list[Flaw]:
         flaws.extend(account_in_use(chosen.source_facts, chosen.sharing))
     if "destination_connection_id" in wishes.columns and not flaws:
         flaws.extend(takes_automatic(chosen))
+    flaws.extend(_check_two_way(chosen, wishes))
     if wanted.is_automatic and wanted.interval_minutes != EVERY_MINUTES:
         flaws.append(
             Flaw(
@@ -245,6 +258,14 @@ def _check_chosen(desk: Desk, chosen: Draft, wishes: Wishes) -> list[Flaw]:
             )
         )
     return flaws
+
+
+def _check_two_way(chosen: Draft, wishes: Wishes) -> list[Flaw]:
+    """Return why two ways cannot be had where they are asked for now (SF3)."""
+    if "is_two_way" not in wishes.columns or not chosen.integration.is_two_way:
+        return []
+    mapped = mapping.check_both_ways(chosen.mapping.fields) if chosen.mapping else []
+    return [*goes_both_ways(chosen), *(replace(flaw, pointer="/two_way") for flaw in mapped)]
 
 
 def _facts(desk: Desk, connection: Connection | None) -> Facts | None:
@@ -396,8 +417,10 @@ async def _save_change(
     if wanted == before:
         return before
     saved = await _save(session, wanted)
+    # Nothing was agreed on yet, or not lately: everybody is compared once (docs/decisions/0131).
+    turns_two_way = saved.is_two_way and not before.is_two_way
     # A number that could not be read without a country may be readable with another one.
-    rereads = criteria_changed or (
+    rereads = (criteria_changed or turns_two_way) or (
         before.default_country != saved.default_country
         and any(each["destination_type"] == "phone" for each in fields)
     )
@@ -444,7 +467,27 @@ async def _save(session: AsyncSession, wanted: Integration) -> Integration:
     saved = await store.save(session, wanted)
     if saved is None:
         raise StaleError(detail="Somebody else changed the integration at the same moment.")
+    if saved.mapping_version and (saved.is_two_way or saved.way_back_id is not None):
+        return await _follow(session, saved)
     return saved
+
+
+async def _follow(session: AsyncSession, leading: Integration) -> Integration:
+    """Let the way back follow its integration, and the poller of it hear of that."""
+    version = await store.find_mapping(session, leading.integration_id, leading.mapping_version)
+    way_back = leading.way_back_id or ids.computed("way_back", leading.integration_id)
+    state = await store.follow(
+        session,
+        leading,
+        way_back=way_back,
+        fields=mapping.turned(found(version, "mapping").fields),
+    )
+    if state == "active":
+        await store.schedule(session, way_back, full=False)
+    else:
+        await store.unschedule(session, way_back)
+        await run_store.cancel_reading(session, way_back)
+    return replace(leading, way_back_id=way_back)
 
 
 async def _reschedule(session: AsyncSession, integration: Integration, *, full: bool) -> None:
@@ -482,9 +525,12 @@ async def check_mapping(desk: Desk, draft: Draft, pairs: Sequence[Pair]) -> Chec
     fields, contacts = await connect.ask_source(desk.parts, desk.units, connection, ask)
     attributes = await connect.ask_destination(desk.parts, desk.units, destination, describe)
     flaws = mapping.check(pairs, fields, attributes)
+    composed = [] if flaws else mapping.compose(pairs, fields, attributes)
+    if draft.integration.is_two_way and not flaws:
+        flaws = mapping.check_both_ways(composed)
     if flaws:
         raise InvalidError(detail="The mapping cannot be saved.", flaws=flaws)
-    return Checked(mapping.compose(pairs, fields, attributes), contacts)
+    return Checked(composed, contacts)
 
 
 async def cost_of(
@@ -510,6 +556,7 @@ async def save_mapping(
     draft = await load_draft(desk, integration_id, if_match)
     refuse_archived(draft.integration)
     refuse_automatic(draft.integration)
+    refuse_way_back(draft.integration)
     checked = await check_mapping(desk, draft, pairs)
 
     async def work(session: AsyncSession) -> Saved:
@@ -532,6 +579,7 @@ async def save_mapping(
 async def activate(desk: Desk, integration_id: UUID, if_match: str) -> Integration:
     """Start syncing a draft (W7); raise NotReadyError with everything that is open."""
     draft = await load_draft(desk, integration_id, if_match)
+    refuse_way_back(draft.integration)
     if draft.integration.state != "draft":
         raise ConflictError(
             detail="Only a draft is activated; a paused integration is resumed.",
@@ -543,6 +591,7 @@ async def activate(desk: Desk, integration_id: UUID, if_match: str) -> Integrati
 async def resume(desk: Desk, integration_id: UUID, if_match: str | None) -> Integration:
     """Go on with an integration that was paused or had an error."""
     draft = await load_draft(desk, integration_id, if_match)
+    refuse_way_back(draft.integration)
     if draft.integration.state not in ("paused", "error"):
         raise ConflictError(
             detail="Only an integration that is paused or in error is resumed.",
@@ -668,6 +717,7 @@ def _dead(error: ApiError, at: str) -> Flaw:
 
 async def pause(desk: Desk, session: AsyncSession, integration: Integration) -> Integration:
     """Stop polling; what is on its way waits until the integration is resumed."""
+    refuse_way_back(integration)
     if integration.state not in ("active", "error"):
         raise ConflictError(detail="Only an active integration is paused.", state=integration.state)
     saved = await _save(session, replace(integration, state="paused"))
@@ -678,6 +728,7 @@ async def pause(desk: Desk, session: AsyncSession, integration: Integration) -> 
 
 async def archive(desk: Desk, session: AsyncSession, integration: Integration) -> None:
     """Delete an integration: it stops, and its history stays readable."""
+    refuse_way_back(integration)
     if integration.state == "archived":
         return
     saved = await _save(

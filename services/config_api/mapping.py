@@ -172,6 +172,44 @@ def _stored(field: Field, attribute: Field) -> dict[str, Any]:
     return entry
 
 
+def check_both_ways(fields: Sequence[Mapping[str, Any]]) -> list[Flaw]:
+    """Return why a checked mapping cannot go both ways; empty: it can (SF3)."""
+    flaws = [
+        Flaw(
+            "not_both_ways",
+            "A point in time cannot be written back, dates can: leave this field out, or sync one "
+            "way only.",
+            pointer=pointer("fields", at, "source"),
+            rule="SF3",
+        )
+        for at, each in enumerate(fields)
+        if each["source_type"] == FieldType.DATETIME
+    ]
+    if not any(each["destination_type"] == FieldType.EMAIL for each in fields):
+        flaws.append(
+            Flaw(
+                "not_both_ways",
+                "Map the e-mail address: by it a contact and its record are told to be one.",
+                pointer="/fields",
+                rule="SF3",
+            )
+        )
+    return flaws
+
+
+def turned(fields: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a stored mapping as the way back goes by it."""
+    return [
+        {
+            "source": each["destination"],
+            "source_type": each["destination_type"],
+            "destination": each["source"],
+            "destination_type": each["source_type"],
+        }
+        for each in fields
+    ]
+
+
 def pairs_of(fields: Iterable[Mapping[str, Any]]) -> list[Pair]:
     """Return a stored mapping as people give it."""
     return [Pair(entry["source"], entry["destination"]) for entry in fields]

@@ -85,12 +85,17 @@ def status(integration: Integration, standing: Standing | None) -> tuple[Status,
     """Return the status that is shown, and the code of why where it is not the stored state."""
     if integration.state != "active" or standing is None:
         return Status(integration.state), integration.error_reason
+    if standing.way_back_reason is not None:
+        return Status.ERROR, standing.way_back_reason
     if not standing.is_open:
         return Status.STOPPED_QUOTA, "quota"
+    reason = _why_degraded(standing)
+    return (Status.ACTIVE if reason is None else Status.DEGRADED), reason
+
+
+def _why_degraded(standing: Standing) -> str | None:
     if "needs_reauth" in standing.connection_states:
-        return Status.DEGRADED, "needs_reauth"
+        return "needs_reauth"
     if standing.blocked_reason is not None:
-        return Status.DEGRADED, standing.blocked_reason
-    if standing.failures:
-        return Status.DEGRADED, "source_down"
-    return Status.ACTIVE, None
+        return standing.blocked_reason
+    return "source_down" if standing.failures else None

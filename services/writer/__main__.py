@@ -17,7 +17,7 @@ from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
 from libs.common.settings import read
 from libs.connectors.http import HttpClient
-from libs.connectors.opening import Opener
+from libs.connectors.opening import Opener, clients_of
 from services.writer.account import Accounts
 from services.writer.destinations import Destinations
 from services.writer.drain import Drain
@@ -135,6 +135,7 @@ def _opener(
         keys=KeyRing.parse(settings.keys.get_secret_value()),
         clock=process.clock,
         patience_s=settings.patience_s,
+        clients=clients_of(settings),
         base_urls=settings.provider_base_urls,
         paced=settings.rate_limits,
     )

@@ -16,6 +16,8 @@ def test_a_provider_is_what_its_facts_say(name: str) -> None:
     assert len(made_by) == provider.facts.is_source
     assert (provider.file_source is not None) == provider.facts.reads_files
     assert provider.facts.is_destination == (provider.destination is not None)
+    assert provider.facts.tells_edits == (provider.edits is not None)
+    assert provider.facts.takes_edits == (provider.records is not None)
     assert "" in provider.facts.limits
     assert all(limit.calls > 0 < limit.window_s for each in provider.facts.limits.values()
                for limit in each)  # fmt: skip

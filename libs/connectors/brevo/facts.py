@@ -62,4 +62,7 @@ FACTS = Facts(
     ),
     import_rows_max=IMPORT_ROWS_MAX,
     import_rows_min=IMPORT_ROWS_MIN,
+    # A position names the last row that was read, and is good for as long as that is there.
+    resumable_paging=True,
+    tells_edits=True,
 )

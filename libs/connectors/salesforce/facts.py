@@ -102,4 +102,5 @@ FACTS = Facts(
     integrations_per_account=INTEGRATIONS_PER_ACCOUNT,
     plan=PLAN,
     phones_stay=True,
+    takes_edits=True,
 )

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
@@ -93,6 +94,9 @@ _INTEGRATION: dict[str, JsonValue] = {
     "interval_minutes": 30,
     "deletion_policy": "keep",
     "email_change_policy": "single",
+    "two_way": False,
+    "way_back_id": None,
+    "way_back_of": None,
     "default_country": "DE",
     "mapping_version": 1,
     "criteria": None,
@@ -193,6 +197,13 @@ class Integration(Shown):
     interval_minutes: int
     deletion_policy: DeletionPolicy
     email_change_policy: EmailChangePolicy
+    two_way: bool = Field(description="Whether edits at the destination are written back (SF3).")
+    way_back_id: str | None = Field(
+        description="By which integration edits go back: its runs and contacts are read by this id."
+    )
+    way_back_of: str | None = Field(
+        description="Whose way back this is: it follows that one, and is not changed by itself."
+    )
     default_country: str | None
     mapping_version: int = Field(description="0: there is no mapping yet.")
     criteria: Criteria | None
@@ -255,6 +266,10 @@ class IntegrationChange(Asked):
     interval_minutes: Annotated[Whole, Field(ge=5, le=1440)] | None = None
     deletion_policy: DeletionPolicy | None = None
     email_change_policy: EmailChangePolicy | None = None
+    two_way: YesOrNo | None = Field(
+        default=None,
+        description="Whether what people edit at the destination is written back (SF3).",
+    )
     default_country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
         default=None, description="Whose national phone numbers these are; ISO 3166-1 alpha-2."
     )
@@ -473,6 +488,8 @@ def wishes_of(change: IntegrationChange) -> Wishes:
         )
     columns: dict[str, Any] = {name: getattr(change, name) for name in _PLAIN if name in sent}
     at: dict[str, str] = {name: f"/{name}" for name in columns}
+    if "two_way" in sent:
+        columns["is_two_way"], at["is_two_way"] = change.two_way, "/two_way"
     for side in (change.source, change.destination):
         if side is None:
             continue
@@ -500,7 +517,7 @@ _PLAIN = (
     "email_change_policy",
     "default_country",
 )
-_NEVER_NULL = (*_PLAIN[:4], "source", "opt_in", "destination")
+_NEVER_NULL = (*_PLAIN[:4], "source", "opt_in", "destination", "two_way")
 
 
 @router.get("/v1/integrations/{integration_id}/checklist", dependencies=READ)
@@ -739,6 +756,9 @@ def _document(
             "interval_minutes": row.interval_minutes,
             "deletion_policy": row.deletion_policy,
             "email_change_policy": row.email_change_policy,
+            "two_way": row.is_two_way,
+            "way_back_id": _integration_id(row.way_back_id),
+            "way_back_of": _integration_id(row.way_back_of),
             "default_country": row.default_country,
             "mapping_version": row.mapping_version,
             "criteria": criteria,
@@ -752,6 +772,10 @@ def _document(
             "archived_at": row.archived_at,
         }
     )
+
+
+def _integration_id(id_: UUID | None) -> str | None:
+    return None if id_ is None else ids.show(Prefix.INTEGRATION, id_)
 
 
 def _source(row: Row) -> SourceShown:

@@ -202,6 +202,7 @@ async def find_uses(session: AsyncSession, connection: UUID) -> list[UUID]:
     found = await session.execute(
         text(
             "select integration_id from config.integrations where state <> 'archived'"
+            " and way_back_of is null"
             " and :connection in (source_connection_id, destination_connection_id)"
             " order by integration_id"
         ),

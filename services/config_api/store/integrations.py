@@ -19,6 +19,9 @@ MAPPED, AUTOMATIC = "mapped", "automatic"
 class Integration:
     """One configured sync. `version` is its ETag; `mapping_version` 0: none yet.
 
+    `is_two_way`: edits at its destination go back, by the integration `way_back_id`, which is
+    `way_back_of` this one and follows it (docs/decisions/0130).
+
     `kind` automatic: nobody maps fields, the mapping follows from what the source has (AC1).
     """
 
@@ -47,6 +50,9 @@ class Integration:
     activated_at: datetime | None
     archived_at: datetime | None
     kind: str = MAPPED
+    is_two_way: bool = False
+    way_back_of: UUID | None = None
+    way_back_id: UUID | None = None
 
     @property
     def is_automatic(self) -> bool:
@@ -73,6 +79,7 @@ class Standing:
     blocked_reason: str | None  # The destination's block, while it lasts.
     connection_states: Sequence[str]
     failures: int  # Runs in a row that could not be read.
+    way_back_reason: str | None = None  # What keeps edits from going back (SF8).
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,10 @@ _SELECT = (
     " source_list_id, source_list_name, destination_connection_id, destination_list_id,"
     " destination_list_name, opt_in_at, opt_in_by, interval_minutes, deletion_policy,"
     " email_change_policy, default_country, mapping_version, error_reason, version, created_at,"
-    " updated_at, activated_at, archived_at, kind from config.integrations"
+    " updated_at, activated_at, archived_at, kind, is_two_way, way_back_of,"
+    " (select b.integration_id from config.integrations b"
+    "   where b.way_back_of = integrations.integration_id) as way_back_id"
+    " from config.integrations"
 )
 
 
@@ -126,7 +136,7 @@ async def find_page(
             f"{_SELECT}"
             " where (cast(:after as uuid) is null or integration_id > :after)"
             " and case when cast(:state as text) is null then state <> 'archived'"
-            " else state = :state end"
+            " else state = :state end and way_back_of is null"
             " order by integration_id limit :size"
         ),
         {"after": after, "state": state, "size": size},
@@ -148,6 +158,7 @@ async def find_sharing(
             " join config.connections c on c.connection_id = i.source_connection_id"
             " join config.connections own on own.connection_id = :connection"
             " where i.integration_id <> :integration and i.state <> 'archived'"
+            " and i.way_back_of is null"
             " and (c.connection_id = own.connection_id"
             "  or (c.provider, c.account_id) = (own.provider, own.account_id))"
             " order by i.integration_id"
@@ -186,6 +197,7 @@ async def save(session: AsyncSession, wanted: Integration) -> Integration | None
             " email_change_policy = :email_change_policy, default_country = :default_country,"
             " mapping_version = :mapping_version, error_reason = :error_reason,"
             " activated_at = :activated_at, archived_at = :archived_at,"
+            " is_two_way = :is_two_way,"
             " version = version + 1, updated_at = clock_timestamp()"
             " where integration_id = :integration_id and version = :version"
             " returning integration_id"
@@ -195,6 +207,54 @@ async def save(session: AsyncSession, wanted: Integration) -> Integration | None
     if found.one_or_none() is None:
         return None
     return await find(session, wanted.integration_id)
+
+
+async def follow(
+    session: AsyncSession,
+    leading: Integration,
+    *,
+    way_back: UUID,
+    fields: Sequence[Mapping[str, Any]],
+) -> str:
+    """Let the way back be as its integration is now, made if it is not there; return its state.
+
+    `fields` are the mapping in force, turned round. Without two ways it rests.
+    """
+    state: str | None = await session.scalar(
+        text(
+            "insert into config.integrations as b (integration_id, workspace_id, name, state,"
+            " source_connection_id, source_object, destination_connection_id, opt_in_at,"
+            " opt_in_by, interval_minutes, deletion_policy, email_change_policy, default_country,"
+            " mapping_version, activated_at, archived_at, way_back_of)"
+            " select :way_back, workspace_id, name,"
+            "   case when is_two_way or state = 'archived' then state else 'paused' end,"
+            "   destination_connection_id, 'contacts', source_connection_id, opt_in_at, opt_in_by,"
+            "   interval_minutes, 'remove_from_list', 'none', default_country, mapping_version,"
+            "   activated_at, archived_at, integration_id"
+            " from config.integrations where integration_id = :leading"
+            " on conflict (way_back_of) do update set name = excluded.name,"
+            " state = excluded.state, interval_minutes = excluded.interval_minutes,"
+            " default_country = excluded.default_country,"
+            " mapping_version = excluded.mapping_version, activated_at = excluded.activated_at,"
+            " archived_at = excluded.archived_at, error_reason = null, version = b.version + 1,"
+            " updated_at = clock_timestamp() returning state"
+        ),
+        {"way_back": way_back, "leading": leading.integration_id},
+    )
+    await session.execute(
+        text(
+            "insert into config.field_mappings (integration_id, version, workspace_id, fields,"
+            " created_by) values (:way_back, :version, :workspace, cast(:fields as jsonb),"
+            " 'two_way') on conflict do nothing"
+        ),
+        {
+            "way_back": way_back,
+            "version": leading.mapping_version,
+            "workspace": leading.workspace_id,
+            "fields": json.dumps(list(fields)),
+        },
+    )
+    return str(state)
 
 
 async def add_mapping(
@@ -302,14 +362,19 @@ async def find_standings(
             "   and d.blocked_until > clock_timestamp()),"
             " (select array_agg(c.state) from config.connections c where c.connection_id in"
             "   (i.source_connection_id, i.destination_connection_id)),"
-            " (select s.failures from sync.schedules s where s.integration_id = i.integration_id)"
+            " (select s.failures from sync.schedules s where s.integration_id = i.integration_id),"
+            " (select coalesce(b.error_reason, (select 'value_too_long' where exists"
+            "    (select from activity.contacts a where a.integration_id = b.integration_id"
+            "     and a.status = 'rejected' and a.reason = 'value_too_long')))"
+            "  from config.integrations b"
+            "  where b.way_back_of = i.integration_id and i.is_two_way)"
             " from config.integrations i where i.integration_id = any(:integrations)"
         ),
         {"integrations": [integration.integration_id for integration in integrations]},
     )
     return {
-        integration: Standing(is_open, blocked, states or [], failures or 0)
-        for integration, is_open, blocked, states, failures in found
+        integration: Standing(is_open, blocked, states or [], failures or 0, way_back_reason)
+        for integration, is_open, blocked, states, failures, way_back_reason in found
     }
 
 
@@ -320,7 +385,7 @@ async def count_by_provider(session: AsyncSession) -> dict[str, int]:
             "select c.provider, count(distinct i.integration_id) from config.integrations i"
             " join config.connections c"
             " on c.connection_id in (i.source_connection_id, i.destination_connection_id)"
-            " where i.state <> 'archived' group by c.provider"
+            " where i.state <> 'archived' and i.way_back_of is null group by c.provider"
         )
     )
     return {row[0]: row[1] for row in found}
