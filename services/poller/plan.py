@@ -251,14 +251,20 @@ def next_roll(
     found: ContactList | None,
     *,
     was_read: bool,
+    settles: bool = True,
     position: str | None = None,
 ) -> Roll:
-    """Return what to remember of the members, and of the provider's position, at a run's end."""
+    """Return what to remember of the members, and of the provider's position, at a run's end.
+
+    `settles`: nobody has to be read again for what this run may have told of him before its poller
+    died.
+    """
     before = assignment.roll or Roll()
+    settled_run_no = sweeping.run_no if settles else before.settled_run_no
     if not was_read:
-        return msgspec.structs.replace(before, settled_run_no=sweeping.run_no, position=position)
+        return msgspec.structs.replace(before, settled_run_no=settled_run_no, position=position)
     return Roll(
-        settled_run_no=sweeping.run_no,
+        settled_run_no=settled_run_no,
         # The start: who joined while the members were read may have been missed.
         read_at_ms=sweeping.until_ms,
         size=found.size if found else None,

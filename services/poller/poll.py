@@ -110,6 +110,11 @@ class RunStore(Protocol):
     async def withheld(self, assignment: Assignment) -> Withheld:
         """Return the deletions that wait for a person's word, and those that have it."""
 
+    async def expect_back(
+        self, assignment: Assignment, sweeping: Sweeping, ids: Collection[str]
+    ) -> None:
+        """Have those who are told of as gone read again by the next run, should they be back."""
+
     async def want_fields(self, assignment: Assignment, fields: Sequence[WantedField]) -> None:
         """Have fields made at the destination, and mapped (AC1)."""
 
@@ -559,6 +564,7 @@ class Run:
                     self._sweeping,
                     membership.found,
                     was_read=(self.is_full or membership.gone is not None) and complete,
+                    settles=self.is_full or not self._is_resumed,
                     position=self._position,
                 ),
                 complete=complete,
@@ -602,6 +608,13 @@ class Run:
         return frozenset(await self._store.known(self._assignment, told))
 
     async def _publish_gone(self, gone: Collection[str]) -> None:
+        """Tell who is gone.
+
+        Of a run that is gone on with after its poller's death somebody may be back who was told of
+        as gone. A newer run alone can say so: this one's word is as old as that (`plan.next_roll`).
+        """
+        if gone and not self.is_full:  # After a full run they are no members: they join anew.
+            await self._store.expect_back(self._assignment, self._sweeping, gone)
         changes = [
             Change(
                 id=source_id,

@@ -95,6 +95,18 @@ class DatabaseRunStore:
 
         return await transact(self._sessions, work)
 
+    async def expect_back(
+        self, assignment: Assignment, sweeping: Sweeping, ids: Collection[str]
+    ) -> None:
+        """Have those who are told of as gone read again by the next run, should they be back."""
+
+        async def work(session: AsyncSession) -> None:
+            await store.expect_back(
+                session, integration=assignment.integration, run_no=sweeping.run_no, ids=ids
+            )
+
+        await self._leased(assignment, work)
+
     async def want_fields(self, assignment: Assignment, fields: Sequence[WantedField]) -> None:
         """Have fields made at the destination, and mapped."""
 

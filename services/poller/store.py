@@ -533,6 +533,25 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
     )
 
 
+async def expect_back(
+    session: AsyncSession, *, integration: UUID, run_no: int, ids: Collection[str]
+) -> None:
+    """Make members newcomers of a run that is about to tell that they are gone.
+
+    If its poller dies after that, and they are back by then, the next run reads them whatever
+    their modification time. The caller holds the lease.
+    """
+    await session.execute(
+        text(
+            """
+            update sync.members set run_no = :run_no
+            where integration_id = :integration and source_id = any (cast(:ids as text[]))
+            """
+        ),
+        {"integration": integration, "run_no": run_no, "ids": sorted(ids)},
+    )
+
+
 async def want_fields(
     session: AsyncSession, *, integration: UUID, fields: Sequence[WantedField]
 ) -> None:

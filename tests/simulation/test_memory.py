@@ -678,6 +678,9 @@ async def test_a_run_from_its_claim_to_its_end(stores: Stores) -> None:
     unmet = await stores.poller.unmet(ours, **given, run_no=2)
     known = await stores.poller.known_members(ours, **given, ids=["b", "c"])
     async with stores.begin("poller") as session:
+        await stores.poller.expect_back(session, **given, run_no=9, ids=["b", "z"])
+    expected = await stores.poller.newcomers(ours, **given, settled_run_no=8)
+    async with stores.begin("poller") as session:
         await stores.poller.remove_members(session, **given, ids=["b"])
     left = await stores.poller.all_members(ours, **given)
     assert await claim(stores, OTHER) is None
@@ -708,6 +711,7 @@ async def test_a_run_from_its_claim_to_its_end(stores: Stores) -> None:
 
     assert sweeping.members_before == 0
     assert progress == services.poller.store.Progress(is_reading=True, is_active=True, is_open=True)
+    assert expected == {"b"}
     assert (newcomers, unmet, known, left) == ({"a", "b"}, {"a", "b"}, {"b"}, {"a"})
     assert (resumed, over) == (True, False)
     assert await claim(stores) is None  # It is due in half an hour.

@@ -717,6 +717,30 @@ class TestGoingOn:
         assert second.fencing == (await world.newest_run(integration)).fencing
         assert "2" not in await world.members(integration)
 
+    async def test_who_is_back_when_his_leave_was_told_already_is_read_by_the_next_run(
+        self, world: World, source: FakeSource
+    ) -> None:
+        """Proves X2: the leave is as new as anything this run can say; only a newer one counts."""
+        source.add("1", "2")
+        source.join("8", "1", "2")
+        integration = await world.integrate(list_id="8")
+        await world.poll(integration, source)
+        source.leave("8", "2")
+        dying = await world.claim_one(integration)
+        with pytest.raises(KilledError):
+            await killed_at_the_end(world.run(dying, source))
+        await world.lapse(integration)
+        source.join("8", "2")
+        [again] = await world.claim()
+        await world.run(again, source).poll()
+
+        await world.poll(integration, source)
+
+        assert world.journal.ids(Operation.LEAVE, run_no=2) == ["2"]
+        assert world.journal.ids(Operation.UPSERT, run_no=3) == ["2"]
+        await world.poll(integration, source)
+        assert world.journal.ids(run_no=4) == []
+
     async def test_a_later_claim_leaves_the_token_of_a_run_that_was_read(
         self, world: World, source: FakeSource
     ) -> None:

@@ -379,6 +379,13 @@ async def remove_members(session: AsyncSession, *, integration: UUID, ids: Colle
         tables_of(session).members.pop((integration, id_), None)
 
 
+async def expect_back(
+    session: AsyncSession, *, integration: UUID, run_no: int, ids: Collection[str]
+) -> None:
+    members = tables_of(session).members
+    members.update({(integration, id_): run_no for id_ in ids if (integration, id_) in members})
+
+
 async def want_fields(
     session: AsyncSession, *, integration: UUID, fields: Sequence[WantedField]
 ) -> None:
