@@ -1,0 +1,78 @@
+"""Every test, in two pytest runs side by side: `make test`.
+
+Tests of whole stacks wait most of their time, for leases, intervals and back-off; the others keep
+a processor busy. Each lane has servers of its own. Coverage is measured where the code runs in the
+process of the tests: measured in the services' processes too, it slows the stacks by half.
+
+Both lanes run to their end whatever becomes of the other. The last line adds them up, as pytest
+writes it; the exit status is 0 only if both are.
+"""
+
+import asyncio
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+STACKS = ("faults", "hostile", "integration", "local")  # Folders whose tests start whole stacks.
+COVERED = ("--cov", "--cov-fail-under=95")
+
+_COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
+_SUMMARY = re.compile(r"^=*.*\b(passed|failed|errors?|no tests ran)\b.* in [\d.]+s")
+
+
+def lanes() -> dict[str, list[str]]:
+    """Return pytest's arguments for each lane; together they name everything under tests/."""
+    found = sorted(
+        path.name
+        for path in TESTS.iterdir()
+        if path.name.startswith("test_") or (path.is_dir() and not path.name.startswith("_"))
+    )
+    return {
+        "stacks": [f"tests/{name}" for name in STACKS],
+        "parts": [*COVERED, *(f"tests/{name}" for name in found if name not in STACKS)],
+    }
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def _run(lane: str, arguments: list[str]) -> tuple[int, Counter[str]]:
+    """Run one lane, show its lines as they come, and return its exit status and its counts."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "--color=no", *arguments),
+        cwd=TESTS.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 24,  # A line of a failed comparison may be long.
+    )
+    assert process.stdout is not None
+    counts: Counter[str] = Counter()
+    try:
+        async for line in process.stdout:
+            shown = line.decode(errors="replace").rstrip("\n")
+            _say(f"{lane}: {shown}")
+            if _SUMMARY.match(shown):
+                counts = Counter({name.rstrip("s"): int(n) for n, name in _COUNTED.findall(shown)})
+        return await process.wait(), counts
+    finally:
+        if process.returncode is None:
+            process.terminate()  # Its fixtures end the servers.
+            await process.wait()
+
+
+async def _run_all() -> int:
+    started = time.monotonic()
+    ended = await asyncio.gather(*(_run(lane, wanted) for lane, wanted in lanes().items()))
+    total = sum((counts for _, counts in ended), Counter[str]())
+    told = ", ".join(f"{count} {name}" for name, count in sorted(total.items())) or "no tests ran"
+    _say(f"==== {told} in {time.monotonic() - started:.2f}s ====")
+    return next((status for status, _ in ended if status), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_run_all()))
