@@ -296,6 +296,8 @@ def begin_rows(rows: Sequence[ImportRow], view: View, changes: Changes) -> None:
     for head, count in Counter([row.head for row in rows]).items():
         if not head.is_late:
             changes.tallies[head.part].importing += count
+    if not view.parked:
+        return
     for row in rows:
         parked = view.parked.get(row.contact)
         if parked is not None and not is_older(

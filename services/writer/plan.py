@@ -50,6 +50,8 @@ def rows_that_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> l
     An address is in it once: two integrations may share a list, and what stands there can be
     compared with one of them only.
     """
+    if _surely_fit(rows, rows_max, bytes_max):
+        return list(rows)
     fitting: list[ImportRow] = []
     addresses: set[str] = set()
     list_id = rows[0].write.list_id if rows else ""
@@ -66,6 +68,17 @@ def rows_that_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> l
     return fitting
 
 
+def _surely_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> bool:
+    """Return whether all fit together, asked of all at once: of a live batch they mostly do."""
+    writes = [row.write for row in rows]
+    return (
+        len(rows) <= rows_max
+        and len({write.list_id for write in writes}) <= 1
+        and len({row.place.address for row in rows}) == len(rows)
+        and sum([len(write.attributes) for write in writes]) + ROW_BYTES * len(rows) <= bytes_max
+    )
+
+
 def plan(
     tasks: Sequence[Task],
     *,
@@ -74,7 +87,7 @@ def plan(
     singles_max: int = SINGLES_MAX,
 ) -> Plan:
     """Split effects into the rows of an import, those that wait for one, and singles."""
-    elsewhere = {row.contact for row in rows}.union(gathered)
+    elsewhere = {row.contact for row in rows}.union(gathered) if tasks else ()
     others = [task for task in tasks if task.contact not in elsewhere]
     later = [task.contact for task in others[singles_max:]]
     return Plan(others[:singles_max], rows, [*later, *gathered])

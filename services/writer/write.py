@@ -503,8 +503,9 @@ class Writing:
             gathered, rows = [row.contact for row in rows], []
         else:
             rows = []
-        imported = {row.contact for row in rows}
-        tasks += _tasks(row for row in turn.firsts if row.contact not in imported)
+        if len(rows) < len(may):  # Else all of them are among the rows, as mostly.
+            imported = {row.contact for row in rows}
+            tasks += _tasks(row for row in turn.firsts if row.contact not in imported)
         return plan(tasks, rows=rows, gathered=gathered, singles_max=turn.singles_max)
 
     async def _way(self, turn: Turn, destination: Destination, rows: int) -> Way:

@@ -60,6 +60,9 @@ def test_an_import_holds_one_list_and_is_bounded() -> None:
     mixed = [*rows(3), *rows(2, list_id="8"), *rows(1)]
 
     assert {row.write.list_id for row in rows_that_fit(mixed, 10, HEAVY)} == {"7"}
+    apart = [*rows(3), *rows(2, list_id="8")]
+    assert rows_that_fit(apart, 10, HEAVY) == apart[:3]
+    assert rows_that_fit(apart[:3], 10, HEAVY) == apart[:3]
     assert len(rows_that_fit(rows(5), 3, HEAVY)) == 3
     heavy = rows_that_fit(rows(5, weight=HEAVY // 2), 100, HEAVY)
     assert len(heavy) == 1
