@@ -404,9 +404,12 @@ class Writing:
     ) -> list[tuple[Wanted, Task]]:
         """Return the effects that have a share in this sync, or need none; let the others wait."""
         account, view = turn.account, turn.known.view
+        may_need = any(each.importer_of for each in view.integrations.values())
+        if not (may_need and self.budget.contacts_max):
+            return effects
         contacts = [item.contact for item, _ in effects if item.contact not in account.units]
         contacts += [row.contact for row in turn.firsts]
-        needed = by_account(contacts, view.integrations) if self.budget.contacts_max else {}
+        needed = by_account(contacts, view.integrations)
         if not needed:
             return effects
         has_share = await self._take_shares(turn, needed)
