@@ -281,6 +281,8 @@ class _Ended:
 
     def _judge_gone(self, contact: ContactId) -> None:
         link = self._tables.links[contact]
+        if self._lives_on(contact.source_id):
+            return
         require(link.state is not LinkState.LINKED, "gone, but linked", link)
         key = link.key
         if key is None or self._row.deletion_policy == "keep" or key not in self._there:
@@ -289,6 +291,16 @@ class _Ended:
             return
         is_on_list = self._row.list_id in self._there[key].list_ids
         require(not is_on_list or self._is_held(key, contact), "gone, but on the list", link)
+
+    def _lives_on(self, source_id: str) -> bool:
+        """Return whether it is part of a contact that is rejected, and so cannot take it over."""
+        return any(
+            source_id in each.merged_from
+            and (
+                each.properties["email"] == INVALID or each.properties["firstname"] == REFUSED_NAME
+            )
+            for each in self._source.account.contacts.values()
+        )
 
     def _is_held(self, key: str, but: ContactId | None = None) -> bool:
         return any(
