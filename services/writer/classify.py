@@ -156,7 +156,10 @@ def take_over(item: Wanted, view: View) -> Sequence[Link]:
         return changed  # A row under way would be written after the survivor: it waits instead.
     for contact in merged:
         link = view.links.get(contact)
-        if link is None or contact == item.contact or link.key is None:
+        if contact == item.contact:
+            continue
+        if link is None or link.key is None:
+            changed += _tombstone_of_waiting(contact, item, view)
             continue
         own = view.links.get(item.contact)
         if (
@@ -179,6 +182,18 @@ def take_over(item: Wanted, view: View) -> Sequence[Link]:
         if link.key is not None and link.state is LinkState.LINKED:
             view.owners[Place(link.contact.integration, link.key)] = link.contact.source_id
     return changed
+
+
+def _tombstone_of_waiting(contact: ContactId, survivor: Wanted, view: View) -> list[Link]:
+    """Return a tombstone for a merged contact that waits without standing anywhere.
+
+    Else it would be written once it need not wait, and hold the address that is its survivor's.
+    """
+    row = view.parked.get(contact)
+    if row is None or contact in view.units:
+        return []
+    version = Version(row.version.ms, max(row.version.run_no, survivor.version.run_no))
+    return [Link(contact, LinkState.NONE, version, Wish.DELETE)]
 
 
 def _inherit(survivor: ContactId, link: Link, own: Link | None) -> Link:

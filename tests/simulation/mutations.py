@@ -421,7 +421,7 @@ MUTATIONS = (
                 "0.0 if lapsed else 0.0",
             ),
         ),
-        seed=1232,
+        seed=901,
     ),
     Mutation(
         "the_token_is_not_looked_at",

@@ -153,3 +153,26 @@ async def test_who_was_merged_into_a_row_of_an_import_waits_for_it(world: World)
     assert (await world.links())["c1"].state == "removed"
     assert await world.parked() == {}
     await world.check_ledger()
+
+
+async def test_a_merged_contact_that_waited_for_an_address_is_not_written_later(
+    world: World,
+) -> None:
+    """Proves S5: its address is the survivor's, as soon as its owner lets go."""
+    await world.begin_run(1)
+    await world.begin_run(2)
+    writer = world.writer()
+    await world.write(writer, world.record(upsert("owner", "x@example.com")))
+    await world.write(writer, world.record(upsert("a", "x@example.com"), page=2))
+
+    await world.write(
+        writer, world.record(upsert("b", "x@example.com", ms=2000, merged_from=["a"]), run_no=2)
+    )
+    await world.write(writer, world.record(leave("owner", op=Operation.DELETE), run_no=2, page=2))
+    await world.drain(writer)
+
+    links = await world.links()
+    assert links["b"].identity == "x@example.com"
+    assert links["a"].identity is None
+    assert await world.parked() == {}
+    await world.check_ledger()
