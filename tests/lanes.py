@@ -2,7 +2,7 @@
 
 Tests of whole stacks wait most of their time, for leases, intervals and back-off; the others keep
 a processor busy. Each lane has servers of its own. Coverage is measured where the code runs in the
-process of the tests: measured in the services' processes too, it slows the stacks by half.
+process of the tests; the services of a stack run as they do in production.
 
 Both lanes run to their end whatever becomes of the other. The last line adds them up, as pytest
 writes it; the exit status is 0 only if both are.
@@ -20,7 +20,7 @@ STACKS = ("faults", "hostile", "integration", "local")  # Folders whose tests st
 COVERED = ("--cov", "--cov-fail-under=95")
 
 _COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
-_SUMMARY = re.compile(r"^=*.*\b(passed|failed|errors?|no tests ran)\b.* in [\d.]+s")
+_SUMMARY = re.compile(r"\b(passed|failed|errors?|no tests ran)\b.* in [\d.]+s")
 
 
 def lanes() -> dict[str, list[str]]:
@@ -56,8 +56,10 @@ async def _run(lane: str, arguments: list[str]) -> tuple[int, Counter[str]]:
         async for line in process.stdout:
             shown = line.decode(errors="replace").rstrip("\n")
             _say(f"{lane}: {shown}")
-            if _SUMMARY.match(shown):
-                counts = Counter({name.rstrip("s"): int(n) for n, name in _COUNTED.findall(shown)})
+            if _SUMMARY.search(shown):
+                counts = Counter(
+                    {name.removesuffix("s"): int(n) for n, name in _COUNTED.findall(shown)}
+                )
         return await process.wait(), counts
     finally:
         if process.returncode is None:
