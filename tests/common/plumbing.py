@@ -3,12 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
 from aiokafka.structs import ConsumerRecord
 
 from libs.common.consumer import Batch, Bounds, Consumer
@@ -17,10 +19,9 @@ from libs.common.publisher import Publisher
 from libs.common.topics import TopicNames
 
 TOPIC = Topic.QUOTA_CHANGED
-EVENTUALLY_S = 30.0
+EVENTUALLY_S = 60.0
 LOOK_S = 0.01
 
-# The shortest that a broker allows, so that an eviction does not take a minute.
 QUICK = Bounds(
     commit_every_s=0.05,
     commit_s=2.0,
@@ -30,10 +31,14 @@ QUICK = Bounds(
     stop_s=5.0,
     retry_first_s=0.01,
     retry_most_s=0.05,
-    session_s=6.0,
+    # A member whose machine is busy must not be taken for dead.
+    session_s=30.0,
     heartbeat_s=0.2,
     rebalance_s=8.0,
 )
+
+# The shortest that a broker allows, so that a dead member's eviction does not take a minute.
+EVICTING = replace(QUICK, session_s=6.0)
 
 
 class ChosenClock:
@@ -176,11 +181,17 @@ async def read_all(bootstrap: str, name: str, *, count: int) -> list[ConsumerRec
 
 
 async def offsets(bootstrap: str, group: str) -> dict[TopicPartition, int]:
-    """Return what a group has committed."""
+    """Return what a group has committed, once its coordinator is there to say."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        found = await admin.list_consumer_group_offsets(group)
+        async with asyncio.timeout(EVENTUALLY_S):
+            while True:
+                # A broker makes the topic of the offsets when the first group asks for it.
+                with suppress(GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                    found = await admin.list_consumer_group_offsets(group)
+                    break
+                await asyncio.sleep(LOOK_S)
     finally:
         await admin.close()
     return {place: at.offset for place, at in found.items() if at.offset >= 0}

@@ -22,6 +22,8 @@ from libs.common.publisher import Publisher
 from libs.common.settings import KafkaSettings
 from libs.common.topics import TopicNames
 from tests.common.plumbing import (
+    EVENTUALLY_S,
+    EVICTING,
     QUICK,
     TOPIC,
     ChosenClock,
@@ -74,7 +76,7 @@ class Bench:
         return sum((await offsets(self.kafka, self.group)).values())
 
     async def until_committed(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(EVENTUALLY_S):
             while await self.committed() < count:  # noqa: ASYNC110  # the broker knows, no event
                 await asyncio.sleep(0.05)
 
@@ -992,7 +994,7 @@ async def ours(bench: Bench, done: set[int]) -> AsyncIterator[None]:
     async def handle(batch: Batch) -> None:
         await _do_slowly(done, [encode(record.event) for record in batch.records])
 
-    async with crashing(bench.consumer(handle)):
+    async with crashing(bench.consumer(handle, bounds=EVICTING)):
         yield
 
 
