@@ -9,23 +9,26 @@ import argparse
 import asyncio
 import importlib
 import json
+import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import uvloop
 
+import sandbox
 from sandbox.server import LOOPBACK, serve
 
-PROVIDERS = (
-    "hubspot",
-    "brevo",
-    "constant_contact",
-    "activecampaign",
-    "salesforce",
-    "google_contacts",
+# Each is a folder with a `state` and an `app`: whoever has one can be served.
+PROVIDERS = tuple(
+    sorted(
+        each.name
+        for each in pkgutil.iter_modules(sandbox.__path__)
+        if each.ispkg and find_spec(f"sandbox.{each.name}.state") is not None
+    )
 )
 PORT_MAX = 65_535
 

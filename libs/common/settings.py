@@ -10,9 +10,10 @@ A name ends in its unit, then in `_min` or `_max`: `poll_interval_s`, `pool_size
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import (
+    BaseModel,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -23,7 +24,12 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -116,22 +122,48 @@ class SecretsSettings(BaseSettings):
     keys: SecretStr
 
 
+class ClientSettings(BaseModel, frozen=True):
+    """Our application at one provider that logs in by OAuth; empty where there is none."""
+
+    id: str = ""
+    secret: SecretStr = SecretStr("")
+
+
+class _ClientsSource(EnvSettingsSource):
+    """Finds our applications: `<PROVIDER>_CLIENT_ID`, `<PROVIDER>_CLIENT_SECRET`, for whomever."""
+
+    def __call__(self) -> dict[str, Any]:
+        clients: dict[str, dict[str, str | None]] = {}
+        for name, value in self.env_vars.items():
+            provider, _, part = name.rpartition("_client_")
+            if provider and part in ClientSettings.model_fields:
+                clients.setdefault(provider, {})[part] = value
+        return {"provider_clients": clients}
+
+
 class ProviderSettings(ServiceSettings):
     """Where providers are. Only the sandbox, outside production, may replace an address."""
 
     provider_base_urls: dict[str, str] = Field(default_factory=dict)
-    hubspot_client_id: str = ""
-    hubspot_client_secret: SecretStr = SecretStr("")
-    constant_contact_client_id: str = ""
-    constant_contact_client_secret: SecretStr = SecretStr("")
-    salesforce_client_id: str = ""
-    salesforce_client_secret: SecretStr = SecretStr("")
-    google_contacts_client_id: str = ""
-    google_contacts_client_secret: SecretStr = SecretStr("")
+    # By provider. Each has two variables of its own (`_ClientsSource`), so that which providers
+    # there are need not be known here.
+    provider_clients: dict[str, ClientSettings] = Field(default_factory=dict)
     public_url: str | None = None
 
     # False only against a sandbox that has its limits off, to measure our own cost.
     rate_limits: bool = True
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment and, in it, each provider's client."""
+        return init_settings, env_settings, _ClientsSource(settings_cls)
 
     @model_validator(mode="after")
     def _production_talks_to_providers_only(self) -> Self:

@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
 from libs.common.rates import RateGate
 from libs.common.secrets import KeyRing
-from libs.common.settings import ProviderSettings
+from libs.common.settings import ClientSettings, ProviderSettings
 from libs.common.tokens import StoredTokens
 from libs.common.uploads import UploadedFiles
 from libs.connectors import registry
@@ -37,14 +35,13 @@ from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint, place
 def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
     """Return our application at each provider that logs in by OAuth.
 
-    By the provider's own pair of settings: `<provider>_client_id`, `<provider>_client_secret`.
+    By the provider's own pair of settings: `<PROVIDER>_CLIENT_ID`, `<PROVIDER>_CLIENT_SECRET`.
     """
     found = {}
     for name, provider in registry.PROVIDERS.items():
         if provider.facts.oauth is not None:
-            secret: SecretStr = getattr(settings, f"{name}_client_secret")
-            client_id: str = getattr(settings, f"{name}_client_id")
-            found[name] = Client(client_id, secret.get_secret_value())
+            ours = settings.provider_clients.get(name, ClientSettings())
+            found[name] = Client(ours.id, ours.secret.get_secret_value())
     return found
 
 

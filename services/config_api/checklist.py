@@ -225,10 +225,17 @@ def goes_both_ways(draft: Draft) -> Iterable[Flaw]:
         what = "These"
     yield Flaw(
         "not_both_ways",
-        f"{what} are synced one way only: both ways are for Salesforce with Brevo.",
+        f"{what} are synced one way only: both ways are for {_both_ways(draft.catalogue)}.",
         pointer="/two_way",
         rule="SF3",
     )
+
+
+def _both_ways(catalogue: Mapping[str, Facts]) -> str:
+    """Return who can be synced both ways, in words: "Salesforce with Brevo"."""
+    sources = [each.label for each in catalogue.values() if each.takes_edits]
+    destinations = [each.label for each in catalogue.values() if each.tells_edits]
+    return f"{' or '.join(sources)} with {' or '.join(destinations)}"
 
 
 def takes_automatic(draft: Draft) -> Iterable[Flaw]:

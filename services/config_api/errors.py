@@ -439,8 +439,8 @@ def _unavailable(error: SyncError, provider: str) -> ApiError:
 # What a person has to mend, by the codes of MisconfiguredError.
 _TO_MEND = {
     "api_disabled": "its API is switched off for this account, or for this person: an "
-    "administrator must allow it (at Salesforce an edition with API access, and the permission "
-    "“API Enabled”)",
+    "administrator must allow it (an edition with API access, and this person's permission to use "
+    "it)",
     "scope_missing": "this login may not see what is needed: an administrator must give the person "
     "more rights, or a person with more rights must log in",
     "field_missing": "a field is not there any more, or this login may not see it",

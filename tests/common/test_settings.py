@@ -34,6 +34,22 @@ def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> 
     assert settings.provider_base_urls == {"brevo": "http://127.0.0.1:1"}
 
 
+def test_each_providers_client_is_found_by_the_providers_name(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """Whoever the provider is: two variables are enough, and no edit of the settings."""
+    environment.setenv("ACME_CRM_CLIENT_ID", "ours")
+    environment.setenv("ACME_CRM_CLIENT_SECRET", "secret-of-ours")
+    environment.setenv("_CLIENT_ID", "nobody's")
+
+    settings = read(Settings)
+
+    client = settings.provider_clients["acme_crm"]
+    assert (client.id, client.secret.get_secret_value()) == ("ours", "secret-of-ours")
+    assert "" not in settings.provider_clients
+    assert "secret-of-ours" not in repr(settings)
+
+
 def test_what_is_missing_and_what_is_wrong_is_named_and_not_shown(
     environment: pytest.MonkeyPatch,
 ) -> None:

@@ -66,7 +66,7 @@ State = Literal["draft", "active", "paused", "error", "archived"]
 DeletionPolicy = Literal["keep", "remove_from_list"]
 EmailChangePolicy = Literal["single", "all", "none"]
 
-_INTEGRATION: dict[str, JsonValue] = {
+_EXAMPLE: dict[str, JsonValue] = {
     "id": "int_0199d0c1a2b37c4d8e5f60718293a4b5",
     "name": "HubSpot → Brevo",
     "kind": "mapped",
@@ -216,7 +216,7 @@ class Integration(Shown):
     activated_at: datetime | None
     archived_at: datetime | None
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_INTEGRATION]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
 
 class Integrations(Shown):
