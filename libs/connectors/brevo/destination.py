@@ -42,19 +42,18 @@ from libs.connectors.contract import (
     ImportStatus,
     ListPage,
     Missing,
-    NotTried,
     Outcome,
     Refused,
     RemoteContact,
     Screening,
     Taken,
     TokenSupply,
-    Unknown,
     Write,
     WriteReport,
     Written,
 )
 from libs.connectors.http import Answer, HttpClient, lost
+from libs.connectors.singles import write_each
 
 # Pages that are asked for at once.
 _PAGES_TOGETHER = 4
@@ -136,24 +135,7 @@ class BrevoDestination:
         An answer that was lost leaves its contact Unknown and stops the others, those on their
         way excepted.
         """
-        outcomes: list[Outcome] = [NotTried()] * len(writes)
-        errors: list[SyncError] = []
-        waiting = iter(enumerate(writes))
-
-        async def work() -> None:
-            for index, write in waiting:
-                try:
-                    outcomes[index] = await self._apply(write)
-                except SyncError as error:
-                    if isinstance(error, UnknownOutcomeError):
-                        outcomes[index] = Unknown()
-                    errors.append(error)
-                if errors:
-                    return
-
-        workers = min(facts.TOGETHER, len(writes))
-        await asyncio.gather(*(work() for _ in range(workers)))
-        return WriteReport(outcomes, errors[0] if errors else None)
+        return await write_each(writes, self._apply, together=facts.TOGETHER)
 
     async def read_back(self, identities: Sequence[Identity]) -> Sequence[RemoteContact | None]:
         """Return each contact as it is now, in the order asked; None for one that is absent."""

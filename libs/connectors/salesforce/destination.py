@@ -28,14 +28,11 @@ from libs.connectors.contract import (
     Facts,
     Field,
     FieldType,
-    FoundImport,
     Gate,
-    ImportStatus,
     ListPage,
     NotTried,
     Outcome,
     RemoteContact,
-    Screening,
     TokenSupply,
     Unknown,
     Write,
@@ -45,12 +42,13 @@ from libs.connectors.http import Answer, HttpClient, lost
 from libs.connectors.salesforce import facts, payload, soql, writing
 from libs.connectors.salesforce.calls import Calls
 from libs.connectors.salesforce.soql import ID, MASTER
+from libs.connectors.singles import NoImports
 
 _COLLECTION = "/composite/sobjects"
 _MERGES_MAX = 5  # A merge of a merge: each look follows them one further.
 
 
-class SalesforceDestination:
+class SalesforceDestination(NoImports):
     """A Salesforce organisation whose contacts and leads are written to, by their ids."""
 
     facts: Facts = facts.FACTS
@@ -233,26 +231,6 @@ class SalesforceDestination:
     ) -> ListPage:
         """Refuse: there is no such list."""
         raise MisconfiguredError(self._calls.host, "list_missing")
-
-    def importable(self, writes: Sequence[Write]) -> Sequence[bool]:
-        """Return that nothing goes by import."""
-        return [False] * len(writes)
-
-    async def screen_import(self, keys: Sequence[str], awaited: Awaited = ()) -> Screening:
-        """Return that nothing goes by import."""
-        return Screening([False] * len(keys), [() for _ in awaited])
-
-    async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
-        """Refuse: nobody is created."""
-        self._refuse()
-
-    async def import_status(self, process_id: str) -> ImportStatus:
-        """Refuse: there are no imports."""
-        self._refuse()
-
-    async def find_imports(self, since: datetime) -> Sequence[FoundImport]:
-        """Return none."""
-        return ()
 
     def _refuse(self) -> NoReturn:
         raise RequestRefusedError(self._calls.host, 405, "updates_only")
