@@ -26,12 +26,10 @@ from statistics import median
 from uuid import UUID, uuid4
 
 import asyncpg
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 import migrations
 from libs.common import database, ledger
-from libs.common.database import SessionMaker, transact
+from libs.common.database import Transaction, Transactions, transact
 from libs.common.ledger import Posting
 from local import postgres
 from local.stack import as_role
@@ -43,7 +41,7 @@ LIMIT = 10**12  # Never reached, but where it is to be.
 INTEGRATION, RUN = UUID(int=1), UUID(int=2)
 BAR = 2.0  # Times a plain ledger, at batch 1 on one workspace.
 
-Pair = Callable[[SessionMaker, UUID, int], Awaitable[int]]
+Pair = Callable[[Transactions, UUID, int], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +87,11 @@ CASES = (
 )
 
 
-async def our_pair(sessions: SessionMaker, workspace: UUID, batch: int) -> int:
+async def our_pair(sessions: Transactions, workspace: UUID, batch: int) -> int:
     """Hold and post as the writer does; return how many were posted."""
     hold_id = uuid4()
 
-    async def hold(session: AsyncSession) -> int:
+    async def hold(session: Transaction) -> int:
         return await ledger.hold(session, workspace=workspace, hold_id=hold_id, wanted=batch)
 
     granted = await transact(sessions, hold)
@@ -102,30 +100,34 @@ async def our_pair(sessions: SessionMaker, workspace: UUID, batch: int) -> int:
         for number in range(granted)
     ]
 
-    async def post(session: AsyncSession) -> int:
+    async def post(session: Transaction) -> int:
         return await ledger.post(session, hold_id=hold_id, postings=postings)
 
     return await transact(sessions, post) if postings else 0
 
 
-async def plain_pair(sessions: SessionMaker, workspace: UUID, batch: int) -> int:
+async def plain_pair(sessions: Transactions, workspace: UUID, batch: int) -> int:
     """Hold and post as one would write it first: lock the month, look, then change."""
     assert batch == 1
-    values = {"w": workspace, "h": uuid4(), "k": os.urandom(16), "i": INTEGRATION, "r": RUN}
+    hold_id = uuid4()
 
-    async def hold(session: AsyncSession) -> int:
-        row = (await session.execute(_PLAIN_LOCK, values)).one()
-        if row.posted + row.held >= row.quota_limit:
+    async def hold(session: Transaction) -> int:
+        connection = session.connection
+        month = await connection.fetchrow(_PLAIN_LOCK, workspace)
+        if month["posted"] + month["held"] >= month["quota_limit"]:
             return 0
-        await session.execute(_PLAIN_HOLD, values)
-        await session.execute(_PLAIN_HELD, values)
+        await connection.execute(_PLAIN_HOLD, hold_id, workspace)
+        await connection.execute(_PLAIN_HELD, workspace)
         return 1
 
-    async def post(session: AsyncSession) -> int:
-        await session.execute(_PLAIN_LOCK, values)
-        new = await session.scalar(_PLAIN_POST, values)
-        await session.execute(_PLAIN_DONE, values)
-        await session.execute(_PLAIN_POSTED, values)
+    async def post(session: Transaction) -> int:
+        connection = session.connection
+        await connection.fetchrow(_PLAIN_LOCK, workspace)
+        new = await connection.fetchval(
+            _PLAIN_POST, workspace, os.urandom(16), hold_id, INTEGRATION, RUN
+        )
+        await connection.execute(_PLAIN_DONE, hold_id)
+        await connection.execute(_PLAIN_POSTED, workspace)
         return int(new or 0)
 
     return await transact(sessions, post) if await transact(sessions, hold) else 0
@@ -146,19 +148,19 @@ create table plain.postings (workspace_id uuid, effect_key bytea, hold_id uuid n
 grant usage on schema plain to contactsync_writer;
 grant all on all tables in schema plain to contactsync_writer;
 """
-_PLAIN_LOCK = text(
-    "select posted, held, quota_limit from plain.periods where workspace_id = :w for update"
+_PLAIN_LOCK = (
+    "select posted, held, quota_limit from plain.periods where workspace_id = $1 for update"
 )
-_PLAIN_HOLD = text("insert into plain.holds (hold_id, workspace_id) values (:h, :w)")
-_PLAIN_HELD = text("update plain.periods set held = held + 1 where workspace_id = :w")
-_PLAIN_POST = text(
+_PLAIN_HOLD = "insert into plain.holds (hold_id, workspace_id) values ($1, $2)"
+_PLAIN_HELD = "update plain.periods set held = held + 1 where workspace_id = $1"
+_PLAIN_POST = (
     "insert into plain.postings (workspace_id, effect_key, hold_id, integration_id, source_id,"
-    " run_id, operation) values (:w, :k, :h, :i, 'contact-0', :r, 'upsert')"
+    " run_id, operation) values ($1, $2, $3, $4, 'contact-0', $5, 'upsert')"
     " on conflict do nothing returning 1"
 )
-_PLAIN_DONE = text("update plain.holds set posted = 1 where hold_id = :h")
-_PLAIN_POSTED = text(
-    "update plain.periods set posted = posted + 1, held = held - 1 where workspace_id = :w"
+_PLAIN_DONE = "update plain.holds set posted = 1 where hold_id = $1"
+_PLAIN_POSTED = (
+    "update plain.periods set posted = posted + 1, held = held - 1 where workspace_id = $1"
 )
 
 
@@ -189,13 +191,13 @@ async def _write(shift: Shift) -> tuple[int, list[float]]:
     engine = database.create_engine(
         shift.url, pool_size_max=shift.connections, application_name="bench"
     )
-    sessions = database.session_maker(engine)
+    sessions = Transactions(engine)
     took_s: list[float] = []
     posted = 0
 
     async def connect() -> None:
         async with sessions.begin() as session:
-            await session.execute(text("select 1"))
+            await session.connection.execute("select 1")
 
     async def writer(number: int, until: float) -> None:
         nonlocal posted

@@ -47,7 +47,9 @@ async def hold(session: Session, *, workspace: UUID, hold_id: UUID, wanted: int)
     """Reserve up to `wanted` units and return how many were granted.
 
     Asked again with the same id it grants nothing new and returns what is still open of it.
-    Raises a database error when the month's partition is missing: without a ledger, no write.
+    It stands once the transaction is committed, which may fail as a lost race does if the room is
+    gone by then: to be called within `database.transact`. Raises a database error when the
+    month's partition is missing: without a ledger, no write.
     """
     granted = await (await driver(session)).fetchval(
         "select ledger.hold($1, $2, $3)", workspace, hold_id, wanted

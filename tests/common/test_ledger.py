@@ -12,11 +12,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import database, ledger
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker, Transaction, transact
 from libs.common.ledger import Posting
 
 RUN = UUID(int=7)
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def posting(name: str, operation: str = "upsert") -> Posting:
+    return Posting(name.encode().ljust(16), UUID(int=1), name, RUN, operation)
 
 
 class Workspace:
@@ -24,7 +28,7 @@ class Workspace:
 
     def __init__(self, writer: SessionMaker, owner: SessionMaker) -> None:
         self.id = uuid4()
-        self._writer = writer
+        self.writer = writer
         self._owner = owner
 
     async def set_limit(self, limit: int) -> int:
@@ -38,29 +42,26 @@ class Workspace:
 
     async def hold(self, wanted: int, hold_id: UUID | None = None) -> tuple[UUID, int]:
         hold_id = hold_id or uuid4()
-        async with self._writer.begin() as session:
+        async with self.writer.begin() as session:
             granted = await ledger.hold(session, workspace=self.id, hold_id=hold_id, wanted=wanted)
         return hold_id, granted
 
     async def post(self, hold_id: UUID, *names: str, also: Mapping[str, str] = NOTHING) -> int:
         """Post upserts of these, and of others (`also`) what they are named with."""
         operations = {**dict.fromkeys(names, "upsert"), **also}
-        postings = [
-            Posting(name.encode().ljust(16), UUID(int=1), name, RUN, operation)
-            for name, operation in operations.items()
-        ]
+        postings = [posting(name, operation) for name, operation in operations.items()]
 
         async def work(session: AsyncSession) -> int:
             return await ledger.post(session, hold_id=hold_id, postings=postings)
 
-        return await transact(self._writer, work)
+        return await transact(self.writer, work)
 
     async def release(self, hold_id: UUID, units: int) -> None:
-        async with self._writer.begin() as session:
+        async with self.writer.begin() as session:
             await ledger.release(session, hold_id=hold_id, units=units)
 
     async def is_open(self) -> bool:
-        async with self._writer.begin() as session:
+        async with self.writer.begin() as session:
             return await ledger.is_open(session, workspace=self.id)
 
     async def counters(self) -> tuple[int, int]:
@@ -235,6 +236,68 @@ async def test_a_limit_of_nothing_is_used_up_at_once(workspace: Workspace) -> No
 
     assert not await workspace.is_open()
     assert await workspace.published() == [(100, True)]
+
+
+async def test_no_writer_waits_for_another_that_has_not_committed(
+    workspace: Workspace, role_url: Callable[[str], str]
+) -> None:
+    """The month's row is counted up at the commit; far from the limit nobody locks it before."""
+    slow = await asyncpg.connect(role_url("writer"))
+    hold_id, _ = await workspace.hold(2)
+    try:
+        async with slow.transaction():
+            transaction = Transaction(slow)
+            mine = uuid4()
+            await ledger.hold(transaction, workspace=workspace.id, hold_id=mine, wanted=3)
+            await ledger.post(transaction, hold_id=mine, postings=[posting("a")])
+            await ledger.release(transaction, hold_id=mine, units=1)
+
+            async with asyncio.timeout(10):
+                assert (await workspace.hold(4))[1] == 4
+                assert await workspace.post(hold_id, "b") == 1
+            assert await workspace.counters() == (1, 5)
+    finally:
+        await slow.close()
+
+    assert await workspace.counters() == (2, 6)
+
+
+async def test_a_hold_whose_room_is_gone_by_its_commit_is_asked_for_again(
+    workspace: Workspace,
+) -> None:
+    """Proves Q1: what was granted far from the limit is held against it as it is committed."""
+    await workspace.set_limit(100)
+    attempts = 0
+
+    async def work(session: AsyncSession) -> int:
+        nonlocal attempts
+        attempts += 1
+        granted = await ledger.hold(session, workspace=workspace.id, hold_id=hold_id, wanted=5)
+        if attempts == 1:
+            await workspace.set_limit(3)
+        return granted
+
+    hold_id = uuid4()
+    assert await transact(workspace.writer, work) == 3
+    assert attempts == 2
+    assert await workspace.counters() == (0, 3)
+
+
+async def test_two_holds_of_one_transaction_are_not_granted_the_same_units(
+    workspace: Workspace,
+) -> None:
+    """Proves Q1."""
+    await workspace.set_limit(100)
+
+    async def work(session: AsyncSession) -> list[int]:
+        return [
+            await ledger.hold(session, workspace=workspace.id, hold_id=each, wanted=wanted)
+            for each, wanted in holds
+        ]
+
+    holds = [(uuid4(), wanted) for wanted in (6, 90, 10)]
+    assert await transact(workspace.writer, work) == [6, 90, 4]
+    assert await workspace.counters() == (0, 100)
 
 
 async def test_eight_writers_at_the_limit_post_exactly_the_limit(workspace: Workspace) -> None:

@@ -45,18 +45,29 @@ async def test_the_quota_is_used_to_the_unit_whoever_dies(
     assert outcome.bugs == [], f"seed {seed}: these died by themselves"
 
 
-# What `ledger.hold` would be without a guard: whoever asks gets all.
+# What the ledger would be without a guard: whoever asks gets all.
 UNGUARDED = """
 create or replace function ledger.hold(p_workspace uuid, p_hold uuid, p_wanted integer)
 returns integer language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   insert into ledger.holds (hold_id, workspace_id, period, amount)
   values (p_hold, p_workspace, ledger.current_period(), p_wanted);
-  update ledger.periods p set held = p.held + p_wanted
-  where p.workspace_id = p_workspace and p.period = ledger.current_period();
   return p_wanted;
 end
-$$
+$$;
+create function ledger.count_unguarded() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  update ledger.periods p set held = p.held + new.amount
+  where p.workspace_id = new.workspace_id and p.period = new.period;
+  return null;
+end
+$$;
+drop trigger count_hold on ledger.holds;
+create constraint trigger count_hold after update on ledger.holds
+  deferrable initially deferred for each row execute function ledger.count_hold();
+create trigger count_unguarded after insert on ledger.holds
+  for each row execute function ledger.count_unguarded();
 """
 
 

@@ -99,6 +99,13 @@ async def test_a_month_that_somebody_reads_is_dropped_another_time(
 
 async def make_holds(sessions: SessionMaker) -> dict[str, UUID]:
     """Make a hold of each kind, with an effect each that it absorbed."""
+    await execute(
+        sessions,
+        "insert into ledger.periods (workspace_id, period, quota_limit, revision)"
+        " select :w, ledger.current_period() - make_interval(months => ago), 100, 1"
+        " from generate_series(1, 2) ago",
+        w=WORKSPACE,
+    )
     made = {}
     for name, ago, posted in (
         ("finished long ago", 2, 3),
