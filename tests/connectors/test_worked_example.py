@@ -4,14 +4,11 @@ Its code is taken out of the page. The suites that every connector passes run ag
 services' own code syncs contacts through it.
 """
 
-import atexit
 import base64
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
@@ -46,17 +43,11 @@ from tests.connectors import worked_example
 from tests.connectors.served import Served
 from tests.services.poller.world import World
 
-_FOLDER = tempfile.TemporaryDirectory()
-atexit.register(_FOLDER.cleanup)
-FOLDER = Path(_FOLDER.name)
-worked_example.write(FOLDER)
-with worked_example.in_place(FOLDER):
-    # The page's own tests are this module's: pytest finds what is here under its name.
-    _tests = worked_example.tests(FOLDER)
-    provider = _tests.provider
-    TestSource = _tests.TestSource
-    TestDestination = _tests.TestDestination
-    ENTRY = worked_example.entry(FOLDER)
+EXAMPLE = worked_example.load()
+# The page's own tests are this module's: pytest finds what is here under its name.
+provider = EXAMPLE.tests.provider
+TestSource = EXAMPLE.tests.TestSource
+TestDestination = EXAMPLE.tests.TestDestination
 
 KEYS = KeyRing.parse("k:" + base64.b64encode(b"k" * 32).decode())
 FIELDS = (
@@ -73,7 +64,7 @@ def test_the_page_keeps_the_rules_of_the_house(command: tuple[str, ...]) -> None
 
     done = subprocess.run(
         [sys.executable, "-m", "ruff", *command, *settings, *files],
-        cwd=FOLDER,
+        cwd=EXAMPLE.folder,
         capture_output=True,
         text=True,
         check=False,
@@ -83,10 +74,11 @@ def test_the_page_keeps_the_rules_of_the_house(command: tuple[str, ...]) -> None
 
 
 def test_the_line_of_the_registry_is_one_of_its_kind() -> None:
-    assert list(ENTRY) == ["acme"]
-    assert ENTRY["acme"].facts.provider == "acme"
-    assert ENTRY["acme"].facts.is_source is (ENTRY["acme"].source is not None)
-    assert ENTRY["acme"].facts.is_destination is (ENTRY["acme"].destination is not None)
+    [(name, made)] = EXAMPLE.entry.items()
+
+    assert name == made.facts.provider == "acme"
+    assert made.facts.is_source is (made.source is not None)
+    assert made.facts.is_destination is (made.destination is not None)
     assert "acme" not in registry.PROVIDERS
 
 
@@ -115,7 +107,7 @@ class Platform:
             to=self.destination,
         )
         for connection, key in (
-            (self.world.connection, _tests.KEY),
+            (self.world.connection, EXAMPLE.tests.KEY),
             (self.destination, other["api_key"]),
         ):
             sealed = KEYS.seal(
@@ -197,7 +189,7 @@ async def platform(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Platform]:
     """Return a platform whose registry has one line more."""
-    registered = MappingProxyType({**registry.PROVIDERS, **ENTRY})
+    registered = MappingProxyType({**registry.PROVIDERS, **EXAMPLE.entry})
     monkeypatch.setattr(registry, "PROVIDERS", registered)
     engines = {
         role: create_engine(role_url(role), pool_size_max=5, application_name="test")

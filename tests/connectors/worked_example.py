@@ -5,13 +5,18 @@ if they stood in it; what is on the page under the registry's name is its one li
 entry without an edit of the registry.
 """
 
+import atexit
 import importlib
 import importlib.util
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import libs.connectors
 import sandbox
@@ -33,7 +38,27 @@ def code() -> dict[str, list[str]]:
     return {path: _CODE.findall(text) for path, text in _SECTION.findall(example)}
 
 
-def write(folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The example as modules: its own tests, and what its line puts into the registry."""
+
+    folder: Path
+    tests: Any  # A module: what is in it is the page's to say.
+    entry: Mapping[str, Provider]
+
+
+@cache
+def load() -> Example:
+    """Write the example into a folder that lasts as long as the process, and import it."""
+    temporary = tempfile.TemporaryDirectory()
+    atexit.register(temporary.cleanup)
+    folder = Path(temporary.name)
+    _write(folder)
+    with _in_place(folder):
+        return Example(folder, _loaded(folder / TESTS), _loaded(folder / "entry.py").ENTRY)
+
+
+def _write(folder: Path) -> None:
     """Write the example's files under a folder; its line of the registry into one of its own."""
     files = {path: "\n".join(blocks) for path, blocks in code().items() if path != REGISTRY}
     imports, line = code()[REGISTRY]
@@ -47,7 +72,7 @@ def write(folder: Path) -> None:
 
 
 @contextmanager
-def in_place(folder: Path) -> Iterator[None]:
+def _in_place(folder: Path) -> Iterator[None]:
     """Let imports find the example's folders beside those of the tree."""
     importlib.invalidate_caches()
     for path, package in _PACKAGES.items():
@@ -57,17 +82,6 @@ def in_place(folder: Path) -> Iterator[None]:
     finally:
         for package in _PACKAGES.values():
             package.__path__.pop()
-
-
-def entry(folder: Path) -> Mapping[str, Provider]:
-    """Return what the line of the registry puts there."""
-    found: Mapping[str, Provider] = _loaded(folder / "entry.py").ENTRY
-    return found
-
-
-def tests(folder: Path) -> ModuleType:
-    """Return the example's own tests."""
-    return _loaded(folder / TESTS)
 
 
 def _loaded(file: Path) -> ModuleType:
