@@ -41,6 +41,11 @@ class Account(Provider):
         """Hold callers to the provider's limits again, some of them replaced by these."""
         await self._call("PUT", "limits", {"enabled": True, **buckets})
 
+    async def limits(self) -> Json:
+        """Return the windows of each bucket, and what was let through in each second."""
+        answer = await self._client.get("/_sandbox/limits")
+        return dict(answer.raise_for_status().json())
+
     async def die(self) -> None:
         """Answer every call 503 from now on."""
         await self._send("PUT", "faults", [UNAVAILABLE])

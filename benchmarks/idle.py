@@ -16,8 +16,8 @@ INTEGRATIONS = 1_000
 INTERVAL_S = 300.0  # The shortest there is.
 STEADY_S = 30.0
 
-# `$1`: the copies' ids; `$2`: whose copy each is.
-_COPIES = """
+# Of integrations that nobody reads now. `$1`: the copies' ids; `$2`: whose copy each is.
+COPIES = """
 with copy as (
   select * from unnest($1::uuid[], $2::uuid[]) c (copy_id, integration_id)
 ), integration as (
@@ -101,5 +101,5 @@ async def _copy(world: World, count: int) -> None:
     originals = [uuid.UUID(each.rpartition("_")[2]) for each in world.integrations]
     copies = [uuid.uuid4() for _ in range(count)]
     of = [originals[number % len(originals)] for number in range(count)]
-    await world.database.execute(_COPIES, copies, of)
+    await world.database.execute(COPIES, copies, of)
     world.integrations += map(str, copies)

@@ -55,18 +55,20 @@ async def set_up(
     source_list: str,
     destination_list: str,
     pair: tuple[SourceParty, DestinationParty] = (HUBSPOT, BREVO),
+    source_account: str | None = None,
     credentials: Mapping[str, str] | None = None,
     fields: Sequence[Field] | None = None,
     upload: Upload | None = None,
 ) -> str:
     """Connect both accounts, choose lists and map fields; return the draft's id.
 
-    `upload` uploads a file to the source, which then has no lists. `credentials` are of another
+    `upload` uploads a file to the source, which then has no lists. `source_account` is whom the
+    login page is told, None its first account. `credentials` are of another
     account of the destination than its sandbox begins with, `fields` another mapping than every
     word that both sides have.
     """
     read_from, write_to = pair
-    source = await _connect(api, read_from, read_from.credentials)
+    source = await _connect(api, read_from, read_from.credentials, source_account)
     destination = await _connect(api, write_to, {**write_to.credentials, **(credentials or {})})
     named = {"name": f"{read_from.label} → {write_to.label}"}
     made = await api.post("/v1/integrations", named)
@@ -109,27 +111,30 @@ async def activate(api: Api, integration_id: str) -> None:
 
 
 async def _connect(
-    api: Api, party: SourceParty | DestinationParty, credentials: Mapping[str, str] | None
+    api: Api,
+    party: SourceParty | DestinationParty,
+    credentials: Mapping[str, str] | None,
+    account: str | None = None,
 ) -> str:
     """Connect by what a person types, or without it by the provider's own login page (W2)."""
     wanted = {"provider": party.provider, "name": f"Our {party.label}"}
     made = await api.post("/v1/connections", {**wanted, **(credentials or {})})
     if credentials is None:
-        await _log_in(api, f"/v1/connections/{made['id']}", party.label)
+        await _log_in(api, f"/v1/connections/{made['id']}", party.label, account)
     return str(made["id"])
 
 
-async def _log_in(api: Api, connection: str, label: str) -> None:
+async def _log_in(api: Api, connection: str, label: str, account: str | None) -> None:
     asked = await api.post(f"{connection}:authorize")
-    await _grant(asked["authorize_url"])
+    await _grant(asked["authorize_url"], account)
     state = (await api.get(connection))["state"]
     if state != "connected":
         what = f"the {label} connection is {state} after its owner granted access"
         raise StackError(what, "see the log of config-api")
 
 
-async def _grant(authorize_url: str) -> None:
-    """Read the login page, press its button, and come back to where it sends us."""
+async def _grant(authorize_url: str, account: str | None) -> None:
+    """Read the login page, choose an account, press the button, and come back to where it sends."""
     async with httpx.AsyncClient(timeout=30.0, follow_redirects=True, trust_env=False) as browser:
         page = await browser.get(authorize_url)
         hidden = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text)
@@ -138,6 +143,8 @@ async def _grant(authorize_url: str) -> None:
             what = f"the login page was answered {page.status_code}: {page.text}"
             raise StackError(what, "see the log of the sandbox")
         form = {unescape(name): unescape(value) for name, value in hidden}
+        if account is not None:
+            form["account"] = account
         back = await browser.post(
             str(page.url.join(unescape(action[1]))), data={**form, "decision": "approve"}
         )

@@ -120,6 +120,11 @@ def _about_calls(table: Routes[A]) -> None:
         account.calls.reset()
         return Answer(204)
 
+    @table.add("GET", "/_sandbox/limits")
+    def used(account: A, request: Request) -> Answer:
+        limits = account.limits
+        return Answer(200, {"enabled": limits.enabled, "buckets": limits.report()})
+
     @table.add("GET", "/_sandbox/writes")
     def writes(account: A, request: Request) -> Answer:
         after = request.parameter("after", "0")

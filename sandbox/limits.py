@@ -7,11 +7,11 @@ ours. A day ends at midnight of the account's time zone.
 """
 
 from bisect import insort
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from sandbox.clock import Clock
@@ -114,6 +114,8 @@ class Limits:
         self.enabled = True
         self._clock = clock
         self._buckets = {name: list(windows) for name, windows in buckets.items()}
+        # How many calls were let through in each second of our clock: how much of a limit is used.
+        self._by_second: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     @property
     def names(self) -> list[str]:
@@ -137,7 +139,24 @@ class Limits:
                 return Overrun(bucket, index, window.read(now_s))
         for window in windows:
             window.take(now_s)
+        self._by_second[bucket][int(now_s)] += 1
         return None
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return each bucket's windows, and what was let through by second since the start.
+
+        Seconds are those of the clock's epoch, oldest first; those without a call are left out.
+        """
+        return {
+            bucket: {
+                "windows": [
+                    {"limit": window.limit, "window_s": window.read(self._clock.now_s()).window_s}
+                    for window in windows
+                ],
+                "by_second": sorted(self._by_second[bucket].items()),
+            }
+            for bucket, windows in sorted(self._buckets.items())
+        }
 
     def read(self, bucket: str) -> list[Reading]:
         """Return how full each window of a bucket is, in the order they were given."""

@@ -8,6 +8,7 @@ Opening makes no call. What is opened may be kept: its credentials are read when
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
@@ -30,6 +31,9 @@ from libs.connectors.contract import (
 )
 from libs.connectors.http import HttpClient
 from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint, placed
+
+# Whose limits they are: provider, account, subscription, where its day begins.
+GateKey = tuple[str, str, str | None, str]
 
 
 def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
@@ -77,6 +81,10 @@ class Opener:
     base_urls: Mapping[str, str] = field(default_factory=dict)
     paced: bool = True
     as_api: bool = False
+    # Kept for as long as somebody has them.
+    _gates: WeakValueDictionary[GateKey, RateGate] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )
 
     async def source(
         self,
@@ -152,30 +160,40 @@ class Opener:
     def gate(self, stored: StoredConnection) -> Gate:
         """Return the shared rate budget of the account behind a connection.
 
-        Limits of the account are shared by every connection to it, of any workspace.
+        Limits of the account are shared by every connection to it, of any workspace; and so is the
+        gate itself among a worker's tasks: a slot that one of them leaves is another's.
         """
         if not self.paced:
             return OpenGate()
         account = stored.account
         # Before the first check the account is unknown: its calls are counted by connection.
         owner = account.id if account is not None else str(stored.connection)
+        key = (
+            stored.provider,
+            owner,
+            account.tier if account is not None else None,
+            account.time_zone if account is not None else "UTC",
+        )
+        # Whoever waits before a page is kept waiting by nobody else's turn.
+        gate = None if self.lane else self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = self._new_gate(*key)
+        return gate
+
+    def _new_gate(self, provider: str, owner: str, tier: str | None, time_zone: str) -> RateGate:
         return RateGate(
             self.sessions,
-            self._limits(stored.provider, account),
-            {
-                "account": f"{stored.provider}:{owner}",
-                "application": f"{stored.provider}:application",
-            },
+            self._limits(provider, tier),
+            {"account": f"{provider}:{owner}", "application": f"{provider}:application"},
             self.clock,
             patience_s=self.patience_s,
-            time_zone=account.time_zone if account is not None else "UTC",
+            time_zone=time_zone,
             lane=self.lane,
         )
 
-    def _limits(self, provider: str, account: Account | None) -> Sequence[Limit]:
+    def _limits(self, provider: str, tier: str | None) -> Sequence[Limit]:
         by_tier = registry.PROVIDERS[provider].facts.limits
-        tier = (account.tier if account is not None else None) or ""
-        return by_tier.get(tier, by_tier[""])
+        return by_tier.get(tier or "", by_tier[""])
 
     def _base_url(self, stored: StoredConnection) -> str:
         return registry.base_url(stored.provider, self.base_urls, stored.account_url)

@@ -1,6 +1,7 @@
 """Provider limits shared by several processes (S10)."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from libs.common import database, rates
 from libs.common.clock import SystemClock
@@ -242,10 +244,12 @@ def test_slots_are_taken_ahead_only_while_all_of_them_are_used() -> None:
 async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: SessionMaker) -> None:
     limit = Limit("contacts", calls=10, window_s=1.0)
     busy, wizard = gate(poller, limit), gate(poller, limit, patience_s=0.5, lane=INTERACTIVE)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(busy.enter("contacts")) for _ in range(5)]
-        await wizard.enter("contacts")
-        assert not all(task.done() for task in tasks)
+    waiting = asyncio.gather(*(busy.enter("contacts") for _ in range(80)))  # For ten seconds.
+
+    await wizard.enter("contacts")
+
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_who_is_not_patient_hears_when_to_come_back(poller: SessionMaker) -> None:
@@ -263,7 +267,7 @@ async def test_after_a_rest_an_hourly_limit_lets_some_calls_through_at_once(
 ) -> None:
     own = gate(poller, Limit("account", calls=100, window_s=3600.0), patience_s=0.2)
 
-    for _ in range(16):
+    for _ in range(9):
         await own.enter("account")
     with pytest.raises(RateLimitedError):
         await own.enter("account")
@@ -279,6 +283,61 @@ async def test_a_provider_that_says_stop_stops_every_process(poller: SessionMake
     with pytest.raises(RateLimitedError) as error:
         await second.enter("contacts")
     assert error.value.retry_after_s == pytest.approx(60, abs=2)
+
+
+async def test_who_is_refused_goes_on_more_slowly_and_comes_back(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Fault 40. Proves S10: a limit that is lower than what is known of it is found."""
+    limit = Limit("contacts", calls=20, window_s=1.0)
+    first, second = gate(poller, limit), gate(poller, limit)
+
+    await asyncio.gather(first.limited("contacts", 0.05), second.limited("contacts", 0.05))
+    after_one = await _pace(poller)
+    await _pass_time(sessions, 10.0)
+    await first.limited("contacts", 0.05)
+    after_another = await _pace(poller)
+    await _pass_time(sessions, 60.0)
+
+    assert after_one == pytest.approx(0.75, abs=0.02)  # Refused together is refused once.
+    assert after_another == pytest.approx(0.75 * (0.75 + 10 / 120), abs=0.02)
+    assert await _pace(poller) == 1.0
+
+
+async def test_a_wait_for_an_allowance_slows_nobody_down_and_neither_waits_a_person(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves S10: a day that is over says nothing of how many calls a second there may be."""
+    own = gate(poller, Limit("contacts", calls=20, window_s=1.0))
+
+    await own.limited("contacts", 3600.0)
+    await _pass_time(sessions, 3600.0)
+    after_a_day = await _pace(poller)
+    await own.limited("contacts", 0.0)
+
+    assert after_a_day == 1.0
+    assert await _pace(poller, lane=f":{INTERACTIVE}") == 1.0
+
+
+async def _pace(sessions: SessionMaker, *, lane: str = "") -> float:
+    """Return what is left of a pace of 4 calls a second."""
+    await asyncio.sleep(0.06)  # A short block is over.
+    [row] = await database.fetch_alone(
+        sessions, "select * from limits.take('acme:1', 'contacts', 1, 4, 0, $1)", lane
+    )
+    return float(1 / row["interval_s"] / 4)
+
+
+async def _pass_time(sessions: SessionMaker, seconds: float) -> None:
+    """Let so much time have passed since everything that blocks remember."""
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "update limits.blocks set blocked_until = blocked_until - cast(:gone as interval),"
+                " slowed_at = slowed_at - cast(:gone as interval)"
+            ),
+            {"gone": timedelta(seconds=seconds)},
+        )
 
 
 async def test_one_bucket_that_is_stopped_does_not_stop_the_others(poller: SessionMaker) -> None:
@@ -313,6 +372,9 @@ def test_a_day_ends_at_midnight_where_the_account_is() -> None:
         (Limit("contacts", 10, 1.0), 10.0, 0.70),
         (Limit("contacts", 110, 10.0), 11.0, 0.85),
         (Limit("contacts", 190, 10.0), 19.0, 0.85),
+        (Limit("reads", 60, 60.0), 1.0, 0.70),
+        (Limit("single imports", 20, 60.0), 1 / 3, 0.70),
+        (Limit("account", 100, 3600.0), 1 / 36, 0.70),
     ],
 )
 def test_a_backlog_uses_the_promised_share_of_a_limit(
@@ -323,12 +385,61 @@ def test_a_backlog_uses_the_promised_share_of_a_limit(
     wizard = rates.pace([limit], interactive=True)
 
     assert background.rate_per_s >= share * rate
-    assert background.rate_per_s + wizard.rate_per_s < rate
+    assert sum(most_in(each, limit.window_s) for each in (background, wizard)) <= limit.calls
+
+
+def most_in(pace: rates.Pace, window_s: float) -> int:
+    """Return how many calls a pace allows in any window that begins with a burst, at most."""
+    fastest = pace.rate_per_s + pace.lent_per_s
+    return pace.burst + math.ceil(round(fastest * window_s, 9))
+
+
+async def test_what_is_kept_for_people_is_lent_while_nobody_is_there(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """PROTOCOL 10: of a larger limit."""
+    limit = Limit("contacts", calls=110, window_s=10.0)
+    alone = await _rate_of(poller, limit)
+    await gate(poller, limit, lane=INTERACTIVE).enter("contacts")
+    beside_somebody = await _rate_of(poller, limit)
+    async with sessions.begin() as session:
+        await session.execute(
+            text("update limits.slots set next_at = next_at - interval '16 seconds'")
+        )
+
+    assert [alone, beside_somebody] == pytest.approx([9.9, 9.46])
+    assert await _rate_of(poller, limit) == pytest.approx(9.9)
+
+
+async def _rate_of(sessions: SessionMaker, limit: Limit) -> float:
+    """Return how many slots a second are handed out to background calls."""
+    background = rates.pace([limit], interactive=False)
+    [row] = await database.fetch_alone(
+        sessions,
+        "select * from limits.take('acme:1', $1, 1, $2, 0, '', $3)",
+        limit.bucket,
+        background.rate_per_s,
+        background.lent_per_s,
+    )
+    return float(1 / row["interval_s"])
+
+
+def test_slots_of_a_small_limit_are_not_taken_ahead() -> None:
+    """What nobody uses of it is lost to the other processes."""
+    lane = rates._Lane([Limit("search", calls=5, window_s=1.0)], "")
+    lane.grant(first=10.0, number=1, interval_s=0.25)
+    assert lane.take_due(10.0) is not None
+    lane.last_call = 10.0
+
+    alone = lane.wanted(10.05)
+    lane.waiting = 2
+
+    assert (alone, lane.wanted(10.05)) == (1, 2)
 
 
 def test_the_tightest_of_several_limits_sets_the_pace() -> None:
     tight_by_the_hour = [Limit("contacts", 10, 1.0), Limit("contacts", 3_600, 3600.0)]
     tight_by_the_second = [Limit("contacts", 10, 1.0), Limit("contacts", 36_000, 3600.0)]
 
-    assert rates.pace(tight_by_the_hour, interactive=False) == rates.Pace(0.86, 0)
+    assert rates.pace(tight_by_the_hour, interactive=False) == rates.Pace(0.86, 0, 0.04)
     assert rates.pace(tight_by_the_second, interactive=False) == rates.Pace(8.0, 0)

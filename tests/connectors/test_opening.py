@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -143,8 +143,22 @@ def test_limits_are_counted_for_the_account_and_its_tier(opener: Opener) -> None
 
     assert all(isinstance(opener.gate(stored), RateGate) for stored in (SOURCE, known, odd))
     assert isinstance(replace(opener, paced=False).gate(SOURCE), OpenGate)
-    assert [limit.per_day for limit in opener._limits("hubspot", known.account)] == [500_000] * 2
-    assert [limit.per_day for limit in opener._limits("hubspot", odd.account)] == [250_000] * 2
+    assert [limit.per_day for limit in opener._limits("hubspot", "enterprise")] == [500_000] * 2
+    assert [limit.per_day for limit in opener._limits("hubspot", "a new tier")] == [250_000] * 2
+
+
+def test_runs_of_one_account_share_a_gate_and_people_do_not(opener: Opener) -> None:
+    """Proves S10 in part: a slot that one run leaves is another's, of whichever connection."""
+    ours = replace(SOURCE, account=Account("7", "one"))
+    theirs = replace(ours, connection=uuid4(), workspace=uuid4())
+    other = replace(SOURCE, account=Account("8", "two"))
+    wizard = replace(opener, lane="interactive")
+
+    gate = opener.gate(ours)
+
+    assert opener.gate(theirs) is gate
+    assert opener.gate(other) is not gate
+    assert wizard.gate(ours) is not wizard.gate(ours)
 
 
 def test_a_provider_without_oauth_has_no_token_endpoint(opener: Opener) -> None:

@@ -103,6 +103,17 @@ async def test_calls_are_counted_by_endpoint_until_they_are_reset(
     assert (await sandbox.get("/_sandbox/calls")).json()["total"] == 0
 
 
+async def test_limits_tell_what_they_let_through(sandbox: httpx.AsyncClient) -> None:
+    tokens = (await sandbox.post("/_sandbox/tokens")).json()
+    await sandbox.get(CONTACTS, headers={"authorization": f"Bearer {tokens['access_token']}"})
+
+    limits = (await sandbox.get("/_sandbox/limits")).json()
+
+    assert limits["enabled"]
+    [[_, calls]] = limits["buckets"]["ten_secondly"]["by_second"]
+    assert calls == 1
+
+
 async def test_the_clock_is_moved(sandbox: httpx.AsyncClient) -> None:
     tokens = (await sandbox.post("/_sandbox/tokens")).json()
     bearer = {"authorization": f"Bearer {tokens['access_token']}"}

@@ -140,6 +140,21 @@ def test_limits_that_are_off_refuse_and_count_nothing() -> None:
     assert reading.remaining == 1
 
 
+def test_a_report_tells_what_was_let_through_in_each_second() -> None:
+    calling = Calling(SlidingWindow(3, 10))
+    second = int(calling.clock.now_s())
+    calling.call(2)
+    calling.clock.move(2)
+    calling.call(4)
+
+    assert calling.limits.report() == {
+        "calls": {
+            "windows": [{"limit": 3, "window_s": 10}],
+            "by_second": [(second, 2), (second + 2, 1)],
+        }
+    }
+
+
 def test_a_replaced_bucket_starts_empty() -> None:
     calling = Calling(SlidingWindow(1, 10))
     calling.call()
