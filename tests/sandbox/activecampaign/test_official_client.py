@@ -113,6 +113,63 @@ def test_lists_are_made_found_and_joined(client: Client) -> None:
     assert client.lists.delete_a_list(number) == {}
 
 
+def test_lists_and_fields_are_listed_in_pages(client: Client) -> None:
+    for number in range(5):
+        wanted = {
+            "name": f"List {number}",
+            "stringid": f"list-{number}",
+            "sender_url": "https://example.com",
+            "sender_reminder": "You signed up.",
+        }
+        client.lists.create_a_list({"list": wanted})
+        field = {"type": "text", "title": f"Field {number}", "perstag": f"FIELD_{number}"}
+        client.contacts.create_a_custom_field({"field": field})
+
+    lists = [client.lists.retrieve_all_lists(limit=4, offset=offset) for offset in (0, 4)]
+    fields = [client.contacts.list_all_custom_fields(limit=3, offset=offset) for offset in (0, 3)]
+
+    assert [len(page["lists"]) for page in lists] == [4, 2]
+    assert [len(page["fields"]) for page in fields] == [3, 2]
+    assert {page["meta"]["total"] for page in lists} == {"6"}
+
+
+def test_an_import_is_queued_and_read_back(client: Client, account: Account) -> None:
+    """It has no name for the importer: its own transport carries the call."""
+    account.control("PUT", "settings", {"import_delay_s": 0})
+    rows = [{"email": f"ada{number}@example.org", "first_name": "Ada"} for number in range(3)]
+
+    queued = client._post("/import/bulk_import", json={"contacts": rows})
+    state = client._get("/import/info", params={"batchId": queued["batchId"]})
+
+    assert queued["queued_contacts"] == 3
+    assert (state["status"], len(state["success"]), state["failure"]) == ("completed", 3, [])
+    assert client.contacts.list_all_contacts(limit=20)["meta"]["total"] == "3"
+
+
+def test_what_is_not_there_is_not_changed(client: Client) -> None:
+    body = {"contact": {"firstName": "Ada"}}
+    answers = (
+        client.contacts.update_a_contact("4711", body),
+        client.contacts.delete_a_contact("4711"),
+        client.lists.retrieve_a_list("4711"),
+    )
+
+    assert all("message" in answer for answer in answers), answers
+
+
+def test_an_import_into_a_full_account_says_whom_it_left_out(
+    client: Client, account: Account
+) -> None:
+    account.control("PUT", "settings", {"contact_limit": 1, "import_delay_s": 0})
+    rows = [{"email": ADA}, {"email": "bob@example.org"}]
+
+    queued = client._post("/import/bulk_import", json={"contacts": rows})
+    state = client._get("/import/info", params={"batchId": queued["batchId"]})
+
+    assert (len(state["success"]), len(state["failure"])) == (1, 1)
+    assert client.contacts.list_all_contacts(limit=20)["meta"]["total"] == "1"
+
+
 def test_custom_fields_are_made_and_filled(client: Client) -> None:
     field = {"type": "dropdown", "title": "Loyalty Tier", "perstag": "LOYALTY_TIER"}
     number = client.contacts.create_a_custom_field({"field": field})["field"]["id"]

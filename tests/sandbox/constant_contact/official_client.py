@@ -11,6 +11,7 @@ import sys
 import traceback
 import urllib.request
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from constant_contact_api_client import ApiClient, Configuration
@@ -21,6 +22,7 @@ from constant_contact_api_client.api.contacts_api import ContactsApi
 from constant_contact_api_client.api.contacts_custom_fields_api import ContactsCustomFieldsApi
 from constant_contact_api_client.exceptions import (
     ApiException,
+    BadRequestException,
     NotFoundException,
     UnauthorizedException,
 )
@@ -38,6 +40,7 @@ class Sandbox:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
+        self.key = {"Authorization": f"Bearer {token}"}
         self.client = self.client_with(token)
         self.contacts = ContactsApi(self.client)
         self.lists = ContactListsApi(self.client)
@@ -97,6 +100,38 @@ def contacts_are_listed_with_their_count(sandbox: Sandbox) -> None:
     assert first.contacts_count == 7
     assert len(first.contacts) == 5
     assert all(each.phone_numbers is not None for each in first.contacts)
+
+
+def everybody_is_read_page_by_page(sandbox: Sandbox) -> None:
+    filled = sandbox.fill(7)
+    page = sandbox.contacts.get_all_contacts(limit=3)
+    pages = [page]
+    # Its methods take no cursor: what they are made of follows the link.
+    while page.links is not None and page.links.next is not None:
+        answer = sandbox.client.call_api("GET", f"{sandbox.url}{page.links.next.href}", sandbox.key)
+        answer.read()
+        page = sandbox.client.response_deserialize(
+            response_data=answer, response_types_map={"200": "GetAllContacts200Response"}
+        ).data
+        pages.append(page)
+
+    assert [len(each.contacts) for each in pages] == [3, 3, 1]
+    read = {each.contact_id for page in pages for each in page.contacts}
+    assert read == set(filled["ids"])
+
+
+def changes_are_asked_for_by_time(sandbox: Sandbox) -> None:
+    filled = sandbox.fill(3)
+    sandbox.control("PUT", "clock", {"advance_s": 3_600})
+    one = sandbox.contacts.get_contact_by_id(filled["ids"][0])
+    address = {"address": one.email_address.address, "permission_to_send": "implicit"}
+    body = {"email_address": address, "first_name": "Augusta", "update_source": "Account"}
+    changed = sandbox.contacts.update_contact(one.contact_id, body)
+    since = changed.updated_at - timedelta(minutes=1)
+
+    found = sandbox.contacts.get_all_contacts(updated_after=since)
+
+    assert [each.contact_id for each in found.contacts] == [one.contact_id]
 
 
 def a_contact_is_made_read_changed_and_deleted(sandbox: Sandbox) -> None:
@@ -159,6 +194,10 @@ def refusals_are_the_clients_own_exceptions(sandbox: Sandbox) -> None:
     sandbox.contacts.create_contact(ADA)
     taken = refused(ApiException, lambda: sandbox.contacts.create_contact(ADA))
 
+    invalid = {**ADA, "email_address": {"address": "nobody", "permission_to_send": "implicit"}}
+    wrong = refused(BadRequestException, lambda: sandbox.contacts.create_contact(invalid))
+
+    assert json.loads(wrong.body)[0]["error_key"] == "contacts.api.validation.error"
     assert taken.status == 409
     assert json.loads(taken.body)[0]["error_key"] == "contacts.api.conflict"
 
@@ -173,9 +212,20 @@ def a_limit_is_a_429(sandbox: Sandbox) -> None:
     assert json.loads(over.body)["error_key"] == "throttled"
 
 
+def the_days_limit_is_a_429_too(sandbox: Sandbox) -> None:
+    sandbox.control("PUT", "limits", {"enabled": True, "daily": {"limit": 1, "window_s": 86_400}})
+    sandbox.account.get_user_privileges()
+    over = refused(ApiException, sandbox.account.get_user_privileges)
+
+    assert over.status == 429
+    assert json.loads(over.body)["error_key"] == "quota_exceeded"
+
+
 CHECKS = (
     lists_are_made_found_renamed_and_deleted,
     contacts_are_listed_with_their_count,
+    everybody_is_read_page_by_page,
+    changes_are_asked_for_by_time,
     a_contact_is_made_read_changed_and_deleted,
     a_sign_up_makes_and_then_changes,
     custom_fields_are_shown_and_made,
@@ -183,6 +233,7 @@ CHECKS = (
     the_account_says_whose_it_is,
     refusals_are_the_clients_own_exceptions,
     a_limit_is_a_429,
+    the_days_limit_is_a_429_too,
 )
 
 

@@ -24,6 +24,8 @@ WITHIN_S = 120.0
 CHECKS = (
     "lists_are_made_found_renamed_and_deleted",
     "contacts_are_listed_with_their_count",
+    "everybody_is_read_page_by_page",
+    "changes_are_asked_for_by_time",
     "a_contact_is_made_read_changed_and_deleted",
     "a_sign_up_makes_and_then_changes",
     "custom_fields_are_shown_and_made",
@@ -31,6 +33,7 @@ CHECKS = (
     "the_account_says_whose_it_is",
     "refusals_are_the_clients_own_exceptions",
     "a_limit_is_a_429",
+    "the_days_limit_is_a_429_too",
 )
 
 

@@ -153,6 +153,29 @@ def test_groups_are_made_filled_renamed_and_deleted(served: Served) -> None:
     assert refusal(groups.get(resourceName=name).execute).status_code == 404
 
 
+def test_groups_are_listed_page_by_page(served: Served) -> None:
+    groups = served.official().contactGroups()
+    names = [f"Group {number}" for number in range(5)]
+    for name in names:
+        groups.create(body={"contactGroup": {"name": name}}).execute()
+
+    found: list[str] = []
+    pages = 0
+    request = groups.list(pageSize=3)
+    while request is not None:
+        page = request.execute()
+        pages += 1
+        found += [
+            each["name"]
+            for each in page["contactGroups"]
+            if each["groupType"] == "USER_CONTACT_GROUP"
+        ]
+        request = groups.list_next(request, page)
+
+    assert sorted(found) == names
+    assert pages > 1
+
+
 def test_a_contact_keeps_its_last_group(served: Served) -> None:
     ids = served.fill(1)
     body = {"resourceNamesToRemove": [f"people/{ids[0]}"]}

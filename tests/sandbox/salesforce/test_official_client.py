@@ -147,6 +147,25 @@ def test_all_contacts_are_read_page_by_page(org: Org, client: Any) -> None:
     assert [each["Id"] for each in found["records"]] == lazily == ids
 
 
+def test_leads_and_a_campaigns_members_are_read(org: Org, client: Any) -> None:
+    contacts = org.fill(3, list="Spring")
+    leads = org.fill(2, object="Lead", list="Spring")
+    made = client.Lead.create({"LastName": "Hopper", "Company": "Navy", "Email": "g@example.org"})
+    client.Lead.update(made["id"], {"FirstName": "Grace"})
+
+    [campaign] = client.query("SELECT Id, Name, NumberOfContacts FROM Campaign")["records"]
+    members = client.query(
+        "SELECT ContactId, LeadId FROM CampaignMember "
+        f"WHERE CampaignId = '{campaign['Id']}' ORDER BY Id"
+    )["records"]
+    named = client.query(f"SELECT Name FROM Lead WHERE Id = '{made['id']}'")["records"]
+
+    assert campaign["Name"] == "Spring"
+    assert sorted(each["ContactId"] for each in members if each["ContactId"]) == contacts
+    assert sorted(each["LeadId"] for each in members if each["LeadId"]) == leads
+    assert [each["Name"] for each in named] == ["Grace Hopper"]
+
+
 def test_deleted_and_merged_contacts_are_found(org: Org, client: Any) -> None:
     kept, lost, gone = org.fill(3)
     org.control("POST", "contacts:merge", {"primary": kept, "other": lost})
@@ -252,6 +271,18 @@ def test_a_refused_write_says_why(client: Any, body: dict[str, str], code: str) 
         client.Contact.create(body)
 
     assert refusal(refused.value) == (400, code)
+
+
+def test_a_refused_update_says_why(org: Org, client: Any) -> None:
+    [id_] = org.fill(1)
+
+    with pytest.raises(SalesforceMalformedRequest) as refused:
+        client.Contact.update(id_, {"LastName": ""})
+    with pytest.raises(SalesforceResourceNotFound) as missing:
+        client.Contact.update("003000000000000AAA", {"Title": "Countess"})
+
+    assert refusal(refused.value) == (400, "REQUIRED_FIELD_MISSING")
+    assert refusal(missing.value) == (404, "NOT_FOUND")
 
 
 def test_a_query_that_makes_no_sense_is_refused(client: Any) -> None:
