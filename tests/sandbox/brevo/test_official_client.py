@@ -188,6 +188,30 @@ async def test_contacts_are_listed_in_pages_with_filters(client: Brevo) -> None:
     assert (nobody.contacts, nobody.count) == ([], 0)
 
 
+async def test_contacts_lists_and_members_are_read_page_by_page(
+    client: Brevo, account: Account
+) -> None:
+    filled = account.control("POST", "contacts:fill", {"count": 5, "list": "News"})
+    news = filled["list_id"]
+
+    contacts = [
+        await done(client.contacts.get_contacts(limit=2, offset=at, sort="asc")) for at in (0, 2, 4)
+    ]
+    members = [
+        await done(client.contacts.get_contacts_from_list(news, limit=3, offset=at, sort="asc"))
+        for at in (0, 3)
+    ]
+    lists = [await done(client.contacts.get_lists(limit=1, offset=at)) for at in (0, 1)]
+
+    assert [[each.id for each in page.contacts] for page in contacts] == [
+        *(filled["ids"][:2], filled["ids"][2:4], filled["ids"][4:]),
+    ]
+    assert [len(page.contacts) for page in members] == [3, 2]
+    assert {page.count for page in (*contacts, *members)} == {5}
+    assert [len(page.lists) for page in lists] == [1, 1]
+    assert lists[0].lists[0].id != lists[1].lists[0].id
+
+
 async def test_a_batch_updates_several_contacts(client: Brevo) -> None:
     await done(client.contacts.create_contact(email=ADA))
     await done(client.contacts.create_contact(attributes={"SMS": "33612345678"}))
