@@ -2,13 +2,14 @@
 
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from libs.common import database
 from libs.common.clock import Clock, SystemClock
@@ -25,13 +26,14 @@ from sandbox.brevo.app import create_app as brevo_app
 from sandbox.brevo.state import State as BrevoState
 from sandbox.constant_contact.app import create_app as constant_contact_app
 from sandbox.constant_contact.state import State as ConstantContactState
+from sandbox.control import set_limits
 from sandbox.google_contacts.app import create_app as google_contacts_app
 from sandbox.google_contacts.state import State as GoogleContactsState
 from sandbox.hubspot.app import create_app as hubspot_app
 from sandbox.hubspot.state import State as HubSpotState
 from sandbox.salesforce.app import create_app as salesforce_app
 from sandbox.salesforce.state import State as SalesforceState
-from sandbox.server import serve
+from sandbox.server import ProviderApp, serve
 from services.config_api.app import create_app, served
 from services.config_api.bootstrap import bootstrap
 from services.config_api.keys import FailureThrottle
@@ -99,20 +101,8 @@ async def config_api(
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         providers = {
-            "hubspot": await stack.enter_async_context(serve(hubspot_app(HubSpotState(seed=1)))),
-            "brevo": await stack.enter_async_context(serve(brevo_app(BrevoState(seed=1)))),
-            "constant_contact": await stack.enter_async_context(
-                serve(constant_contact_app(ConstantContactState(seed=1)))
-            ),
-            "activecampaign": await stack.enter_async_context(
-                serve(activecampaign_app(ActiveCampaignState(seed=1)))
-            ),
-            "google_contacts": await stack.enter_async_context(
-                serve(google_contacts_app(GoogleContactsState(seed=1)))
-            ),
-            "salesforce": await stack.enter_async_context(
-                serve(salesforce_app(SalesforceState(seed=1)))
-            ),
+            provider: await stack.enter_async_context(serve(app))
+            for provider, app in _sandboxes().items()
         }
         http = HttpClient(environment=Environment.TEST, loopback_urls=providers)
         stack.push_async_callback(http.aclose)
@@ -122,7 +112,7 @@ async def config_api(
         parts = make_parts(sessions, http, providers, clock, calls=calls, paced=paced)
         if uploads is not None:
             parts = replace(parts, uploads=uploads)
-        app = create_app(parts)
+        app = stack.enter_context(_application(parts))
         running = Served(
             parts=parts,
             transport=httpx.ASGITransport(served(app, body_bytes_max=BODY_BYTES_MAX)),
@@ -130,9 +120,39 @@ async def config_api(
             owner=owner,
             providers=providers,
         )
-        for provider in providers:
-            await running.control(provider, "PUT", "limits", {"enabled": False})
         yield running
+
+
+def _sandboxes() -> Mapping[str, ProviderApp[Any]]:
+    """Return the sandbox of each provider, new and without limits."""
+    apps: dict[str, ProviderApp[Any]] = {
+        "hubspot": hubspot_app(HubSpotState(seed=1)),
+        "brevo": brevo_app(BrevoState(seed=1)),
+        "constant_contact": constant_contact_app(ConstantContactState(seed=1)),
+        "activecampaign": activecampaign_app(ActiveCampaignState(seed=1)),
+        "google_contacts": google_contacts_app(GoogleContactsState(seed=1)),
+        "salesforce": salesforce_app(SalesforceState(seed=1)),
+    }
+    for app in apps.values():
+        set_limits(app.provider.default, {"enabled": False})
+    return apps
+
+
+# Applications that no test uses at the moment. Their routes are worked out as they are first asked
+# for, which takes longer than most tests; all that a test gives an application is its parts.
+_IDLE: list[FastAPI] = []
+
+
+@contextmanager
+def _application(parts: Parts) -> Iterator[FastAPI]:
+    """Have an application to oneself for as long as the block lasts."""
+    app = _IDLE.pop() if _IDLE else create_app(None)
+    app.state.parts = parts
+    try:
+        yield app
+    finally:
+        app.state.parts = None
+        _IDLE.append(app)
 
 
 def make_parts(
