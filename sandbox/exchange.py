@@ -6,9 +6,10 @@ writes HTTP around it.
 """
 
 import re
+from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, parse_qsl, unquote
 
@@ -113,8 +114,7 @@ class Routes(Generic[A]):
             for template in templates:
                 route = Route(method, template, _pattern(template), handler, tags)
                 routes = self._by_shape.setdefault((method, template.count("/")), [])
-                routes.append(route)
-                routes.sort(key=lambda other: -len(re.sub(r"\{\w+\}", "", other.template)))
+                insort(routes, route, key=lambda other: -_literal(other.template))
             return handler
 
         return register
@@ -145,6 +145,13 @@ def _plain(path: str) -> str:
     return (path.rstrip("/") or "/").replace("%3A", ":").replace("%3a", ":")
 
 
+@cache
+def _literal(template: str) -> int:
+    """Return how many characters of a template are literal."""
+    return len(re.sub(r"\{\w+\}", "", template))
+
+
+@cache
 def _pattern(template: str) -> re.Pattern[str]:
     pieces = re.split(r"\{(\w+)\}", template)
     literal = [re.escape(piece) for piece in pieces[::2]]
