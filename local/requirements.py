@@ -10,7 +10,8 @@ import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -105,8 +106,13 @@ def find_proofs() -> Mapping[str, list[str]]:
     return found
 
 
-def tests_in(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield every test as `path::test`, and its docstring."""
+@cache
+def tests_in(folder: Path) -> Sequence[tuple[str, str]]:
+    """Return every test as `path::test`, and its docstring; a process reads them once."""
+    return tuple(_read_tests(folder))
+
+
+def _read_tests(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
