@@ -5,12 +5,10 @@ a Basic header, or in the body as some clients send it), and PKCE, whose client 
 to refresh comes with the scope `offline_access` only; without it no error says so.
 """
 
-import binascii
-from base64 import b64decode
-from html import escape
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlencode
 
+from sandbox import login
 from sandbox.constant_contact.errors import oauth
 from sandbox.constant_contact.state import Customer, State
 from sandbox.constant_contact.tokens import (
@@ -23,28 +21,17 @@ from sandbox.constant_contact.tokens import (
     Grant,
 )
 from sandbox.exchange import Answer, Request, Routes
+from sandbox.login import Login, Words, client_of
 
 PREFIX = "/oauth2/default/v1"
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Log in to Constant Contact (sandbox)</title></head>
-<body>
-<h1>Allow contactsync to use your Constant Contact account</h1>
-<p>This is a sandbox: nothing leaves this machine. The application asks for:</p>
-<ul>{scopes}</ul>
-<form method="post" action="{action}">
-{hidden}
-<label>Account <select name="account">{accounts}</select></label>
-<button type="submit" name="decision" value="approve">Allow</button>
-<button type="submit" name="decision" value="deny">Do not allow</button>
-</form>
-</body>
-</html>
-"""
-PROBLEM_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Authorization failed</title></head>
-<body><h1>Authorization failed</h1><p>{reason}</p></body></html>
-"""
+WORDS = Words(
+    title="Log in to Constant Contact (sandbox)",
+    heading="Allow contactsync to use your Constant Contact account",
+    approve="Allow",
+    deny="Do not allow",
+    problem_title="Authorization failed",
+    problem="Authorization failed",
+)
 CARRIED = (
     *("client_id", "redirect_uri", "response_type", "scope", "state"),
     *("code_challenge", "code_challenge_method"),
@@ -53,7 +40,19 @@ CARRIED = (
 
 def register(routes: Routes[Customer], state: State) -> None:
     """Add the login page and the token endpoint."""
-    _register_pages(routes, state)
+    login.register(
+        routes,
+        state,
+        Login(
+            paths=[f"{PREFIX}/authorize"],
+            words=WORDS,
+            carried=CARRIED,
+            problem=_problem,
+            scopes=lambda asked: asked["scope"].split(),
+            approved=lambda chosen, form: {"code": _code(state, chosen, form)},
+            denied={"error": "access_denied", "error_description": "The user denied"},
+        ),
+    )
 
     @routes.add("POST", f"{PREFIX}/token", open=True)
     def token(account: Customer, request: Request) -> Answer:
@@ -63,40 +62,19 @@ def register(routes: Routes[Customer], state: State) -> None:
         return Answer(200, _granted(state, form, is_confidential=is_confidential))
 
 
-def _register_pages(routes: Routes[Customer], state: State) -> None:
-    @routes.add("GET", f"{PREFIX}/authorize", open=True)
-    def ask(account: Customer, request: Request) -> Answer:
-        asked = {name: request.parameter(name) for name in CARRIED if request.parameter(name)}
-        problem = _problem(asked)
-        if problem:
-            return _html(400, PROBLEM_PAGE.format(reason=escape(problem)))
-        return _html(200, _page(state, asked))
-
-    @routes.add("POST", f"{PREFIX}/authorize", open=True)
-    def decide(account: Customer, request: Request) -> Answer:
-        form = request.form()
-        problem = _problem(form)
-        chosen = state.accounts.get(form.get("account", state.default.id))
-        if problem or chosen is None:
-            reason = escape(problem or "there is no such account")
-            return _html(400, PROBLEM_PAGE.format(reason=reason))
-        back = {"state": form["state"]} if form.get("state") else {}
-        if form.get("decision") == "approve":
-            code = Code(
-                chosen.id,
-                form["redirect_uri"],
-                tuple(dict.fromkeys(form["scope"].split())),
-                state.clock.now_s() + CODE_LIFETIME_S,
-                form.get("code_challenge", ""),
-            )
-            back = {"code": state.tokens.code(code), **back}
-        else:
-            back = {"error": "access_denied", "error_description": "The user denied", **back}
-        joint = "&" if "?" in form["redirect_uri"] else "?"
-        return Answer(302, headers={"Location": f"{form['redirect_uri']}{joint}{urlencode(back)}"})
+def _code(state: State, chosen: Customer, form: Mapping[str, str]) -> str:
+    return state.tokens.code(
+        Code(
+            chosen.id,
+            form["redirect_uri"],
+            tuple(dict.fromkeys(form["scope"].split())),
+            state.clock.now_s() + CODE_LIFETIME_S,
+            form.get("code_challenge", ""),
+        )
+    )
 
 
-def _problem(asked: dict[str, str]) -> str | None:
+def _problem(asked: Mapping[str, str]) -> str | None:
     """Return what is wrong with a request for access; None if nothing is."""
     if asked.get("client_id") != CLIENT_ID:
         return f"client_id must be {CLIENT_ID}"
@@ -112,40 +90,15 @@ def _problem(asked: dict[str, str]) -> str | None:
     return None
 
 
-def _page(state: State, asked: dict[str, str]) -> str:
-    hidden = "\n".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in asked.items()
-    )
-    accounts = "".join(
-        f'<option value="{each.id}">{escape(each.name)} ({each.id})</option>'
-        for each in state.accounts.values()
-    )
-    scopes = "".join(f"<li>{escape(scope)}</li>" for scope in asked["scope"].split())
-    action = f"{PREFIX}/authorize"
-    return PAGE.format(action=action, hidden=hidden, accounts=accounts, scopes=scopes)
-
-
 def _check_client(request: Request, form: dict[str, str]) -> bool:
     """Return whether the client proved itself by its secret; raises the 401 of one that failed.
 
     A client without a secret is one of the PKCE flow: its code, or its refresh token, is its proof.
     """
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-    client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
-    if scheme.lower() == "basic":
-        client_id, secret = _basic(encoded)
+    client_id, secret = client_of(request, form)
     if client_id != CLIENT_ID or secret not in ("", CLIENT_SECRET):
         raise oauth(401, "invalid_client", "The client credentials are invalid.")
     return bool(secret)
-
-
-def _basic(encoded: str) -> tuple[str, str]:
-    try:
-        client_id, _, secret = b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return unquote(client_id), unquote(secret)
 
 
 def _granted(state: State, form: dict[str, str], *, is_confidential: bool) -> dict[str, Any]:
@@ -187,7 +140,3 @@ def issued(state: State, grant: Grant, refresh: str | None) -> dict[str, Any]:
         "scope": " ".join(grant.scopes),
     }
     return told if refresh is None else {**told, "refresh_token": refresh}
-
-
-def _html(status: int, page: str) -> Answer:
-    return Answer(status, page.encode(), media_type="text/html; charset=utf-8")

@@ -7,12 +7,11 @@ One that nobody used for 180 days dies. Sources: the server flow and PKCE pages 
 lifetimes and kinds of refresh tokens are answers of its support.
 """
 
-import hashlib
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass, replace
 
 from sandbox.constant_contact.errors import oauth
+from sandbox.login import challenge
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
@@ -118,8 +117,3 @@ class Tokens:
             for text, each in self.access.items()
             if each.account != account or each.expires_s is None
         }
-
-
-def challenge(verifier: str) -> str:
-    """Return a verifier's S256 challenge (RFC 7636), the only kind that is documented."""
-    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

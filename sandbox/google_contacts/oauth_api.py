@@ -5,12 +5,12 @@ time, or with `prompt=consent`. Without it no error says so. Scopes can be untic
 """
 
 from base64 import urlsafe_b64encode
-from html import escape
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 
+from sandbox import login
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.google_contacts.errors import oauth
 from sandbox.google_contacts.state import Customer, State
@@ -22,28 +22,17 @@ from sandbox.google_contacts.tokens import (
     Code,
     Grant,
 )
+from sandbox.login import Login, Words
 
 AUTHORIZE = "/o/oauth2/v2/auth"
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Sign in - Google Accounts (sandbox)</title></head>
-<body>
-<h1>contactsync wants access to your Google Account</h1>
-<p>This is a sandbox: nothing leaves this machine. The application asks for:</p>
-<ul>{scopes}</ul>
-<form method="post" action="{action}">
-{hidden}
-<label>Account <select name="account">{accounts}</select></label>
-<button type="submit" name="decision" value="approve">Continue</button>
-<button type="submit" name="decision" value="deny">Cancel</button>
-</form>
-</body>
-</html>
-"""
-PROBLEM_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Error 400</title></head>
-<body><h1>Access blocked: Authorization Error</h1><p>{reason}</p></body></html>
-"""
+WORDS = Words(
+    title="Sign in - Google Accounts (sandbox)",
+    heading="contactsync wants access to your Google Account",
+    approve="Continue",
+    deny="Cancel",
+    problem_title="Error 400",
+    problem="Access blocked: Authorization Error",
+)
 CARRIED = (
     *("client_id", "redirect_uri", "response_type", "scope", "state", "access_type", "prompt"),
     *("code_challenge", "code_challenge_method", "include_granted_scopes"),
@@ -52,7 +41,22 @@ CARRIED = (
 
 def register(routes: Routes[Customer], state: State) -> None:
     """Add the login page, the token endpoint, and the one that takes access back."""
-    _register_pages(routes, state)
+    login.register(
+        routes,
+        state,
+        Login(
+            paths=[AUTHORIZE],
+            words=WORDS,
+            carried=CARRIED,
+            problem=_problem,
+            scopes=lambda asked: asked["scope"].split(),
+            approved=lambda chosen, form: {
+                "code": state.tokens.code(_code(state, chosen, form)),
+                "scope": form["scope"],
+            },
+            denied={"error": "access_denied"},
+        ),
+    )
 
     @routes.add("POST", "/token", open=True)
     def token(account: Customer, request: Request) -> Answer:
@@ -71,33 +75,7 @@ def register(routes: Routes[Customer], state: State) -> None:
         return Answer(200, {})
 
 
-def _register_pages(routes: Routes[Customer], state: State) -> None:
-    @routes.add("GET", AUTHORIZE, open=True)
-    def ask(account: Customer, request: Request) -> Answer:
-        asked = {name: request.parameter(name) for name in CARRIED if request.parameter(name)}
-        if problem := _problem(asked):
-            return _html(400, PROBLEM_PAGE.format(reason=escape(problem)))
-        return _html(200, _page(state, asked))
-
-    @routes.add("POST", AUTHORIZE, open=True)
-    def decide(account: Customer, request: Request) -> Answer:
-        form = request.form()
-        problem = _problem(form)
-        chosen = state.accounts.get(form.get("account", state.default.id))
-        if problem or chosen is None:
-            reason = escape(problem or "there is no such account")
-            return _html(400, PROBLEM_PAGE.format(reason=reason))
-        back = {"state": form["state"]} if form.get("state") else {}
-        if form.get("decision") == "approve":
-            code = state.tokens.code(_code(state, chosen, form))
-            back |= {"code": code, "scope": form["scope"]}
-        else:
-            back |= {"error": "access_denied"}
-        joint = "&" if "?" in form["redirect_uri"] else "?"
-        return Answer(302, headers={"Location": f"{form['redirect_uri']}{joint}{urlencode(back)}"})
-
-
-def _code(state: State, chosen: Customer, form: dict[str, str]) -> Code:
+def _code(state: State, chosen: Customer, form: Mapping[str, str]) -> Code:
     asked = tuple(dict.fromkeys(form["scope"].split()))
     ticked = chosen.settings.granted_scopes
     scopes = asked if ticked is None else tuple(each for each in asked if each in ticked)
@@ -113,7 +91,7 @@ def _code(state: State, chosen: Customer, form: dict[str, str]) -> Code:
     )
 
 
-def _problem(asked: dict[str, str]) -> str | None:
+def _problem(asked: Mapping[str, str]) -> str | None:
     """Return what is wrong with a request for access; None if nothing is."""
     if asked.get("client_id") != CLIENT_ID:
         return f"invalid_client: client_id must be {CLIENT_ID}"
@@ -127,19 +105,6 @@ def _problem(asked: dict[str, str]) -> str | None:
     if asked.get("code_challenge") and asked.get("code_challenge_method") != "S256":
         return "invalid_request: code_challenge_method must be S256"
     return None
-
-
-def _page(state: State, asked: dict[str, str]) -> str:
-    hidden = "\n".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in asked.items()
-    )
-    accounts = "".join(
-        f'<option value="{each.id}">{escape(each.name)} ({each.id})</option>'
-        for each in state.accounts.values()
-    )
-    scopes = "".join(f"<li>{escape(scope)}</li>" for scope in asked["scope"].split())
-    return PAGE.format(action=AUTHORIZE, hidden=hidden, accounts=accounts, scopes=scopes)
 
 
 def _granted(state: State, form: dict[str, str]) -> dict[str, Any]:
@@ -193,7 +158,3 @@ def _id_token(account: str, now_s: float, lifetime_s: int) -> str:
     parts = (msgspec.json.encode(each) for each in ({"alg": "RS256", "typ": "JWT"}, claims))
     encoded = [urlsafe_b64encode(each).rstrip(b"=").decode() for each in parts]
     return ".".join([*encoded, "sandbox"])
-
-
-def _html(status: int, page: str) -> Answer:
-    return Answer(status, page.encode(), media_type="text/html; charset=utf-8")

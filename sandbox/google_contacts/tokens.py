@@ -6,12 +6,11 @@ the application is in testing, and silently when there are more than a hundred o
 Sources: Google's OAuth 2.0 pages (lifetimes), google-auth (it keeps the old refresh token).
 """
 
-import hashlib
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass, replace
 
 from sandbox.google_contacts.errors import oauth
+from sandbox.login import challenge
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
@@ -126,8 +125,3 @@ class Tokens:
             for text, each in self.access.items()
             if each.account != account or each.expires_s is None
         }
-
-
-def challenge(verifier: str) -> str:
-    """Return a verifier's S256 challenge (RFC 7636)."""
-    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -5,12 +5,12 @@ OpenAPI of OAuth. What HubSpot does not document is marked: how a refusal comes 
 application, and the answer to a revocation.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
-from html import escape
 from typing import Any
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from sandbox import login
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.hubspot import errors, versions
 from sandbox.hubspot.state import Portal, State
@@ -25,29 +25,18 @@ from sandbox.hubspot.tokens import (
     Code,
     Grant,
 )
+from sandbox.login import Login, Words
 
 HUB_DOMAIN = "sandbox.example.com"
 USER = "owner@sandbox.example.com"
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Connect to HubSpot (sandbox)</title></head>
-<body>
-<h1>Connect contactsync to HubSpot</h1>
-<p>This is a sandbox: nothing leaves this machine. The application asks for:</p>
-<ul>{scopes}</ul>
-<form method="post" action="{action}">
-{hidden}
-<label>Account <select name="account">{accounts}</select></label>
-<button type="submit" name="decision" value="approve">Connect app</button>
-<button type="submit" name="decision" value="deny">Cancel</button>
-</form>
-</body>
-</html>
-"""
-PROBLEM_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Authorization failed</title></head>
-<body><h1>Authorization failed</h1><p>{reason}</p></body></html>
-"""
+WORDS = Words(
+    title="Connect to HubSpot (sandbox)",
+    heading="Connect contactsync to HubSpot",
+    approve="Connect app",
+    deny="Cancel",
+    problem_title="Authorization failed",
+    problem="Authorization failed",
+)
 CARRIED = (
     "client_id",
     "redirect_uri",
@@ -61,40 +50,26 @@ CARRIED = (
 
 def register(routes: Routes[Portal], state: State) -> None:
     """Add the OAuth and account endpoints of every generation."""
-    _register_pages(routes, state)
+    login.register(
+        routes,
+        state,
+        Login(
+            paths=["/oauth/authorize", "/oauth/{portal_id}/authorize"],
+            words=WORDS,
+            carried=CARRIED,
+            problem=_problem,
+            scopes=_scopes,
+            approved=lambda chosen, form: {"code": _code(state, chosen, form)},
+            # As RFC 6749 4.1.2.1 has it; HubSpot's own words are not documented.
+            denied={"error": "access_denied", "error_description": "The user denied"},
+        ),
+    )
     _register_tokens(routes, state)
     _register_legacy_tokens(routes, state)
     _register_account(routes, state)
 
 
-def _register_pages(routes: Routes[Portal], state: State) -> None:
-    @routes.add("GET", "/oauth/authorize", "/oauth/{portal_id}/authorize", open=True)
-    def ask(portal: Portal, request: Request) -> Answer:
-        asked = {name: request.parameter(name) for name in CARRIED if request.parameter(name)}
-        problem = _problem(asked)
-        if problem:
-            return _html(400, PROBLEM_PAGE.format(reason=escape(problem)))
-        return _html(200, _page(state, asked, request.arguments.get("portal_id")))
-
-    @routes.add("POST", "/oauth/authorize", open=True)
-    def decide(portal: Portal, request: Request) -> Answer:
-        form = request.form()
-        problem = _problem(form)
-        chosen = state.accounts.get(form.get("account", state.default.id))
-        if problem or chosen is None:
-            reason = escape(problem or "there is no such account")
-            return _html(400, PROBLEM_PAGE.format(reason=reason))
-        back = {"state": form["state"]} if form.get("state") else {}
-        if form.get("decision") == "approve":
-            back = {"code": _code(state, chosen, form), **back}
-        else:
-            # As RFC 6749 4.1.2.1 has it; HubSpot's own words are not documented.
-            back = {"error": "access_denied", "error_description": "The user denied", **back}
-        joint = "&" if "?" in form["redirect_uri"] else "?"
-        return Answer(302, headers={"Location": f"{form['redirect_uri']}{joint}{urlencode(back)}"})
-
-
-def _problem(asked: dict[str, str]) -> str | None:
+def _problem(asked: Mapping[str, str]) -> str | None:
     """Return what is wrong with a request for access; None if nothing is."""
     if asked.get("client_id") != CLIENT_ID:
         return f"client_id must be {CLIENT_ID}"
@@ -109,26 +84,12 @@ def _problem(asked: dict[str, str]) -> str | None:
     return None
 
 
-def _page(state: State, asked: dict[str, str], portal_id: str | None) -> str:
-    hidden = "\n".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in asked.items()
-    )
-    accounts = "".join(
-        f'<option value="{each.id}"{" selected" if each.id == portal_id else ""}>'
-        f"{escape(each.name)} ({each.id})</option>"
-        for each in state.accounts.values()
-    )
-    scopes = "".join(f"<li>{escape(scope)}</li>" for scope in _scopes(asked))
-    return PAGE.format(action="/oauth/authorize", hidden=hidden, accounts=accounts, scopes=scopes)
-
-
-def _scopes(asked: dict[str, str]) -> tuple[str, ...]:
+def _scopes(asked: Mapping[str, str]) -> tuple[str, ...]:
     optional = [each for each in asked.get("optional_scope", "").split() if each in ALL_SCOPES]
     return tuple(dict.fromkeys(["oauth", *asked.get("scope", "").split(), *optional]))
 
 
-def _code(state: State, portal: Portal, form: dict[str, str]) -> str:
+def _code(state: State, portal: Portal, form: Mapping[str, str]) -> str:
     return state.tokens.code(
         Code(
             portal.id,
@@ -309,7 +270,3 @@ def _register_account(routes: Routes[Portal], state: State) -> None:
     def uninstall(portal: Portal, request: Request) -> Answer:
         state.tokens.uninstall(portal.id)
         return Answer(204)
-
-
-def _html(status: int, page: str) -> Answer:
-    return Answer(status, page.encode(), media_type="text/html; charset=utf-8")

@@ -6,12 +6,11 @@ refresh; an access token lives `token_ttl_s`. Revoking a refresh token leaves th
 that it gave alive.
 """
 
-import hashlib
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
 from sandbox.hubspot.errors import oauth
+from sandbox.login import challenge
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
@@ -116,6 +115,4 @@ class Tokens:
 
 def _challenge(verifier: str, method: str) -> str:
     """Return a verifier's challenge (RFC 7636)."""
-    if method != "S256":
-        return verifier
-    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    return challenge(verifier) if method == "S256" else verifier

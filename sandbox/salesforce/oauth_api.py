@@ -5,13 +5,10 @@ Login host and instance are one address here; `instance_url` of a token answer i
 must go by (the setting of the same name makes it another).
 """
 
-import binascii
-from base64 import b64decode
-from html import escape
 from typing import Any
-from urllib.parse import unquote, urlencode
 
 from sandbox.exchange import Answer, Request, Routes
+from sandbox.login import Words, back, client_of, kept, page, refused
 from sandbox.salesforce import jwt
 from sandbox.salesforce.errors import oauth
 from sandbox.salesforce.org import Org
@@ -30,26 +27,16 @@ PREFIX = "/services/oauth2"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 # What an assertion may be for; the sandbox's own address is one more.
 AUDIENCES = {"https://login.salesforce.com", "https://test.salesforce.com"}
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Allow Access? (Salesforce sandbox)</title></head>
-<body>
-<h1>Allow Access?</h1>
-<p>This is a sandbox: nothing leaves this machine. contactsync is asking to:</p>
-<ul>{scopes}</ul>
-<form method="post" action="{action}">
-{hidden}
-<label>Org <select name="account">{accounts}</select></label>
-<button type="submit" name="decision" value="approve">Allow</button>
-<button type="submit" name="decision" value="deny">Deny</button>
-</form>
-</body>
-</html>
-"""
-PROBLEM_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Login error</title></head>
-<body><h1>We can't authorize you</h1><p>{reason}</p></body></html>
-"""
+WORDS = Words(
+    title="Allow Access? (Salesforce sandbox)",
+    heading="Allow Access?",
+    approve="Allow",
+    deny="Deny",
+    problem_title="Login error",
+    problem="We can't authorize you",
+    asks="contactsync is asking to:",
+    account="Org",
+)
 CARRIED = (
     *("client_id", "redirect_uri", "response_type", "scope", "state", "prompt", "login_hint"),
     *("code_challenge", "code_challenge_method", "display"),
@@ -88,21 +75,22 @@ def register(routes: Routes[Org], state: State) -> None:
 def _register_pages(routes: Routes[Org], state: State) -> None:
     @routes.add("GET", f"{PREFIX}/authorize", open=True)
     def ask(account: Org, request: Request) -> Answer:
-        asked = {name: request.parameter(name) for name in CARRIED if request.parameter(name)}
-        return _problem(state.default, asked) or _html(200, _page(state, asked))
+        asked = kept(request, CARRIED)
+        orgs, action = state.accounts.values(), f"{PREFIX}/authorize"
+        return _problem(state.default, asked) or page(WORDS, action, orgs, _scopes(asked), asked)
 
     @routes.add("POST", f"{PREFIX}/authorize", open=True)
     def decide(account: Org, request: Request) -> Answer:
         form = request.form()
         chosen = state.accounts.get(form.get("account", state.default.id))
         if chosen is None:
-            return _html(400, PROBLEM_PAGE.format(reason="there is no such org"))
+            return refused(WORDS, "there is no such org")
         problem = _problem(chosen, form)
         if problem is not None:
             return problem
         if form.get("decision") != "approve":
             denied = "end-user denied authorization"
-            return _back(form, {"error": "access_denied", "error_description": denied})
+            return back(form, {"error": "access_denied", "error_description": denied})
         code = Code(
             chosen.id,
             form["redirect_uri"],
@@ -110,7 +98,7 @@ def _register_pages(routes: Routes[Org], state: State) -> None:
             state.clock.now_s() + chosen.settings.code_ttl_s,
             form.get("code_challenge", ""),
         )
-        return _back(form, {"code": state.tokens.code(code)})
+        return back(form, {"code": state.tokens.code(code)})
 
 
 def _register_identity(routes: Routes[Org], state: State) -> None:
@@ -174,9 +162,9 @@ def _problem(org: Org, asked: dict[str, str]) -> Answer | None:
     elif not org.settings.app_installed:
         reason = "OAUTH_APPROVAL_ERROR_GENERIC"
     if reason is not None:
-        return _html(400, PROBLEM_PAGE.format(reason=escape(reason)))
+        return refused(WORDS, reason)
     told = _refusal(org, asked)
-    return _back(asked, told) if told else None
+    return back(asked, told) if told else None
 
 
 def _refusal(org: Org, asked: dict[str, str]) -> dict[str, str] | None:
@@ -200,45 +188,13 @@ def _scopes(asked: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked.get("scope", "").split())) or ALL_SCOPES
 
 
-def _back(asked: dict[str, str], told: dict[str, str]) -> Answer:
-    """Send the person's browser back to the app."""
-    told = {**told, "state": asked["state"]} if asked.get("state") else told
-    joint = "&" if "?" in asked["redirect_uri"] else "?"
-    return Answer(302, headers={"Location": f"{asked['redirect_uri']}{joint}{urlencode(told)}"})
-
-
-def _page(state: State, asked: dict[str, str]) -> str:
-    hidden = "\n".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in asked.items()
-    )
-    accounts = "".join(
-        f'<option value="{each.id}">{escape(each.name)} ({each.id})</option>'
-        for each in state.accounts.values()
-    )
-    scopes = "".join(f"<li>{escape(scope)}</li>" for scope in _scopes(asked))
-    action = f"{PREFIX}/authorize"
-    return PAGE.format(action=action, hidden=hidden, accounts=accounts, scopes=scopes)
-
-
 def _check_client(request: Request, form: dict[str, str], *, status: int = 400) -> None:
     """Refuse a client that does not prove itself by its secret, in the body or a Basic header."""
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-    client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
-    if scheme.lower() == "basic":
-        client_id, secret = _basic(encoded)
+    client_id, secret = client_of(request, form)
     if client_id != CLIENT_ID:
         raise oauth(status, "invalid_client_id", "client identifier invalid")
     if secret != CLIENT_SECRET:
         raise oauth(status, "invalid_client", "invalid client credentials")
-
-
-def _basic(encoded: str) -> tuple[str, str]:
-    try:
-        client_id, _, secret = b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return unquote(client_id), unquote(secret)
 
 
 def _granted(state: State, request: Request, form: dict[str, str]) -> dict[str, Any]:
@@ -344,7 +300,3 @@ def _instance(org: Org, request: Request) -> str:
 
 def _identity(org: Org, request: Request) -> str:
     return f"{request.base_url}/id/{org.id}/{org.user['Id']}"
-
-
-def _html(status: int, page: str) -> Answer:
-    return Answer(status, page.encode(), media_type="text/html; charset=utf-8")

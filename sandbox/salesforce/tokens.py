@@ -10,9 +10,10 @@ on securing apps, and its clients.
 import hashlib
 import hmac
 import secrets
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode
 from dataclasses import dataclass, field
 
+from sandbox.login import challenge
 from sandbox.salesforce.errors import oauth
 
 CLIENT_ID = "sandbox-client"
@@ -151,11 +152,6 @@ class Tokens:
         self.sessions = {
             each.token: each for each in kept if each.account != account or each.is_standing
         }
-
-
-def challenge(verifier: str) -> str:
-    """Return a verifier's S256 challenge (RFC 7636)."""
-    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 def signature(identity: str, issued_at: str) -> str:

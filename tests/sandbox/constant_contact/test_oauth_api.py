@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from sandbox.constant_contact.tokens import challenge
+from sandbox.login import challenge
 from tests.sandbox.constant_contact.served import Served
 
 BACK = "http://127.0.0.1/back"

@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from sandbox.google_contacts.tokens import CLIENT_ID, CLIENT_SECRET, EMAIL, READ_CONTACTS, challenge
+from sandbox.google_contacts.tokens import CLIENT_ID, CLIENT_SECRET, EMAIL, READ_CONTACTS
+from sandbox.login import challenge
 from tests.sandbox.google_contacts.served import Served
 
 REDIRECT = "https://app.example.com/cb"

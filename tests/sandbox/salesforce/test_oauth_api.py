@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sandbox.login import challenge
 from sandbox.salesforce.oauth_api import JWT_BEARER
-from sandbox.salesforce.tokens import challenge
 from tests.sandbox.salesforce.served import START_S, Served, V
 
 CALLBACK = "http://localhost/callback"
