@@ -221,4 +221,4 @@ async def test_the_process_refuses_a_provider_it_does_not_know() -> None:
     _, errors = await asyncio.wait_for(process.communicate(), 20)
 
     assert process.returncode == 2
-    assert b"with a provider of: hubspot, brevo" in errors
+    assert b"with a provider of: activecampaign, brevo" in errors
