@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LOG_TAIL_BYTES = 2_000  # Enough for the reason, little enough to read in a term
 # killed and started again finds its port free, not taken by somebody's connection.
 PORT_MIN, PORT_MAX = 15_000, 32_000
 PORT_ATTEMPTS_MAX = 100
+# Who was given a port may not listen on it yet: a stack asks for all of its own before it starts.
+_GIVEN: deque[int] = deque(maxlen=1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +154,18 @@ def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on."""
+    """Return a loopback port that nothing listens on, and that was not returned just before."""
     for _ in range(PORT_ATTEMPTS_MAX):
+        port = random.randint(PORT_MIN, PORT_MAX)  # noqa: S311  # no secret
+        if port in _GIVEN:
+            continue
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", random.randint(PORT_MIN, PORT_MAX)))  # noqa: S311  # no secret
+                probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+        _GIVEN.append(port)
+        return port
     what = f"no free port found between {PORT_MIN} and {PORT_MAX}"
     raise StackError(what, "end what listens there (`ss -ltnp` tells)")
 
