@@ -123,6 +123,7 @@ def test_a_condition_that_is_none_is_refused(
     assert (error.value.pointer, error.value.code) == (f"/conditions/0/{pointer}", code)
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 @given(
     st.sampled_from(Operator),
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),

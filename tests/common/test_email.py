@@ -64,6 +64,7 @@ def test_an_address_that_is_none_is_rejected(address: str) -> None:
     assert rejected.value.__cause__ is None
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 @given(st.emails())
 def test_writing_an_address_twice_is_writing_it_once(address: str) -> None:
     try:

@@ -386,6 +386,7 @@ def play(
     run_state_machine_as_test(machine, settings=how)
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 def test_the_database_is_as_the_model_after_every_step(real: RealLedger) -> None:
     """Proves Q1, Q2, Q3, Q4 and Q6: within the limit, charged once, decided once.
 

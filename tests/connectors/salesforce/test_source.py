@@ -108,6 +108,7 @@ async def standing() -> AsyncIterator[Served]:
         yield one
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 async def test_any_number_of_records_may_have_one_second(standing: Served) -> None:
     """Proves S1; fault 18: pages within one second go by id."""
     _, ids = await fill(standing, 10_100)

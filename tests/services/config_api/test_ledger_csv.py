@@ -30,6 +30,7 @@ def lines(count: int) -> list[Line]:
     ]
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 async def test_a_long_file_takes_the_memory_of_a_chunk() -> None:
     """A hundred chunks take no more than three."""
     peaks = [await _peak(chunks) for chunks in (3, 100)]

@@ -101,6 +101,7 @@ async def test_a_list_is_read_and_then_only_what_changed(
     assert world.journal.parts[0].properties == ["email", "firstname"]
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 async def test_more_than_10000_contacts_on_one_millisecond_are_all_read(
     world: World, hubspot: Served, source: Source
 ) -> None:

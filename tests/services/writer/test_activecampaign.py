@@ -46,6 +46,7 @@ async def connect(world: World, account: Served) -> None:
     await world.configure(destination_list_id="1")
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 async def test_an_account_is_filled_in_silence_until_it_is_full(
     world: World,
     account: Served,

@@ -232,6 +232,7 @@ async def draining(world: World, until: Callable[[], bool], *, within_s: float) 
     await asyncio.gather(*tasks)
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 def test_a_thousand_stopped_integrations_go_on_in_turn(
     play: Callable[[Story], World],
 ) -> None:
@@ -277,6 +278,7 @@ def test_a_thousand_stopped_integrations_go_on_in_turn(
     assert places["small"] < 0.9 * places["large"]
 
 
+@pytest.mark.no_cover  # Thousands of turns; its lines are others' to cover.
 @pytest.mark.parametrize("contacts", [1, 400])
 def test_the_first_contact_leaves_within_five_seconds_of_a_grant(
     play: Callable[[Story], World], contacts: int
