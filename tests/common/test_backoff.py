@@ -48,12 +48,12 @@ def test_an_absurd_wish_is_cut_to_a_day() -> None:
 
 async def test_waiting_takes_as_long_as_was_drawn() -> None:
     loop = asyncio.get_running_loop()
-    backoff = Backoff(first_s=0.05, most_s=1, uniform=highest)
+    backoff = Backoff(first_s=0.05, most_s=60, uniform=highest)
     began = loop.time()
 
     await backoff.wait()
 
-    assert 0.04 <= loop.time() - began < 1
+    assert 0.04 <= loop.time() - began < 30
     assert backoff.failures == 1
 
 

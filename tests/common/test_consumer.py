@@ -396,12 +396,14 @@ async def test_without_a_place_for_dead_letters_the_watermark_waits(bench: Bench
 
     async with quick:
         consumer = bench.consumer(recorder)
-        consumer._publisher = quick
+        patient, consumer._publisher = consumer._publisher, quick
         async with running(consumer) as _stop:
             await eventually(lambda: recorder.all == [1])
             await eventually(lambda: metrics.BATCHES_RETRIED.labels(bench.group)._value.get() >= 2)
             assert await bench.committed() == 0
             await admin.create_topics([NewTopic(bench.dead, 3, 1)])
+            # A busy broker may need longer than `quick` waits for it.
+            consumer._publisher = patient
             await bench.until_committed(2)
     await admin.close()
 
@@ -712,14 +714,14 @@ async def test_a_batch_that_waits_to_be_repeated_does_not_delay_the_end(bench: B
 
     await bench.fill(("a", 1))
     loop = asyncio.get_running_loop()
-    consumer = bench.consumer(handle)
+    consumer = bench.consumer(handle, bounds=replace(QUICK, drain_s=30.0))
     async with running(consumer) as stop:
         await eventually(lambda: metrics.BATCHES_RETRIED.labels(bench.group)._value.get() == 1)
         assert consumer.is_alive()
         stop.set()
         began = loop.time()
 
-    assert loop.time() - began < QUICK.drain_s
+    assert loop.time() - began < 30.0
     assert await bench.committed() == 0
 
 
@@ -729,7 +731,7 @@ async def test_who_is_told_to_stop_while_it_joins_does_not_wait_for_the_group(
     """Proves R8: a member that drains holds up everyone's join, but nobody's end."""
     recorder = Recorder()
     recorder.close("a")
-    slow = replace(QUICK, revoke_drain_s=20.0, rebalance_s=40.0)
+    slow = replace(QUICK, revoke_drain_s=60.0, rebalance_s=80.0)
     await bench.fill(("a", 1))
     first, stop = bench.consumer(recorder, bounds=slow), asyncio.Event()
 
@@ -739,7 +741,7 @@ async def test_who_is_told_to_stop_while_it_joins_does_not_wait_for_the_group(
         joining = asyncio.create_task(second.run(stop))
         await eventually(first._draining.is_set)
         stop.set()
-        ended, _ = await asyncio.wait({joining}, timeout=10)
+        ended, _ = await asyncio.wait({joining}, timeout=40)
         recorder.open("a")
     await joining
     await second._started()._client.close()  # What was cut has left its connections open.
@@ -766,7 +768,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_end(
     await running_.wait()
     stop.set()
 
-    ended, _ = await asyncio.wait({task}, timeout=10)
+    ended, _ = await asyncio.wait({task}, timeout=60)
     released.set()
     await task
 
@@ -793,7 +795,7 @@ async def test_a_broker_client_that_ignores_its_cancellation_does_not_hold_up_th
 
     kafka.stop = stop_late
     stop.set()
-    ended, _ = await asyncio.wait({task}, timeout=10)
+    ended, _ = await asyncio.wait({task}, timeout=60)
     released.set()
     await task
     await really_stop()

@@ -17,7 +17,7 @@ from libs.common.lifecycle import Process, supervise
 from libs.common.settings import Environment, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
-EVENTUALLY_S = 30
+EVENTUALLY_S = 60
 
 PROGRAM = """
 import asyncio

@@ -46,7 +46,7 @@ async def opened(link: Proxy) -> AsyncIterator[Open]:
 async def said(ends: Ends, words: bytes) -> bytes:
     """Return what comes back."""
     ends[1].write(words)
-    return await asyncio.wait_for(ends[0].readexactly(len(words)), 10)
+    return await asyncio.wait_for(ends[0].readexactly(len(words)), 60)
 
 
 async def comes_within(ends: Ends, seconds: float) -> bool:
@@ -89,7 +89,7 @@ async def test_a_black_hole_holds_back_and_gives_everything_back(link: Proxy, op
     link.heal()
 
     assert is_held_back
-    assert await asyncio.wait_for(ends[0].readexactly(1), 10) == b"a"
+    assert await asyncio.wait_for(ends[0].readexactly(1), 60) == b"a"
 
 
 async def test_answers_alone_can_be_withheld(link: Proxy, opened: Open) -> None:
@@ -125,7 +125,7 @@ async def test_a_frame_is_torn_in_its_middle(link: Proxy, opened: Open) -> None:
     ends[1].write(b"1234567890")
 
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(ends[0].readexactly(10), 10)
+        await asyncio.wait_for(ends[0].readexactly(10), 60)
 
 
 async def test_without_a_server_a_connection_is_reset() -> None:

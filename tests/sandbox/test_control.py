@@ -182,13 +182,13 @@ async def test_the_process_prints_its_addresses_and_ends_at_once_when_told(
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
 
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"{addresses['hubspot']}/_sandbox/accounts")
         others = await client.get(f"{addresses['brevo']}/_sandbox/calls")
         process.send_signal(signal.SIGTERM)
-        _, errors = await asyncio.wait_for(process.communicate(), 5)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
 
     assert answer.json()["accounts"] == [{"account": "1000001", "name": "HubSpot sandbox"}]
     assert others.json()["total"] == 0
@@ -204,7 +204,7 @@ async def test_the_process_says_which_port_is_taken() -> None:
             cwd=ROOT,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == 1
     assert errors.startswith(f"sandbox: hubspot cannot listen on 127.0.0.1:{port}: ".encode())
@@ -218,7 +218,7 @@ async def test_the_process_refuses_a_provider_it_does_not_know() -> None:
         stderr=asyncio.subprocess.PIPE,
     )
 
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == 2
     assert b"with a provider of: activecampaign, brevo" in errors

@@ -44,7 +44,7 @@ class Post:
             username=username,
             password=password,
             start_tls=False,
-            timeout=5,
+            timeout=60,
         )
         return answer
 
@@ -138,7 +138,7 @@ async def test_a_mail_may_come_over_tls_if_the_mailbox_has_a_certificate(tmp_pat
         host, _, port = smtp.partition(":")
 
         await aiosmtplib.send(
-            mail(), hostname=host, port=int(port), start_tls=True, validate_certs=False, timeout=5
+            mail(), hostname=host, port=int(port), start_tls=True, validate_certs=False, timeout=60
         )
 
     assert len(mailbox.mails) == 1
@@ -287,4 +287,4 @@ async def test_the_process_says_where_it_listens_and_ends_when_told() -> None:
         process.send_signal(signal.SIGTERM)
 
     assert len(received) == 2
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0

@@ -87,7 +87,7 @@ async def contacts_of(provider: Served) -> list[dict[str, Any]]:
 
 async def finished(destination: BrevoDestination, process_id: str) -> ImportStatus:
     """Ask until an import is over."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             status = await destination.import_status(process_id)
             if status.state is not ImportState.RUNNING:

@@ -26,7 +26,7 @@ async def imported(brevo: Brevo, **body: Any) -> dict[str, Any]:
 
 
 async def over(brevo: Brevo, process_id: int) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             process: dict[str, Any] = await brevo.get(f"/processes/{process_id}")
             if process["status"] in {"completed", "failed", "cancelled"}:
@@ -324,7 +324,7 @@ async def test_the_end_is_told_to_the_notify_url(brevo: Brevo, listener: Listene
     rows = [row(ADA), row("x")]
 
     await imported(brevo, jsonBody=rows, notifyUrl=f"{listener.url}/hooks/import-7")
-    await asyncio.wait_for(listener.heard.wait(), 10)
+    await asyncio.wait_for(listener.heard.wait(), 60)
 
     [told] = listener.told
     assert (told["path"], told["processId"]) == ("/hooks/import-7", 1)

@@ -84,7 +84,7 @@ def serving() -> Iterator[Served]:
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(serve(create_app(state))) as url,
-        httpx.Client(base_url=url, headers=headers, timeout=20) as http,
+        httpx.Client(base_url=url, headers=headers, timeout=60) as http,
     ):
         sandbox = Served(url, state, time, http)
         try:

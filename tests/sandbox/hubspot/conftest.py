@@ -19,7 +19,7 @@ def served() -> Iterator[Served]:
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(serve(create_app(state))) as url,
         httpx.Client(
-            base_url=url, headers={"authorization": f"Bearer {PRIVATE_TOKEN}"}, timeout=20
+            base_url=url, headers={"authorization": f"Bearer {PRIVATE_TOKEN}"}, timeout=60
         ) as http,
     ):
         sandbox = Served(url, state, http)

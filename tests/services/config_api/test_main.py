@@ -15,7 +15,7 @@ import httpx
 from local.processes import free_port
 
 ROOT = Path(__file__).parents[3]
-STARTS_WITHIN_S = 30.0
+STARTS_WITHIN_S = 90.0
 
 
 async def start(url: str, *arguments: str, **settings: str) -> Process:

@@ -33,7 +33,7 @@ from services.mapper.__main__ import weigh
 from services.mapper.map_records import RecordMapper
 from services.mapper.store import Integration, load_integration
 
-EVENTUALLY_S = 20
+EVENTUALLY_S = 60
 FIELDS = [
     {"source": "email", "destination": "EMAIL", "destination_type": "email"},
     {"source": "firstname", "destination": "NAME", "destination_type": "text"},

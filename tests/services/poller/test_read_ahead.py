@@ -243,7 +243,7 @@ async def test_leaving_ends_even_what_does_not_hear_of_it() -> None:
     pages = EarlyPages(9)
     pages.deaf |= {"contacts 1", "ids 2"}
 
-    async with asyncio.timeout(5), ahead(pages):
+    async with asyncio.timeout(60), ahead(pages):
         await pages.answer("ids 1")
 
     assert nobody_reads()

@@ -311,11 +311,11 @@ async def run_until(world: World, quota: SessionMaker, term: Term, looks: int) -
     """Let the turns go until so many looks were kept."""
     turns = Reconciliation(quota, SystemClock(), every_s=3600, rests=0)
     running = asyncio.create_task(turns.run(term))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await world.one("select count(*) from ledger.reconciliations") < looks:  # noqa: ASYNC110  # a table has no event
             await asyncio.sleep(0.02)
     term.over.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)
 
 
 async def due(quota: SessionMaker, every: timedelta = HOUR) -> list[Month]:

@@ -413,7 +413,7 @@ async def test_a_lease_that_nobody_let_go_of_in_time_is_let_go_of_later(world: W
     stop = asyncio.Event()
     running = asyncio.create_task(writer.drain.run(stop))
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while writer.accounts.owns(world.destination):  # noqa: ASYNC110  # nobody is told of it
             await asyncio.sleep(0.05)
     stop.set()
@@ -479,7 +479,7 @@ async def test_the_loop_drains_what_was_parked_and_stops_when_told(world: World)
 
     running = asyncio.create_task(writer.drain.run(stop))
     writer.drain.wake()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await world.parked():  # noqa: ASYNC110  # the row's end is seen in the database only
             await asyncio.sleep(0.05)
     stop.set()
@@ -588,7 +588,7 @@ async def test_outcomes_are_forgotten_after_the_topics_have(world: World) -> Non
     stop = asyncio.Event()
 
     running = asyncio.create_task(writer.drain.run(stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await world.one("select count(*) from delivery.outcomes") > 1:  # noqa: ASYNC110  # rows tell nobody
             await asyncio.sleep(0.05)
     stop.set()

@@ -58,7 +58,7 @@ async def test_waiting_for_late_calls_ends_when_they_have_ended(world: World) ->
     await taken.until_touchable()
 
     assert clock.monotonic() >= taken.touchable_at
-    assert clock.monotonic() - began < 5.0
+    assert clock.monotonic() - began < 20.0
 
 
 async def test_renewal_prolongs_and_finds_what_was_lost(world: World) -> None:
@@ -127,7 +127,7 @@ async def test_the_loop_renews_until_stopped(world: World) -> None:
     stop = asyncio.Event()
 
     running = asyncio.create_task(mine.run(stop))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while held.ends_at == before:  # noqa: ASYNC110  # a field tells nobody that it changed
             await asyncio.sleep(0.01)
     stop.set()
