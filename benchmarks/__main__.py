@@ -15,9 +15,11 @@ from benchmarks.measured import Measured, shown
 from benchmarks.peers.table import compared
 from benchmarks.profiles import summary
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.sources import beside
 from benchmarks.world import World
 from local.errors import StackError
-from local.stack import ROOT, Options, running
+from local.parties import BREVO
+from local.stack import ROOT, Options, running, services_for
 
 HOME = ROOT / ".local" / "bench"
 # The shared rate budget is for real limits: the sandbox has none here.
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(shown(found))
-    print(compared(found))
+    print(compared(found), beside(found))
     if wanted.json:
         print(json.dumps([each.report() for each in found]))
     return 0
@@ -69,13 +71,16 @@ async def _run(name: str, wanted: argparse.Namespace) -> list[Measured]:
     profile = tuple(filter(None, wanted.profile.split(",")))
     found: list[Measured] = []
     for setting in scenario.settings:
+        providers = (setting.source, BREVO.provider)
         options = Options(
             HOME / name,
+            providers=providers,
+            services=services_for(providers),
             environment=ENVIRONMENT,
             counts=setting.counts,
             environments=setting.environments,
         )
-        async with running(options, _say) as stack, World.over(stack) as world:
+        async with running(options, _say) as stack, World.over(stack, setting.source) as world:
             contacts = wanted.contacts or scenario.contacts
             bench = Bench(world, contacts, HOME / "profiles", profile)
             await scenario.run(bench)

@@ -41,6 +41,10 @@ class Account(Provider):
         """Hold callers to the provider's limits again, some of them replaced by these."""
         await self._call("PUT", "limits", {"enabled": True, **buckets})
 
+    async def forget_calls(self) -> None:
+        """Count calls and violations from zero."""
+        await self._call("POST", "calls:reset")
+
     async def limits(self) -> Json:
         """Return the windows of each bucket, and what was let through in each second."""
         answer = await self._client.get("/_sandbox/limits")

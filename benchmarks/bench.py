@@ -37,10 +37,11 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a scenario's stack differs from the usual one; fields as in `local.stack.Options`."""
+    """How a scenario's stack differs from the usual one; most as in `local.stack.Options`."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    source: str = "hubspot"  # Which source there is; the destination is always Brevo.
 
 
 @dataclass(frozen=True, slots=True)

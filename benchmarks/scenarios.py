@@ -7,7 +7,9 @@ from benchmarks.bench import Bench, Scenario, Setting
 from benchmarks.idle import idle
 from benchmarks.peers.scenario import peers
 from benchmarks.slow import slow
+from benchmarks.sources import sources
 from benchmarks.writers import writers
+from local.parties import SOURCES
 
 CHANGED_SHARE = 0.01
 REST_S = 20.0
@@ -87,4 +89,5 @@ SCENARIOS: Mapping[str, Scenario] = {
     # Destinations' limits are what this one is about: the writer keeps them.
     "slow": Scenario(200, slow, (Setting(environments={"writer": {"RATE_LIMITS": "true"}}),)),
     "peers": Scenario(100_000, peers),
+    "sources": Scenario(20_000, sources, tuple(Setting(source=each) for each in SOURCES)),
 }

@@ -18,7 +18,7 @@ from benchmarks.measured import Measured, difference, reading
 from local import wizard
 from local.api import Api
 from local.errors import StackError
-from local.parties import Field
+from local.parties import BREVO, HUBSPOT, SOURCES, DestinationParty, Field, SourceParty
 from local.stack import Stack
 
 SOURCE_LIST = "Newsletter"
@@ -58,6 +58,7 @@ class World:
     destination: Account
     operator: Api
     database: "asyncpg.Connection[Any]"
+    reads: str = HUBSPOT.provider
     workspace: str = ""
     api: Api | None = None
     integrations: list[str] = field(default_factory=list)
@@ -66,23 +67,32 @@ class World:
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, stack: Stack) -> AsyncIterator["World"]:
-        """Connect to a running stack for as long as the block lasts."""
+    async def over(cls, stack: Stack, reads: str = HUBSPOT.provider) -> AsyncIterator["World"]:
+        """Connect to a running stack for as long as the block lasts.
+
+        `reads` is its source; of one that reads files there is no account: `source` is not used.
+        """
         async with AsyncExitStack() as exits:
+            has_account = reads in stack.providers
             source, destination = [
                 await exits.enter_async_context(Account.connect(stack.providers[name]))
-                for name in ("hubspot", "brevo")
+                for name in (reads if has_account else BREVO.provider, BREVO.provider)
             ]
             operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
             database = await asyncpg.connect(stack.database)
             exits.push_async_callback(database.close)
             await source.lift_limits()
             await destination.lift_limits()
-            world = cls(stack, source, destination, operator, database, exits=exits)
+            world = cls(stack, source, destination, operator, database, reads, exits=exits)
             made = await wizard.create_workspace(operator, quota_limit=QUOTA)
             world.workspace = made.id
             world.api = await exits.enter_async_context(Api.connect(stack.api, made.api_key))
             yield world
+
+    @property
+    def reads_files(self) -> bool:
+        """Return whether the source is a file: there is no account to be asked or filled."""
+        return SOURCES[self.reads].is_file
 
     async def fill(self, contacts: int) -> None:
         """Fill the source with valid contacts that were last edited two hours ago."""
@@ -90,11 +100,23 @@ class World:
         await self.source.fill(contacts, seed=1, name=SOURCE_LIST, invalid_share=0.0)
         await self.source.pass_time(AGED_S)
 
-    async def integrate(self, name: str) -> str:
-        """Set up a draft integration; return its id as the API shows it."""
+    async def integrate(
+        self,
+        name: str,
+        *,
+        pair: tuple[SourceParty, DestinationParty] = (HUBSPOT, BREVO),
+        fields: Sequence[Field] | None = FIELDS,
+        upload: wizard.Upload | None = None,
+    ) -> str:
+        """Set up a draft integration; return its id as the API shows it. More: `wizard.set_up`."""
         assert self.api is not None
         made = await wizard.set_up(
-            self.api, source_list=SOURCE_LIST, destination_list=name, fields=FIELDS
+            self.api,
+            source_list=SOURCE_LIST,
+            destination_list=name,
+            pair=pair,
+            fields=fields,
+            upload=upload,
         )
         self.integrations.append(made)
         return made
@@ -167,7 +189,9 @@ class World:
         )
 
     async def _calls(self) -> dict[str, int]:
-        at = {"hubspot": [self.source], "brevo": [self.destination, *self.accounts]}
+        at = {"brevo": [self.destination, *self.accounts]}
+        if not self.reads_files:
+            at = {self.reads: [self.source], **at}
         return {
             name: sum([int((await each.calls())["total"]) for each in providers])
             for name, providers in at.items()

@@ -113,6 +113,7 @@ class Trouble(StrEnum):
     NOT_FOUND = "not_found"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
     SOURCE_DOWN = "source_down"
+    SOURCE_RATE_LIMITED = "source_rate_limited"
     SOURCE_LIST_MISSING = "source_list_missing"
     SOURCE_FIELD_MISSING = "source_field_missing"
     SOURCE_FILE_MISSING = "source_file_missing"
@@ -631,6 +632,12 @@ _TABLE = (
         ("source_down",),
         Words("Nobody answers as they should at {en}; it is tried again.", _NOTHING),
         Words("Erwartete Antworten bleiben {de} aus; es wird erneut versucht.", _NICHTS),
+        who=Who.NOBODY,
+    ),
+    *_troubles(
+        ("source_rate_limited",),
+        Words("The calls that are allowed at {en} are used up for now, as for a day.", _NOTHING),
+        Words("Die erlaubten Aufrufe sind {de} für jetzt verbraucht, etwa für heute.", _NICHTS),
         who=Who.NOBODY,
     ),
 )

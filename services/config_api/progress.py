@@ -98,4 +98,6 @@ def _why_degraded(standing: Standing) -> str | None:
         return "needs_reauth"
     if standing.blocked_reason is not None:
         return standing.blocked_reason
-    return "source_down" if standing.failures else None
+    if standing.failures:
+        return "source_down"
+    return "source_rate_limited" if standing.waits_for_calls else None

@@ -80,6 +80,7 @@ class Standing:
     connection_states: Sequence[str]
     failures: int  # Runs in a row that could not be read.
     way_back_reason: str | None = None  # What keeps edits from going back (SF8).
+    waits_for_calls: bool = False  # For longer than a minute: the source's limit is reached (S10).
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,14 +368,18 @@ async def find_standings(
             "    (select from activity.contacts a where a.integration_id = b.integration_id"
             "     and a.status = 'rejected' and a.reason = 'value_too_long')))"
             "  from config.integrations b"
-            "  where b.way_back_of = i.integration_id and i.is_two_way)"
+            "  where b.way_back_of = i.integration_id and i.is_two_way),"
+            " exists (select from sync.schedules s"
+            "   join sync.runs r on r.integration_id = s.integration_id and r.run_no = s.run_no"
+            "   where s.integration_id = i.integration_id and r.error_code = 'rate_limited'"
+            "   and s.resume_at > clock_timestamp() + interval '1 minute')"
             " from config.integrations i where i.integration_id = any(:integrations)"
         ),
         {"integrations": [integration.integration_id for integration in integrations]},
     )
     return {
-        integration: Standing(is_open, blocked, states or [], failures or 0, way_back_reason)
-        for integration, is_open, blocked, states, failures, way_back_reason in found
+        integration: Standing(is_open, blocked, states or [], failures or 0, way_back, waits)
+        for integration, is_open, blocked, states, failures, way_back, waits in found
     }
 
 

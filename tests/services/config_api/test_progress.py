@@ -125,6 +125,7 @@ def test_tasks_are_what_was_written_then_and_later() -> None:
         (replace(WELL, connection_states=["needs_reauth"]), Status.DEGRADED, "needs_reauth"),
         (replace(WELL, blocked_reason="rate_limited"), Status.DEGRADED, "rate_limited"),
         (replace(WELL, failures=1), Status.DEGRADED, "source_down"),
+        (replace(WELL, waits_for_calls=True), Status.DEGRADED, "source_rate_limited"),
         (None, Status.ACTIVE, None),
     ],
 )

@@ -742,6 +742,46 @@ async def test_a_blocked_destination_shows_as_degraded(
     assert (shown["status"], shown["status_reason"]) == ("degraded", "rate_limited")
 
 
+@pytest.mark.parametrize(
+    ("waits_s", "code", "status"),
+    [
+        (3600, "rate_limited", ("degraded", "source_rate_limited")),
+        (10, "rate_limited", ("active", None)),
+        (3600, "source_down", ("active", None)),
+    ],
+)
+async def test_a_source_whose_calls_are_used_up_shows_as_degraded(
+    served: Served,
+    api: httpx.AsyncClient,
+    sessions: SessionMaker,
+    waits_s: int,
+    code: str,
+    status: tuple[str, str | None],
+) -> None:
+    """Proves S10 in part: a day that is over is told; a second that is full is no news."""
+    draft = await activated(served, api)
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "insert into sync.runs (run_id, integration_id, workspace_id, run_no, mode,"
+                " mapping_version, fencing, error_code)"
+                " select gen_random_uuid(), integration_id, workspace_id, 1, 'full', 1, 1, :code"
+                " from sync.schedules"
+            ),
+            {"code": code},
+        )
+        await session.execute(
+            text(
+                "update sync.schedules set run_no = 1, resume_at = now() + :waits * '1s'::interval"
+            ),
+            {"waits": waits_s},
+        )
+
+    shown = (await api.get(draft.path)).json()
+
+    assert (shown["status"], shown["status_reason"]) == status
+
+
 async def test_the_list_has_pages(api: httpx.AsyncClient) -> None:
     names = ["a", "b", "c"]
     for name in names:
