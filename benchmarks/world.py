@@ -15,6 +15,7 @@ import asyncpg
 
 from benchmarks.accounts import Account
 from benchmarks.measured import Measured, difference, reading
+from benchmarks.yardstick import Yardstick
 from local import wizard
 from local.api import Api
 from local.errors import StackError
@@ -28,6 +29,7 @@ FIELDS = (*wizard.FIELDS, Field("country", "COUNTRY", create="text"))
 AGED_S = 7200.0
 WATCH_S = 0.2
 NO_PROGRESS_S = 180.0
+REST_FIRST_S = 0.5
 
 _STANDING = """
 select (select coalesce(max(run_no), 0) from sync.runs where integration_id = any ($1)) as run_no,
@@ -61,6 +63,7 @@ class World:
     reads: str = HUBSPOT.provider
     workspace: str = ""
     api: Api | None = None
+    yardstick: Yardstick = field(default_factory=Yardstick)
     integrations: list[str] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)  # At Brevo, beside the default one.
     exits: AsyncExitStack = field(default_factory=AsyncExitStack)  # What closes with the world.
@@ -81,9 +84,21 @@ class World:
             operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
             database = await asyncpg.connect(stack.database)
             exits.push_async_callback(database.close)
+            yardstick = Yardstick()
+            with yardstick.held():  # While nothing is to be done: the best that will be seen.
+                await asyncio.sleep(REST_FIRST_S)
             await source.lift_limits()
             await destination.lift_limits()
-            world = cls(stack, source, destination, operator, database, reads, exits=exits)
+            world = cls(
+                stack,
+                source,
+                destination,
+                operator,
+                database,
+                reads,
+                yardstick=yardstick,
+                exits=exits,
+            )
             made = await wizard.create_workspace(operator, quota_limit=QUOTA)
             world.workspace = made.id
             world.api = await exits.enter_async_context(Api.connect(stack.api, made.api_key))
@@ -150,8 +165,9 @@ class World:
         self.stack.supervisor.enter(phase)
         earlier = reading(meter.usage)
         started_at_s = time.monotonic()
-        yield notes
-        seconds = await self._done(int(before["run_no"])) - started_at_s
+        with self.yardstick.held():
+            yield notes
+            seconds = await self._done(int(before["run_no"])) - started_at_s
         self.stack.supervisor.enter("between")
         found.append(
             Measured(
@@ -162,7 +178,7 @@ class World:
                 cpu_s=difference(earlier, reading(meter.usage), phase),
                 rss_mb={name: each.rss_bytes_max / 1e6 for name, each in meter.usage.items()},
                 calls={name: n - calls[name] for name, n in (await self._calls()).items()},
-                notes=notes,
+                notes=notes | {"pace": self.yardstick.pace},
             )
         )
 
