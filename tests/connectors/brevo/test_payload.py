@@ -82,6 +82,7 @@ SENT: list[dict[str, Any]] = [
     {"FIRSTNAME": '":null'},
     {"FIRSTNAME": ":null", "MORE": [":null", "null"]},
     {":null": None, "A:": None},
+    {"": None, "A": ""},
     {"EMAIL": "ada@example.com"},
     {},
 ]
