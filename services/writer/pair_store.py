@@ -82,22 +82,18 @@ async def pairs_of(
     return {row["source_id"]: _pair(tuple(row.values())) for row in found}
 
 
-# Under another mapping version nothing was seen: other fields make another content.
-_PAIRS_OF = """
-    select p.source_id, p.remote_id,
-      case when p.mapping_version = $2 then p.seen_source end as seen_source,
-      case when p.mapping_version = $2 then p.seen_remote end as seen_remote,
-      case when p.mapping_version = $2 then p.pending_source end as pending_source,
-      case when p.mapping_version = $2 then p.pending_remote end as pending_remote
+# Under another mapping version ($2) nothing was seen: other fields make another content.
+_SEEN = ", ".join(
+    f"case when p.mapping_version = $2 then p.{column} end as {column}"
+    for column in ("seen_source", "seen_remote", "pending_source", "pending_remote")
+)
+_PAIRS_OF = f"""
+    select p.source_id, p.remote_id, {_SEEN}
     from delivery.pairs p where p.integration_id = $1 and p.source_id = any ($3)
-    """
+    """  # noqa: S608  # names, not values
 # Whoever is found by the address comes last.
-_PAIRS_BY_CONTACT = """
-    select u.remote_id as asked, l.source_id, p.remote_id,
-      case when p.mapping_version = $2 then p.seen_source end as seen_source,
-      case when p.mapping_version = $2 then p.seen_remote end as seen_remote,
-      case when p.mapping_version = $2 then p.pending_source end as pending_source,
-      case when p.mapping_version = $2 then p.pending_remote end as pending_remote
+_PAIRS_BY_CONTACT = f"""
+    select u.remote_id as asked, l.source_id, p.remote_id, {_SEEN}
     from unnest($3::text[], $4::text[]) u (remote_id, address)
     join delivery.links l on l.integration_id = $1 and l.state = 'linked'
       and (l.identity = u.address or l.source_id =
@@ -105,7 +101,7 @@ _PAIRS_BY_CONTACT = """
          where q.integration_id = $1 and q.remote_id = u.remote_id limit 1))
     left join delivery.pairs p on p.integration_id = $1 and p.source_id = l.source_id
     order by l.identity is not distinct from u.address
-    """
+    """  # noqa: S608  # names, not values
 
 
 def _pair(row: tuple[object, ...]) -> Pair:
