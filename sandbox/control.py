@@ -63,7 +63,7 @@ def drawn(everyone: Sequence[T], count: int | None, share: float | None, seed: i
         message = "pass one of count and share"
         raise ControlError(message)
     number = count if count is not None else round(len(everyone) * (share or 0))
-    if number > len(everyone):
+    if not 0 <= number <= len(everyone):
         message = f"there are only {len(everyone)} contacts to choose {number} from"
         raise ControlError(message)
     chosen = sorted(random.Random(seed).sample(range(len(everyone)), number))

@@ -15,12 +15,12 @@ from sandbox.activecampaign.triggers import Cause, Triggers
 from sandbox.clock import Clock
 from sandbox.limits import Limits, SlidingWindow
 from sandbox.provider import Account
+from sandbox.wishes import Share
 
 MINUTE_S = 60.0
 # Of the account, whoever calls: "5 requests per second per account"; the importer counts apart.
 WINDOWS = {"api": (5, 1.0), "import": (100, MINUTE_S), "import_single": (20, MINUTE_S)}
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 

@@ -5,46 +5,30 @@ counted, not remembered as writes, and set nothing off.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
 from sandbox.activecampaign import contact_routes, field_routes, values
-from sandbox.activecampaign.account import ActiveCampaignAccount, Share, key_of
+from sandbox.activecampaign.account import ActiveCampaignAccount, key_of
 from sandbox.activecampaign.contacts import ACTIVE, Change, Contact
 from sandbox.activecampaign.triggers import Cause
-from sandbox.control import drawn, parsed
+from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.people import people
 from sandbox.provider import ControlError
+from sandbox.wishes import (
+    NumberedChange,
+    NumberedFill,
+    NumberedMembers,
+    NumberedSelection,
+    Unsubscription,
+    chosen,
+    list_id_of,
+)
 
 Account = ActiveCampaignAccount
-CONTACTS_MAX = 1_000_000
-Count = Annotated[int, msgspec.Meta(ge=0, le=CONTACTS_MAX)]
 _PLAIN = {"FIRSTNAME": "first_name", "LASTNAME": "last_name", "PHONE": "phone"}
-
-
-class Fill(msgspec.Struct, forbid_unknown_fields=True):
-    count: Count
-    seed: int = 1
-    list: str | None = None
-    invalid_share: Share = 0.0
-
-
-class Edit(msgspec.Struct, forbid_unknown_fields=True):
-    """Which contacts: by id, or so many or a share of them, drawn by the seed."""
-
-    ids: list[int] | None = None
-    count: Count | None = None
-    share: Share | None = None
-    seed: int = 1
-    kind: Literal["plain", "email"] = "plain"
-
-
-class Removal(msgspec.Struct, forbid_unknown_fields=True):
-    count: Count | None = None
-    ids: list[int] | None = None
-    seed: int = 1
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,19 +45,8 @@ class Upsert(msgspec.Struct, forbid_unknown_fields=True):
     list: str | None = None
 
 
-class Block(msgspec.Struct, forbid_unknown_fields=True):
-    """Who unsubscribes: from every list of the account, or from one by its name or id."""
-
-    emails: list[str]
-    list: str | int | None = None
-
-
 class Emails(msgspec.Struct, forbid_unknown_fields=True):
     emails: list[str]
-
-
-class Ids(msgspec.Struct, forbid_unknown_fields=True):
-    ids: list[int]
 
 
 def register(routes: Routes[Account]) -> None:
@@ -92,7 +65,7 @@ def register(routes: Routes[Account]) -> None:
 def _fill(account: Account, request: Request) -> Answer:
     """Add people, or change those that are there; nobody can be kept without an address."""
     account.settle()
-    wanted = parsed(request, Fill)
+    wanted = parsed(request, NumberedFill)
     list_id = _made_list(account, wanted.list)
     ids: list[int] = []
     invalid_ids: dict[str, list[int]] = {}
@@ -130,31 +103,25 @@ def _made_list(account: Account, name: str | None) -> int | None:
 
 def _change(account: Account, request: Request) -> Answer:
     account.settle()
-    wanted = parsed(request, Edit)
+    wanted = parsed(request, NumberedChange)
     valid = [each for each in account.contacts if values.email(each.email)]
-    if wanted.ids is not None:
-        chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
-    else:
-        chosen = drawn(valid, wanted.count, wanted.share, wanted.seed)
-    for contact in chosen:
+    found = chosen(wanted, valid, lambda each: _get(account, each))
+    for contact in found:
         mark = f"{wanted.seed}-{contact.id}"
         change = Change(first_name=f"Changed {mark}", last_name=f"Changed {mark}")
         if wanted.kind == "email":
             change = Change(email=f"changed.{mark}@example.com")
         account.contacts.apply(contact, change, Cause.silent())
-    return Answer(200, {"ids": [contact.id for contact in chosen]})
+    return Answer(200, {"ids": [contact.id for contact in found]})
 
 
 def _delete(account: Account, request: Request) -> Answer:
     account.settle()
-    wanted = parsed(request, Removal)
-    if wanted.ids is not None:
-        chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
-    else:
-        chosen = drawn(list(account.contacts), wanted.count, None, wanted.seed)
-    for contact in chosen:
+    wanted = parsed(request, NumberedSelection)
+    found = chosen(wanted, list(account.contacts), lambda each: _get(account, each))
+    for contact in found:
         account.contacts.delete(contact)
-    return Answer(200, {"ids": [contact.id for contact in chosen]})
+    return Answer(200, {"ids": [contact.id for contact in found]})
 
 
 def _get(account: Account, contact_id: int) -> Contact:
@@ -200,10 +167,10 @@ def _set(account: Account, wanted: Wanted, list_id: int | None) -> Contact:
 def _block(account: Account, request: Request) -> Answer:
     """Unsubscribe people, as they would by the link in a mail."""
     account.settle()
-    wanted = parsed(request, Block)
+    wanted = parsed(request, Unsubscription)
     list_ids = [each.id for each in account.lists]
     if wanted.list is not None:
-        list_ids = [_list_id(account, str(wanted.list))]
+        list_ids = [list_id_of(account.lists, str(wanted.list))]
     for contact in [_named(account, email) for email in wanted.emails]:
         for list_id in list_ids:
             account.contacts.unsubscribe(contact, list_id, Cause.silent())
@@ -224,27 +191,17 @@ def _exclude(account: Account, request: Request) -> Answer:
     return Answer(200, {"excluded": sorted(account.excluded)})
 
 
-def _list_id(account: Account, name: str) -> int:
-    """Return the id of a list by its name, or by its id written out."""
-    found = account.lists.named(name)
-    list_id = found.id if found else int(name) if name.isdecimal() else 0
-    if list_id not in account.lists:
-        message = f"there is no list {name}"
-        raise ControlError(message)
-    return list_id
-
-
 def _join(account: Account, request: Request) -> Answer:
-    list_id = _list_id(account, request.arguments["name"])
-    contacts = [_get(account, contact_id) for contact_id in parsed(request, Ids).ids]
+    list_id = list_id_of(account.lists, request.arguments["name"])
+    contacts = [_get(account, contact_id) for contact_id in parsed(request, NumberedMembers).ids]
     for contact in contacts:
         account.contacts.subscribe(contact, list_id, Cause.silent())
     return Answer(200, {"ids": [contact.id for contact in contacts]})
 
 
 def _leave(account: Account, request: Request) -> Answer:
-    list_id = _list_id(account, request.arguments["name"])
-    contacts = [_get(account, contact_id) for contact_id in parsed(request, Ids).ids]
+    list_id = list_id_of(account.lists, request.arguments["name"])
+    contacts = [_get(account, contact_id) for contact_id in parsed(request, NumberedMembers).ids]
     for contact in contacts:
         account.contacts.unsubscribe(contact, list_id, Cause.silent())
     return Answer(200, {"ids": [contact.id for contact in contacts]})

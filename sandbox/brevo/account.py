@@ -16,6 +16,7 @@ from sandbox.brevo.writes import VersionedWrites
 from sandbox.clock import Clock
 from sandbox.limits import Limits, SlidingWindow
 from sandbox.provider import Account, ControlError
+from sandbox.wishes import Share
 
 HOUR_S = 3600.0
 # developers.brevo.com, docs/api-limits. A bucket's windows: calls and seconds.
@@ -26,7 +27,6 @@ TIERS: Mapping[str, Mapping[str, tuple[tuple[int, float], ...]]] = {
 }
 PROCESSES_KEPT = 10_000  # A soak test starts some hundreds.
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 

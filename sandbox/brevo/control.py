@@ -5,45 +5,31 @@ counted and not remembered as writes, and they may store what the interface woul
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
 from sandbox.brevo import contact_routes, values
-from sandbox.brevo.account import BrevoAccount, Share
+from sandbox.brevo.account import BrevoAccount
 from sandbox.brevo.attributes import IDENTIFIERS, PHONES
 from sandbox.brevo.contacts import Change, Contact
-from sandbox.control import drawn, parsed
+from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.people import Person, people
 from sandbox.provider import ControlError
-
-CONTACTS_MAX = 1_000_000
-Count = Annotated[int, msgspec.Meta(ge=0, le=CONTACTS_MAX)]
-
-
-class Fill(msgspec.Struct, forbid_unknown_fields=True):
-    count: Count
-    seed: int = 1
-    list: str | None = None
-    invalid_share: Share = 0.0
-
-
-class Edit(msgspec.Struct, forbid_unknown_fields=True):
-    """Which contacts: by id, or so many or a share of the valid ones, drawn by the seed."""
-
-    ids: list[int] | None = None
-    count: Count | None = None
-    share: Share | None = None
-    seed: int = 1
-    properties: list[str] | None = None
-    kind: Literal["plain", "email"] = "plain"
+from sandbox.wishes import (
+    NumberedChange,
+    NumberedFill,
+    NumberedMembers,
+    NumberedSelection,
+    Unsubscription,
+    chosen,
+    list_id_of,
+)
 
 
-class Removal(msgspec.Struct, forbid_unknown_fields=True):
-    count: Count | None = None
-    ids: list[int] | None = None
-    seed: int = 1
+class Edit(NumberedChange, frozen=True):
+    properties: Sequence[str] | None = None  # None: the first and the last name.
 
 
 class Wanted(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -61,17 +47,6 @@ class Upsert(msgspec.Struct, forbid_unknown_fields=True):
     list: str | None = None
 
 
-class Block(msgspec.Struct, forbid_unknown_fields=True):
-    """Who unsubscribes: from everything, or from one list by its name or id."""
-
-    emails: list[str]
-    list: str | int | None = None
-
-
-class Ids(msgspec.Struct, forbid_unknown_fields=True):
-    ids: list[int]
-
-
 def register(routes: Routes[BrevoAccount]) -> None:
     routes.add("POST", "/_sandbox/contacts:fill")(_fill)
     routes.add("POST", "/_sandbox/contacts:change")(_change)
@@ -84,7 +59,7 @@ def register(routes: Routes[BrevoAccount]) -> None:
 
 
 def _fill(account: BrevoAccount, request: Request) -> Answer:
-    wanted = parsed(request, Fill)
+    wanted = parsed(request, NumberedFill)
     list_ids = _list_ids(account, wanted.list)
     ids: list[int] = []
     invalid_ids: dict[str, list[int]] = {}
@@ -149,19 +124,16 @@ def _change(account: BrevoAccount, request: Request) -> Answer:
         if attribute is None or attribute.type != "text" or name in IDENTIFIERS:
             message = f"{name} is no plain text attribute of this account"
             raise ControlError(message)
-    if wanted.ids is not None:
-        chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
-    else:
-        valid = [each for each in account.contacts if each.email and values.email(each.email)]
-        chosen = drawn(valid, wanted.count, wanted.share, wanted.seed)
-    for contact in chosen:
+    valid = [each for each in account.contacts if each.email and values.email(each.email)]
+    found = chosen(wanted, valid, lambda each: _get(account, each))
+    for contact in found:
         mark = f"{wanted.seed}-{contact.id}"
         if wanted.kind == "email":
             change = Change({"EMAIL": f"changed.{mark}@example.com"})
         else:
             change = Change(attributes=dict.fromkeys(names, f"Changed {mark}"))
         _apply(account, contact, change)
-    return Answer(200, {"ids": [contact.id for contact in chosen]})
+    return Answer(200, {"ids": [contact.id for contact in found]})
 
 
 def _apply(account: BrevoAccount, contact: Contact, change: Change) -> None:
@@ -173,14 +145,11 @@ def _apply(account: BrevoAccount, contact: Contact, change: Change) -> None:
 
 
 def _delete(account: BrevoAccount, request: Request) -> Answer:
-    wanted = parsed(request, Removal)
-    if wanted.ids is not None:
-        chosen = [_get(account, contact_id) for contact_id in dict.fromkeys(wanted.ids)]
-    else:
-        chosen = drawn(list(account.contacts), wanted.count, None, wanted.seed)
-    for contact in chosen:
+    wanted = parsed(request, NumberedSelection)
+    found = chosen(wanted, list(account.contacts), lambda each: _get(account, each))
+    for contact in found:
         account.contacts.delete(contact)
-    return Answer(200, {"ids": [contact.id for contact in chosen]})
+    return Answer(200, {"ids": [contact.id for contact in found]})
 
 
 def _get(account: BrevoAccount, contact_id: int) -> Contact:
@@ -241,30 +210,20 @@ def _found(
 
 def _block(account: BrevoAccount, request: Request) -> Answer:
     """Unsubscribe people, as they would by the link in a mail."""
-    wanted = parsed(request, Block)
-    list_id = None if wanted.list is None else _list_id(account, str(wanted.list))
-    chosen = [(email, account.contacts.owner("EMAIL", email.lower())) for email in wanted.emails]
-    absent = [email for email, contact in chosen if contact is None]
+    wanted = parsed(request, Unsubscription)
+    list_id = None if wanted.list is None else list_id_of(account.lists, str(wanted.list))
+    found = [(email, account.contacts.owner("EMAIL", email.lower())) for email in wanted.emails]
+    absent = [email for email, contact in found if contact is None]
     if absent:
         message = f"there is no contact {', '.join(absent)}"
         raise ControlError(message)
-    for _, contact in chosen:
+    for _, contact in found:
         assert contact is not None, "the absent were refused"
         if list_id is None:
             account.contacts.block(contact)
         else:
             account.contacts.unsubscribe(contact, list_id)
-    return Answer(200, {"blocked": len(chosen)})
-
-
-def _list_id(account: BrevoAccount, name: str) -> int:
-    """Return the id of a list by its name, or by its id written out."""
-    found = account.lists.named(name)
-    list_id = found.id if found else int(name) if name.isdecimal() else 0
-    if list_id not in account.lists:
-        message = f"there is no list {name}"
-        raise ControlError(message)
-    return list_id
+    return Answer(200, {"blocked": len(found)})
 
 
 def _join(account: BrevoAccount, request: Request) -> Answer:
@@ -276,8 +235,8 @@ def _leave(account: BrevoAccount, request: Request) -> Answer:
 
 
 def _move(account: BrevoAccount, request: Request, step: Callable[[Contact, int], bool]) -> Answer:
-    list_id = _list_id(account, request.arguments["name"])
-    contacts = [_get(account, contact_id) for contact_id in parsed(request, Ids).ids]
+    list_id = list_id_of(account.lists, request.arguments["name"])
+    contacts = [_get(account, contact_id) for contact_id in parsed(request, NumberedMembers).ids]
     moved = [contact.id for contact in contacts if step(contact, list_id)]
     return Answer(200, {"ids": moved})
 

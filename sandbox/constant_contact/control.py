@@ -4,13 +4,10 @@ What is put in here is not checked as the API checks it: a test may make contact
 take. `properties` of a contact are those of the provider's resource, with `email` for its address.
 """
 
-import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-import msgspec
 
 from sandbox.constant_contact.bodies import INCLUDES, described, with_parts
 from sandbox.constant_contact.contacts import (
@@ -28,31 +25,24 @@ from sandbox.constant_contact.state import Customer, State
 from sandbox.constant_contact.tokens import ALL_SCOPES, OFFLINE, Grant
 from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
-from sandbox.people import Invalid, Person, people
+from sandbox.people import Person
 from sandbox.provider import ControlError
+from sandbox.wishes import (
+    Fill,
+    Filled,
+    Members,
+    NewList,
+    Selection,
+    Upsert,
+    Wish,
+    WishedContact,
+    chosen,
+    crowd,
+    marked,
+)
 
 EDITED = ("first_name", "last_name", "company_name", "city")
 PARTS = ("phone_numbers", "street_addresses", "custom_fields")
-
-
-class Wish(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The body of a control call; what each has more is in the structs below."""
-
-
-class Fill(Wish, frozen=True):
-    count: int
-    seed: int | None = None  # None: the one that the sandbox was started or reset with.
-    list: str | None = None
-    invalid_share: float = 0.01
-
-
-class Selection(Wish, frozen=True):
-    """Some contacts: these, or so many, or such a share of those that are valid."""
-
-    ids: Sequence[str] | None = None
-    count: int | None = None
-    share: float | None = None
-    seed: int = 1
 
 
 class Change(Selection, frozen=True):
@@ -60,26 +50,8 @@ class Change(Selection, frozen=True):
     kind: str = "fields"  # Or "email".
 
 
-class WishedContact(Wish, frozen=True):
-    properties: Mapping[str, Any]
-    id: str | None = None
-
-
-class Upsert(Wish, frozen=True):
-    contacts: Sequence[WishedContact]
-    list: str | None = None
-
-
-class Members(Wish, frozen=True):
-    ids: Sequence[str]
-
-
 class Block(Wish, frozen=True):
     emails: Sequence[str]
-
-
-class NewList(Wish, frozen=True):
-    name: str
 
 
 class NewTokens(Wish, frozen=True):
@@ -120,26 +92,15 @@ def register(routes: Routes[Customer], state: State) -> None:
 
 def _fill(account: Customer, request: Request) -> Answer:
     wish = parsed(request, Fill)
-    if wish.count < 0 or not 0 <= wish.invalid_share <= 1:
-        message = "count must not be negative, and invalid_share lies between 0 and 1"
-        raise ControlError(message)
-    seed = account.seed if wish.seed is None else wish.seed
-    crowd = list(people(wish.count, seed=seed, invalid_share=wish.invalid_share))
-    if any(person.email and account.contacts.by_email(person.email) for person in crowd):
-        message = f"the contacts of seed {seed} are there already; take another seed"
-        raise ControlError(message)
+    found = crowd(wish, account.seed, account.contacts.by_email)
     which = _list_made(account, wish.list)
-    ids: list[str] = []
-    invalid: dict[str, list[str]] = {kind: [] for kind in Invalid}
-    for person in crowd:
+    filled = Filled()
+    for person in found:
         contact = account.contacts.put(_as_contact(account, person, which))
-        ids.append(contact.id)
+        filled.add(contact.id, person)
         if person.invalid:
-            invalid[person.invalid].append(contact.id)
             account.invalid_ids.add(contact.id)
-    list_id = which.id if which else None
-    told = {"count": len(ids), "list_id": list_id, "ids": ids, "invalid_ids": invalid}
-    return Answer(200, told)
+    return Answer(200, filled.told(which.id if which else None))
 
 
 def _as_contact(account: Customer, person: Person, which: ContactList | None) -> Contact:
@@ -188,15 +149,11 @@ def _edited(account: Customer, contact: Contact, wish: Change) -> Contact:
     for name in wish.properties:
         if name == "city":
             addresses = tuple(
-                {**each, "city": _marked(each.get("city"), number)} for each in addresses
+                {**each, "city": marked(each.get("city"), number)} for each in addresses
             )
         else:
-            core[name] = _marked(core.get(name), number)
+            core[name] = marked(core.get(name), number)
     return replace(contact, core=core, street_addresses=addresses)
-
-
-def _marked(value: object, number: int) -> str:
-    return f"{str(value or '').partition(' #')[0]} #{number}".strip()
 
 
 def _delete(account: Customer, request: Request) -> Answer:
@@ -311,15 +268,8 @@ def _state(account: Customer, request: Request) -> Answer:
 
 def _chosen(account: Customer, wish: Selection) -> list[str]:
     """Return the ids that a selection means, in the order they were made."""
-    if wish.ids is not None:
-        return [_live(account, each).id for each in wish.ids]
-    valid = [each.id for each in account.contacts.live if each.id not in account.invalid_ids]
-    count = wish.count if wish.count is not None else round(len(valid) * (wish.share or 0))
-    if not 0 <= count <= len(valid):
-        message = f"there are {len(valid)} valid contacts, {count} are asked for"
-        raise ControlError(message)
-    chosen = set(random.Random(wish.seed).sample(valid, count))
-    return [each for each in valid if each in chosen]
+    valid = [each for each in account.contacts.live if each.id not in account.invalid_ids]
+    return [each.id for each in chosen(wish, valid, lambda each: _live(account, each))]
 
 
 def _live(account: Customer, contact_id: str) -> Contact:

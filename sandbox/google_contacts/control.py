@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
-from sandbox.control import drawn, parsed
+from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.google_contacts.bodies import completed, described
 from sandbox.google_contacts.contacts import FIELDS, Contact, Parts
@@ -21,52 +19,27 @@ from sandbox.google_contacts.groups_api import delete_group, join, leave
 from sandbox.google_contacts.oauth_api import issued
 from sandbox.google_contacts.state import Customer, State
 from sandbox.google_contacts.tokens import ALL_SCOPES, Grant
-from sandbox.people import Invalid, Person, people
+from sandbox.people import Person
 from sandbox.provider import ControlError
+from sandbox.wishes import (
+    Fill,
+    Filled,
+    Members,
+    NewList,
+    Selection,
+    Upsert,
+    Wish,
+    WishedContact,
+    chosen,
+    crowd,
+    marked,
+)
 
 SHOWN = tuple(each for each in FIELDS if each != "metadata")
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The body of a control call; what each has more is in the structs below."""
-
-
-class Fill(Wish, frozen=True):
-    count: int
-    seed: int | None = None  # None: the one that the sandbox was started or reset with.
-    list: str | None = None
-    invalid_share: float = 0.01
-
-
-class Selection(Wish, frozen=True):
-    """Some contacts: these, or so many, or such a share of those that are valid."""
-
-    ids: Sequence[str] | None = None
-    count: int | None = None
-    share: float | None = None
-    seed: int = 1
-
-
 class Change(Selection, frozen=True):
     kind: str = "fields"  # Or "email".
-
-
-class WishedContact(Wish, frozen=True):
-    properties: Mapping[str, Any]
-    id: str | None = None
-
-
-class Upsert(Wish, frozen=True):
-    contacts: Sequence[WishedContact]
-    list: str | None = None
-
-
-class Members(Wish, frozen=True):
-    ids: Sequence[str]
-
-
-class NewList(Wish, frozen=True):
-    name: str
 
 
 class NewTokens(Wish, frozen=True):
@@ -106,27 +79,18 @@ def register(routes: Routes[Customer], state: State) -> None:
 
 def _fill(account: Customer, request: Request) -> Answer:
     wish = parsed(request, Fill)
-    if wish.count < 0 or not 0 <= wish.invalid_share <= 1:
-        message = "count must not be negative, and invalid_share lies between 0 and 1"
-        raise ControlError(message)
-    seed = account.seed if wish.seed is None else wish.seed
-    group = _group_made(account, wish.list)
     taken = {each.email for each in account.contacts.live}
-    ids: list[str] = []
-    invalid: dict[str, list[str]] = {kind: [] for kind in Invalid}
-    for person in people(wish.count, seed=seed, invalid_share=wish.invalid_share):
-        if person.email and person.email in taken:
-            message = f"the contacts of seed {seed} are there already; take another seed"
-            raise ControlError(message)
-        groups = ("myContacts", *((group.id,) if group else ()))
+    found = crowd(wish, account.seed, taken.__contains__)
+    group = _group_made(account, wish.list)
+    groups = ("myContacts", *((group.id,) if group else ()))
+    filled = Filled()
+    for person in found:
         made = Contact(account.contacts.new_id(), 0, 0, _parts_of(person), groups)
         contact = account.contacts.put(made, account.now_us)
-        ids.append(contact.id)
+        filled.add(contact.id, person)
         if person.invalid:
-            invalid[person.invalid].append(contact.id)
             account.invalid_ids.add(contact.id)
-    list_id = group.id if group else None
-    return Answer(200, {"count": len(ids), "list_id": list_id, "ids": ids, "invalid_ids": invalid})
+    return Answer(200, filled.told(group.id if group else None))
 
 
 def _parts_of(person: Person) -> Parts:
@@ -154,12 +118,12 @@ def _change(account: Customer, request: Request) -> Answer:
     if wish.kind not in {"fields", "email"}:
         message = 'kind must be "fields" or "email"'
         raise ControlError(message)
-    chosen = _chosen(account, wish)
+    found = _chosen(account, wish)
     account.edits += 1
     edit = _moved if wish.kind == "email" else _edited
-    for contact in chosen:
+    for contact in found:
         account.contacts.put(edit(contact, account.edits), account.now_us)
-    return Answer(200, {"ids": [each.id for each in chosen]})
+    return Answer(200, {"ids": [each.id for each in found]})
 
 
 def _moved(contact: Contact, number: int) -> Contact:
@@ -177,20 +141,16 @@ def _edited(contact: Contact, number: int) -> Contact:
         ("addresses", ("city",)),
     ):
         first, *others = parts.get(name) or [{}]
-        marked = {key: _marked(first.get(key), number) for key in keys}
-        parts[name] = [{**first, **marked}, *others]
+        edited = {key: marked(first.get(key), number) for key in keys}
+        parts[name] = [{**first, **edited}, *others]
     return replace(contact, parts=parts)
 
 
-def _marked(value: object, number: int) -> str:
-    return f"{str(value or '').partition(' #')[0]} #{number}".strip()
-
-
 def _delete(account: Customer, request: Request) -> Answer:
-    chosen = _chosen(account, parsed(request, Selection))
-    for contact in chosen:
+    found = _chosen(account, parsed(request, Selection))
+    for contact in found:
         account.contacts.delete(contact, account.now_us)
-    return Answer(200, {"ids": [each.id for each in chosen]})
+    return Answer(200, {"ids": [each.id for each in found]})
 
 
 def _upsert(account: Customer, request: Request) -> Answer:
@@ -224,9 +184,9 @@ def _upserted(account: Customer, wish: WishedContact) -> Contact:
 
 def _rename(account: Customer, request: Request) -> Answer:
     """Give contacts other resource names; return the new ones."""
-    chosen = _chosen(account, parsed(request, Selection))
-    renamed = [account.contacts.rename(each, account.now_us).id for each in chosen]
-    return Answer(200, {"ids": renamed, "before": [each.id for each in chosen]})
+    found = _chosen(account, parsed(request, Selection))
+    renamed = [account.contacts.rename(each, account.now_us).id for each in found]
+    return Answer(200, {"ids": renamed, "before": [each.id for each in found]})
 
 
 def _create_group(account: Customer, request: Request) -> Answer:
@@ -288,10 +248,8 @@ def _state(account: Customer, request: Request) -> Answer:
 
 def _chosen(account: Customer, wish: Selection) -> list[Contact]:
     """Return the contacts that a selection means, in the order they were made."""
-    if wish.ids is not None:
-        return [_live(account, each) for each in wish.ids]
     valid = [each for each in account.contacts.live if each.id not in account.invalid_ids]
-    return drawn(valid, wish.count, wish.share, wish.seed)
+    return chosen(wish, valid, lambda each: _live(account, each))
 
 
 def _live(account: Customer, contact_id: str) -> Contact:

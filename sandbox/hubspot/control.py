@@ -4,13 +4,11 @@ What is put in here is not checked as the API checks it: a test may make contact
 take.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
-
-from sandbox.control import parsed
+from sandbox import wishes
+from sandbox.control import drawn, parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.hubspot.bodies import number
 from sandbox.hubspot.contacts import COMPUTED, Contact, EmailTakenError
@@ -19,23 +17,16 @@ from sandbox.hubspot.lists import ContactList, Processing, described
 from sandbox.hubspot.oauth_api import issued
 from sandbox.hubspot.state import Portal, State
 from sandbox.hubspot.tokens import ALL_SCOPES
-from sandbox.people import Invalid, Person, people
+from sandbox.people import Person
 from sandbox.provider import ControlError
+from sandbox.wishes import Filled, Wish, crowd, marked
 
 EDITED = ("firstname", "lastname", "company", "city")
 
 T = TypeVar("T")
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The body of a control call; what each has more is in the structs below."""
-
-
-class Fill(Wish, frozen=True):
-    count: int
-    seed: int | None = None  # None: the one that the sandbox was started or reset with.
-    list: str | None = None
-    invalid_share: float = 0.01
+class Fill(wishes.Fill, frozen=True):
     same_timestamp: bool = False
 
 
@@ -74,8 +65,7 @@ class Members(Wish, frozen=True):
     ids: Sequence[int | str]
 
 
-class NewList(Wish, frozen=True):
-    name: str
+class NewList(wishes.NewList, frozen=True):
     processing_type: Processing = Processing.MANUAL
     object_type_id: str = "0-1"
 
@@ -116,35 +106,19 @@ def register(routes: Routes[Portal], state: State) -> None:
 
 def _fill(portal: Portal, request: Request) -> Answer:
     wish = parsed(request, Fill)
-    if wish.count < 0 or not 0 <= wish.invalid_share <= 1:
-        message = "count must not be negative, and invalid_share lies between 0 and 1"
-        raise ControlError(message)
-    seed = portal.seed if wish.seed is None else wish.seed
-    crowd = list(people(wish.count, seed=seed, invalid_share=wish.invalid_share))
-    if any(person.email and portal.contacts.by_email(person.email) for person in crowd):
-        message = f"the contacts of seed {seed} are there already; take another seed"
-        raise ControlError(message)
+    found = crowd(wish, portal.seed, portal.contacts.by_email)
     stamp = _Stamps(portal, same=wish.same_timestamp)
-    ids: list[int] = []
-    invalid: dict[str, list[str]] = {kind: [] for kind in Invalid}
-    for person in crowd:
+    filled, numbers = Filled(), []
+    for person in found:
         contact = portal.create(_as_properties(person), next(stamp))
-        ids.append(contact.id)
+        filled.add(str(contact.id), person)
+        numbers.append(contact.id)
         if person.invalid:
-            invalid[person.invalid].append(str(contact.id))
             portal.invalid_ids.add(contact.id)
     which = _list_made(portal, wish.list)
     if which:
-        which.join(ids, next(stamp))
-    return Answer(
-        200,
-        {
-            "count": len(ids),
-            "list_id": str(which.id) if which else None,
-            "ids": [str(each) for each in ids],
-            "invalid_ids": invalid,
-        },
-    )
+        which.join(numbers, next(stamp))
+    return Answer(200, filled.told(str(which.id) if which else None))
 
 
 def _change(portal: Portal, request: Request) -> Answer:
@@ -169,10 +143,7 @@ def _edit(portal: Portal, contact: Contact, wish: Change) -> dict[str, str]:
     """Return changes that no other edit has made to this contact."""
     if wish.kind == "email":
         return {"email": f"moved{portal.edits}.{contact.id}@example.org"}
-    return {
-        name: f"{contact.properties.get(name, '').partition(' #')[0]} #{portal.edits}".strip()
-        for name in wish.properties
-    }
+    return {name: marked(contact.properties.get(name), portal.edits) for name in wish.properties}
 
 
 def _delete(portal: Portal, request: Request) -> Answer:
@@ -332,11 +303,7 @@ def _chosen(portal: Portal, wish: Selection) -> list[int]:
     if wish.ids is not None:
         return [_live(portal, each).id for each in wish.ids]
     valid = [each for each in portal.contacts.live_ids if each not in portal.invalid_ids]
-    count = wish.count if wish.count is not None else round(len(valid) * (wish.share or 0))
-    if not 0 <= count <= len(valid):
-        message = f"there are {len(valid)} valid contacts, {count} are asked for"
-        raise ControlError(message)
-    return sorted(random.Random(wish.seed).sample(valid, count))
+    return drawn(valid, wish.count, wish.share, wish.seed)
 
 
 def _live(portal: Portal, wanted: int | str) -> Contact:

@@ -6,15 +6,13 @@ a colleague of the app's user; with the setting `commit_lag_s` the changes becom
 later than they happened.
 """
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from sandbox import wishes
 from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
-from sandbox.people import Invalid, Person, people
+from sandbox.people import Person
 from sandbox.provider import ControlError
 from sandbox.salesforce import derived, jwt
 from sandbox.salesforce.fields import NUMBERS, TEXTS, TYPES, Field
@@ -24,31 +22,24 @@ from sandbox.salesforce.org import Org
 from sandbox.salesforce.records import Row, Table
 from sandbox.salesforce.state import State
 from sandbox.salesforce.tokens import ALL_SCOPES
+from sandbox.wishes import Filled, WishedContact, chosen, crowd, marked
 
 PEOPLE = ("Contact", "Lead")
 EDITED = ("FirstName", "LastName", "Title")
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+class Wish(wishes.Wish, kw_only=True, frozen=True):
     """The body of a control call; what each has more is in the structs below."""
 
     object: str = "Contact"
 
 
-class Fill(Wish, frozen=True):
-    count: int
-    seed: int | None = None  # None: the one that the sandbox was started or reset with.
-    list: str | None = None
-    invalid_share: float = 0.01
+class Fill(wishes.Fill, kw_only=True, frozen=True):
+    object: str = "Contact"
 
 
-class Selection(Wish, frozen=True):
-    """Some records: these, or so many, or such a share of those that are valid."""
-
-    ids: Sequence[str] | None = None
-    count: int | None = None
-    share: float | None = None
-    seed: int = 1
+class Selection(wishes.Selection, kw_only=True, frozen=True):
+    object: str = "Contact"
 
 
 class Change(Selection, frozen=True):
@@ -61,14 +52,8 @@ class Merge(Wish, frozen=True):
     other: str
 
 
-class WishedRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    properties: Mapping[str, Any]
-    id: str | None = None
-
-
-class Upsert(Wish, frozen=True):
-    contacts: Sequence[WishedRecord]
-    list: str | None = None
+class Upsert(wishes.Upsert, kw_only=True, frozen=True):
+    object: str = "Contact"
 
 
 class Members(Wish, frozen=True):
@@ -208,29 +193,18 @@ def _register_tokens(routes: Routes[Org], state: State) -> None:
 def _fill(account: Org, request: Request) -> Answer:
     wish = parsed(request, Fill)
     table = _table(account, wish.object, PEOPLE)
-    if wish.count < 0 or not 0 <= wish.invalid_share <= 1:
-        message = "count must not be negative, and invalid_share lies between 0 and 1"
-        raise ControlError(message)
-    seed = account.seed if wish.seed is None else wish.seed
-    crowd = list(people(wish.count, seed=seed, invalid_share=wish.invalid_share))
     known = {row.get("Email") for row in table.rows.values() if row.get("Email")}
-    if any((person.email or "").lower() in known for person in crowd):
-        message = f"the people of seed {seed} are there already; take another seed"
-        raise ControlError(message)
+    found = crowd(wish, account.seed, lambda email: email.lower() in known)
     campaign = _campaign_made(account, wish.list)
-    ids: list[str] = []
-    invalid: dict[str, list[str]] = {kind: [] for kind in Invalid}
-    for person in crowd:
+    filled = Filled()
+    for person in found:
         row = account.create(table.name, _values(table, person), account.by_people)
-        ids.append(row["Id"])
+        filled.add(row["Id"], person)
         if person.invalid:
-            invalid[person.invalid].append(row["Id"])
             account.invalid_ids.add(row["Id"])
     if campaign:
-        _add_members(account, campaign, table, ids)
-    list_id = campaign["Id"] if campaign else None
-    told = {"count": len(ids), "list_id": list_id, "ids": ids, "invalid_ids": invalid}
-    return Answer(200, told)
+        _add_members(account, campaign, table, filled.ids)
+    return Answer(200, filled.told(campaign["Id"] if campaign else None))
 
 
 def _values(table: Table, person: Person) -> dict[str, Any]:
@@ -280,11 +254,7 @@ def _edits(account: Org, row: Row, names: Sequence[str], *, kind: str) -> dict[s
     number = account.edits
     if kind == "email":
         return {"Email": f"moved{number}.{row['Id'].lower()}@example.org"}
-    return {name: _marked(row.get(name), number) for name in names}
-
-
-def _marked(value: object, number: int) -> str:
-    return f"{str(value or '').partition(' #')[0]} #{number}".strip()
+    return {name: marked(row.get(name), number) for name in names}
 
 
 def _delete(account: Org, request: Request) -> Answer:
@@ -335,7 +305,7 @@ def _upsert(account: Org, request: Request) -> Answer:
     return Answer(200, {"ids": ids, "list_id": campaign["Id"] if campaign else None})
 
 
-def _upserted(account: Org, table: Table, wish: WishedRecord) -> Row:
+def _upserted(account: Org, table: Table, wish: WishedContact) -> Row:
     """Change the record with this id or else this address; make it if it is not there."""
     fields = {name: table.fields.get(name.lower()) for name in wish.properties}
     unknown = sorted(name for name, field in fields.items() if field is None)
@@ -551,19 +521,12 @@ def _shown_campaign(account: Org, campaign: Row) -> dict[str, Any]:
 
 def _chosen(account: Org, table: Table, wish: Selection) -> list[str]:
     """Return the ids that a selection means, in the order they were made."""
-    if wish.ids is not None:
-        return [_live(table, each)["Id"] for each in wish.ids]
     valid = [
-        each["Id"]
+        each
         for each in table.rows.values()
         if not each.get("IsDeleted") and each["Id"] not in account.invalid_ids
     ]
-    count = wish.count if wish.count is not None else round(len(valid) * (wish.share or 0))
-    if not 0 <= count <= len(valid):
-        message = f"there are {len(valid)} valid ones, {count} are asked for"
-        raise ControlError(message)
-    chosen = set(random.Random(wish.seed).sample(valid, count))
-    return [each for each in valid if each in chosen]
+    return [each["Id"] for each in chosen(wish, valid, lambda each: _live(table, each))]
 
 
 def _table(account: Org, name: str, among: Sequence[str] = ()) -> Table:

@@ -156,7 +156,7 @@ def test_one_time_of_change_for_all_is_one_time(served: Served) -> None:
         ("contacts:fill", {}, "missing required field `count`"),
         ("contacts:fill", {"count": 1, "colour": 1}, "unknown field `colour`"),
         ("contacts:fill", {"count": -1}, "count must not be negative"),
-        ("contacts:change", {"count": 1}, "there are 0 valid contacts, 1 are asked for"),
+        ("contacts:change", {"count": 1}, "there are only 0 contacts to choose 1 from"),
         ("contacts:change", {"count": 0, "kind": "name"}, "kind must be"),
         ("contacts:change", {"count": 0, "properties": ["x"]}, "there are no properties x"),
         ("contacts:delete", {"ids": ["7"]}, "there is no contact 7"),

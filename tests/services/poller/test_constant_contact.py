@@ -1,21 +1,20 @@
 """The poller over Constant Contact's sandbox: real HTTP, pages by offset, one list."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
 from libs.common.events import Operation, RunMode
 from libs.connectors.account import StaticToken
 from libs.connectors.constant_contact.source import ConstantContactSource
-from libs.connectors.contract import Cursor, Onward, OpenGate, Page, Sweep, alone
+from libs.connectors.contract import OpenGate
 from sandbox.constant_contact.app import create_app
 from sandbox.constant_contact.state import State
 from sandbox.constant_contact.tokens import STANDING_TOKEN
 from tests.connectors.served import Served, served
+from tests.services.poller.over_sandbox import LIST, Disturbed, fill
 from tests.services.poller.world import World
 
-LIST = "Newsletter"
 CAP = 300
 FIELDS = (
     {
@@ -36,42 +35,18 @@ async def provider() -> AsyncIterator[Served]:
         yield one
 
 
-class RestlessSource(ConstantContactSource):
-    """A source whose list is left by somebody after the first page was read, once."""
-
-    provider: Served
-    leaving: list[str]
-
-    async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
-        page = await super().read_page(sweep, after, onward)
-        if self.leaving:
-            await self.provider.post(f"lists/{LIST}:leave", {"ids": self.leaving})
-            self.leaving = []
-        return page
+class DisturbedSource(Disturbed, ConstantContactSource):
+    """A source whose list somebody leaves after the first page was read."""
 
 
-def source_of(provider: Served, leaving: list[str] | None = None) -> RestlessSource:
-    source = RestlessSource(
+def source_of(provider: Served, leaving: list[str] | None = None) -> DisturbedSource:
+    source = DisturbedSource(
         provider.http, OpenGate(), StaticToken(STANDING_TOKEN), f"{provider.url}/v3"
     )
-    source.provider, source.leaving = provider, leaving or []
+    source.provider = provider
+    if leaving:
+        source.then = (f"lists/{LIST}:leave", {"ids": leaving})
     return source
-
-
-@dataclass
-class Filled:
-    """A list of the sandbox, and who is on it."""
-
-    list_id: str
-    ids: list[str]
-
-
-async def fill(provider: Served, count: int) -> Filled:
-    """Fill a list with people who were last edited longer ago than windows overlap."""
-    await provider.put("clock", {"advance_s": -3_600})
-    told = await provider.post("contacts:fill", {"count": count, "list": LIST, "invalid_share": 0})
-    await provider.put("clock", {"advance_s": 3_600})
-    return Filled(told["list_id"], sorted(told["ids"]))
 
 
 async def test_a_list_is_read_and_then_only_what_changed(world: World, provider: Served) -> None:

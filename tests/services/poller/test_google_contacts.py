@@ -1,22 +1,20 @@
 """The poller over Google's sandbox: real HTTP, sync tokens, all contacts or one group."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from uuid import UUID
 
 import pytest
 
 from libs.common.events import IntegrationKind, Operation, RunMode
 from libs.connectors.account import StaticToken
-from libs.connectors.contract import Cursor, Onward, OpenGate, Page, Source, Sweep, alone
+from libs.connectors.contract import OpenGate
 from libs.connectors.google_contacts.source import GoogleContactsSource
 from sandbox.google_contacts.app import create_app
 from sandbox.google_contacts.state import State
 from sandbox.google_contacts.tokens import STANDING_TOKEN
 from tests.connectors.served import Served, served
+from tests.services.poller.over_sandbox import LIST, Disturbed, attend, attend_due, fill
 from tests.services.poller.world import World
 
-LIST = "Newsletter"
 FIELDS = (
     {"source": "email", "destination": "EMAIL", "destination_type": "email"},
     {"source": "city", "destination": "CITY", "destination_type": "text"},
@@ -30,45 +28,14 @@ async def provider() -> AsyncIterator[Served]:
         yield one
 
 
-class DisturbedSource(GoogleContactsSource):
-    """A source in whose account something happens after the first page of a run was read, once."""
-
-    provider: Served
-    then: tuple[str, dict[str, object]] | None = None
-
-    async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
-        page = await super().read_page(sweep, after, onward)
-        if self.then is not None:
-            await self.provider.post(*self.then)
-            self.then = None
-        return page
+class DisturbedSource(Disturbed, GoogleContactsSource):
+    """A source in whose account something happens after the first page of a run was read."""
 
 
 def source_of(provider: Served, token: str = STANDING_TOKEN) -> DisturbedSource:
     source = DisturbedSource(provider.http, OpenGate(), StaticToken(token), provider.url)
     source.provider = provider
     return source
-
-
-async def fill(provider: Served, count: int) -> tuple[str, list[str]]:
-    """Fill a group with people who were last edited longer ago than windows overlap."""
-    await provider.put("clock", {"advance_s": -3_600})
-    told = await provider.post("contacts:fill", {"count": count, "list": LIST, "invalid_share": 0})
-    await provider.put("clock", {"advance_s": 3_600})
-    return told["list_id"], sorted(told["ids"])
-
-
-async def attend(world: World, integration: UUID, source: Source) -> None:
-    """Let a poller process read an integration that is due now."""
-    await world.make_due(integration)
-    await attend_due(world, source)
-
-
-async def attend_due(world: World, source: Source) -> None:
-    attendant = world.attendant(source)
-    assert await attendant.claim() == 1
-    await asyncio.gather(*attendant._running.values())
-    attendant._raise_bugs()
 
 
 async def test_a_group_is_read_and_then_only_what_changed(world: World, provider: Served) -> None:

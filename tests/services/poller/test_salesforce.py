@@ -1,22 +1,20 @@
 """The poller over Salesforce's sandbox: real HTTP; contacts and leads, all or a campaign."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from uuid import UUID
 
 import pytest
 
 from libs.common.events import IntegrationKind, Operation, RunMode
 from libs.connectors.account import StaticToken
-from libs.connectors.contract import Cursor, Onward, OpenGate, Page, Sweep, alone
+from libs.connectors.contract import OpenGate
 from libs.connectors.salesforce.source import SalesforceSource
 from sandbox.salesforce.app import create_app
 from sandbox.salesforce.state import State
 from sandbox.salesforce.tokens import STANDING_TOKEN
 from tests.connectors.served import Served, served
+from tests.services.poller.over_sandbox import LIST, Disturbed, attend, fill, long_ago
 from tests.services.poller.world import World
 
-LIST = "Newsletter"
 FIELDS = (
     {"source": "Email", "destination": "EMAIL", "destination_type": "email"},
     {"source": "MailingCity", "destination": "CITY", "destination_type": "text"},
@@ -31,44 +29,14 @@ async def provider() -> AsyncIterator[Served]:
         yield one
 
 
-class DisturbedSource(SalesforceSource):
-    """A source in whose organisation something happens before a page is read, once."""
-
-    provider: Served
-    before: tuple[int, str, dict[str, object]] | None = None
-    pages = 0
-
-    async def read_page(self, sweep: Sweep, after: Cursor | None, onward: Onward = alone) -> Page:
-        self.pages += 1
-        if self.before is not None and self.before[0] == self.pages:
-            await self.provider.post(*self.before[1:])
-        return await super().read_page(sweep, after, onward)
+class DisturbedSource(Disturbed, SalesforceSource):
+    """A source in whose organisation something happens before a page is read."""
 
 
 def source_of(provider: Served, token: str = STANDING_TOKEN) -> DisturbedSource:
     source = DisturbedSource(provider.http, OpenGate(), StaticToken(token), provider.url)
     source.provider = provider
     return source
-
-
-async def fill(
-    provider: Served, count: int, *, object_name: str = "Contact"
-) -> tuple[str, list[str]]:
-    """Fill a campaign with people who were last edited longer ago than windows overlap."""
-    await provider.put("clock", {"advance_s": -3_600})
-    wish = {"count": count, "list": LIST, "invalid_share": 0, "object": object_name}
-    told = await provider.post("contacts:fill", wish)
-    await provider.put("clock", {"advance_s": 3_600})
-    return told["list_id"], sorted(told["ids"])
-
-
-async def attend(world: World, integration: UUID, source: SalesforceSource) -> None:
-    """Let a poller process read an integration that is due now."""
-    await world.make_due(integration)
-    attendant = world.attendant(source)
-    assert await attendant.claim() == 1
-    await asyncio.gather(*attendant._running.values())
-    attendant._raise_bugs()
 
 
 async def test_all_contacts_are_read_and_then_only_what_changed(
@@ -103,9 +71,7 @@ async def test_a_campaign_is_read_by_its_members(world: World, provider: Served)
     """Proves W3 and S4: whoever joins is read, however long ago they were edited."""
     list_id, ids = await fill(provider, 20)
     old = {"contacts": [{"properties": {"LastName": "Old", "Email": "old@example.com"}}]}
-    await provider.put("clock", {"advance_s": -3_600})
-    [joiner] = (await provider.post("contacts:upsert", old))["ids"]
-    await provider.put("clock", {"advance_s": 3_600})
+    [joiner] = (await long_ago(provider, "contacts:upsert", old))["ids"]
     source = source_of(provider)
     integration = await world.integrate(list_id=list_id, fields=FIELDS)
     await world.poll(integration, source)
@@ -138,7 +104,7 @@ async def test_a_merge_moves_a_contact_and_deletes_nobody(world: World, provider
 
 async def test_a_lead_that_is_converted_leaves_the_leads(world: World, provider: Served) -> None:
     """Proves W3 and S4: by the policy for whoever is gone; as a contact they are another's."""
-    _, ids = await fill(provider, 4, object_name="Lead")
+    _, ids = await fill(provider, 4, object="Lead")
     source = source_of(provider)
     integration = await world.integrate(fields=({**FIELDS[0]},))
     await world.execute("update config.integrations set source_object = 'leads'")
