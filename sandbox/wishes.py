@@ -16,7 +16,6 @@ from sandbox.provider import ControlError
 CONTACTS_MAX = 1_000_000
 Count = Annotated[int, msgspec.Meta(ge=0, le=CONTACTS_MAX)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Id = TypeVar("Id", str, int)
 T = TypeVar("T")
 
 

@@ -6,7 +6,14 @@ from uuid import UUID
 import pytest
 
 from libs.connectors.contract import Facts, SourceObject
-from services.config_api.checklist import Draft, Step, StepState, is_ready, review
+from services.config_api.checklist import (
+    Draft,
+    Step,
+    StepState,
+    goes_both_ways,
+    is_ready,
+    review,
+)
 from services.config_api.errors import Flaw
 from services.config_api.store.connections import Connection
 from services.config_api.store.integrations import Integration, MappingVersion
@@ -142,3 +149,17 @@ def test_what_the_providers_say_counts_as_well() -> None:
     results = review(draft(FULL), found)
 
     assert results[1].state is StepState.INVALID
+
+
+def test_who_goes_both_ways_is_told_by_what_providers_can() -> None:
+    """Proves SF3 and X1: by their labels, whoever they are."""
+    catalogue = {
+        "crm": CRM,
+        "desk": replace(CRM, provider="desk", label="Desk", takes_edits=True),
+        "mail": replace(CRM, provider="mail", label="Mail", tells_edits=True),
+    }
+    wanted = replace(draft(replace(FULL, is_two_way=True)), catalogue=catalogue)
+
+    [flaw] = goes_both_ways(wanted)
+
+    assert flaw.detail == ("CRM and CRM are synced one way only: both ways are for Desk with Mail.")
