@@ -11,6 +11,7 @@ from libs.common.events import Event, Topic
 from libs.connectors import registry
 
 ROOT = Path(__file__).parent.parent
+ARCHITECTURE, DECISIONS = ROOT / "docs" / "architecture.md", ROOT / "docs" / "decisions"
 MODULES = sorted(
     path
     for folder in ("libs", "services", "sandbox", "local", "migrations")
@@ -175,6 +176,12 @@ def test_providers_do_not_know_one_another(folder: str) -> None:
 
 def test_every_folder_is_a_provider() -> None:
     assert set(FOLDERS) == registry.PROVIDERS.keys()
+
+
+def test_every_decision_is_listed_once_and_in_order() -> None:
+    listed = re.findall(r"^- \[\d{4}\]\(decisions/(.+?)\)", ARCHITECTURE.read_text(), re.MULTILINE)
+
+    assert listed == sorted(path.name for path in DECISIONS.glob("[0-9]*.md"))
 
 
 def test_every_exception_to_a_rule_carries_its_reason() -> None:
