@@ -1,9 +1,9 @@
 """How much a CPU second was worth while something was measured.
 
-The same work takes up to twice the CPU seconds where cores share caches and execution units with
-whatever else is busy, on this machine or on others of its host; no clock of a process tells that.
-So a small loop is timed over and over beside what is measured. It takes about one hundredth of one
-core, in the bench's own process, which is no part of any figure.
+The same work was seen to take twice the CPU seconds on a busy machine, most likely because cores
+share caches and execution units, with one another or with others of the host; no clock of a process
+tells that. So a small loop is timed over and over beside what is measured. It takes about one
+hundredth of one core, in the bench's own process, which is no part of any figure.
 """
 
 import threading

@@ -35,6 +35,7 @@ async def test_idle_integrations_are_polled_and_write_nothing(
 
     first, at_once, steady = bench.found
     assert first.contacts == 40
+    assert 0 < first.notes["pace"] < 1
     assert [len(await account.writes()) for account in bench.world.accounts] == [20, 20]
     assert at_once.notes["polls"] == 8
     assert at_once.calls == {"hubspot": 16, "brevo": 0}
