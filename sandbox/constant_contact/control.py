@@ -54,6 +54,10 @@ class Block(Wish, frozen=True):
     emails: Sequence[str]
 
 
+class FieldLabel(Wish, frozen=True):
+    label: str
+
+
 class NewTokens(Wish, frozen=True):
     scopes: Sequence[str] = ALL_SCOPES
 
@@ -71,6 +75,7 @@ def register(routes: Routes[Customer], state: State) -> None:
         ("POST", "lists/{list}:leave", _leave),
         ("POST", "lists/{list}:delete", _delete_list),
         ("POST", "lists/{list}:restore", _restore_list),
+        ("POST", "fields:delete", _delete_field),
         ("GET", "state", _state),
     ):
         routes.add(method, f"/_sandbox/{path}")(handler)
@@ -88,6 +93,20 @@ def register(routes: Routes[Customer], state: State) -> None:
         """Take access back from the application, as the account's owner would."""
         state.tokens.revoke(account.id)
         return Answer(204)
+
+
+def _delete_field(account: Customer, request: Request) -> Answer:
+    """Delete a custom field with everybody's value, as the account's own people would."""
+    label = parsed(request, FieldLabel).label
+    gone = account.custom_fields.by_label(label)
+    if gone is None:
+        message = f"there is no custom field labelled {label!r}"
+        raise ControlError(message)
+    del account.custom_fields.by_id[gone.id]
+    for contact in list(account.contacts.by_id.values()):
+        left = {id_: each for id_, each in contact.custom_fields.items() if id_ != gone.id}
+        account.contacts.put(replace(contact, custom_fields=left))
+    return Answer(204)
 
 
 def _fill(account: Customer, request: Request) -> Answer:

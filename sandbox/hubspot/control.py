@@ -70,6 +70,10 @@ class NewList(wishes.NewList, frozen=True):
     object_type_id: str = "0-1"
 
 
+class FieldName(Wish, frozen=True):
+    name: str
+
+
 class NewTokens(Wish, frozen=True):
     scopes: Sequence[str] = ALL_SCOPES
 
@@ -87,6 +91,7 @@ def register(routes: Routes[Portal], state: State) -> None:
         ("POST", "lists/{list}:leave", _leave),
         ("POST", "lists/{list}:delete", _delete_list),
         ("POST", "lists/{list}:restore", _restore_list),
+        ("POST", "fields:delete", _delete_field),
         ("GET", "state", _state),
     ):
         routes.add(method, f"/_sandbox/{path}")(handler)
@@ -102,6 +107,12 @@ def register(routes: Routes[Portal], state: State) -> None:
         """Take the application out of the portal, as its owner would."""
         state.tokens.uninstall(portal.id)
         return Answer(204)
+
+
+def _delete_field(portal: Portal, request: Request) -> Answer:
+    """Archive a property, as the portal's own people would; HubSpot's own ones stay."""
+    portal.properties.archive(parsed(request, FieldName).name, portal.clock.now_ms())
+    return Answer(204)
 
 
 def _fill(portal: Portal, request: Request) -> Answer:

@@ -17,7 +17,7 @@ Decisions are in `plan`, `parts` and `leavers`; this file only puts effects in o
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -269,11 +269,20 @@ class Run:
         self._acknowledged = self._sweeping
 
     async def _look_for_fields(self) -> None:
-        """Have a place made for what the source has got since; this run goes on without (AC1)."""
+        """Have a place made for what the source has got since; this run goes on without (AC1).
+
+        Nobody maps fields here, so nobody could take out one that the source has not any more: it
+        is not asked for, and what stands at the destination is left alone.
+        """
         known = self._assignment.known_fields
         if known is None:
             return
         fields = await self._source.describe_fields(self._assignment.object)
+        there = {field.name for field in fields}
+        self._assignment = replace(
+            self._assignment,
+            properties=[name for name in self._assignment.properties if name in there],
+        )
         if wanted := wanted_fields(self._source.facts.label, fields, known):
             log.info("fields_found", integration=str(self._assignment.integration), n=len(wanted))
             await self._store.want_fields(self._assignment, wanted)

@@ -42,6 +42,7 @@ from libs.connectors.contract import (
     TokenSupply,
     alone,
 )
+from libs.connectors.field_watch import FieldWatch, by_value
 from libs.connectors.http import UNUSABLE, Answer, HttpClient, lost
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,6 +71,7 @@ class BrevoSource:
             authorize=lambda token: {"api-key": token},
             judge=judge,
         )
+        self._watch = FieldWatch(self._calls.site.host, self._living, by_value)
 
     async def check(self) -> Account:
         """Return whose account this is; raise the reason if it cannot be read."""
@@ -79,10 +81,16 @@ class BrevoSource:
 
     async def describe_fields(self, object_name: str) -> Sequence[Field]:
         """Return every attribute, the e-mail address among them, also those not to be mapped."""
-        answer = await self._get("/contacts/attributes")
         email = Field(name="EMAIL", label="EMAIL", type=FieldType.EMAIL, unique=True)
-        attributes = answer.decode(payload.ATTRIBUTE_PAGE).attributes
-        return [email, *(payload.field_of(each) for each in attributes)]
+        return [email, *(payload.field_of(each) for each in await self._attributes())]
+
+    async def _attributes(self) -> Sequence[payload.AttributeRecord]:
+        answer = await self._get("/contacts/attributes")
+        return answer.decode(payload.ATTRIBUTE_PAGE).attributes
+
+    async def _living(self, names: Sequence[str]) -> set[str]:
+        """Return the attributes there are: a contact names those only that have a value."""
+        return {each.name for each in await self._attributes()} | facts.UNIQUE
 
     async def find_lists(self, object_name: str) -> Sequence[ContactList]:
         """Return every list."""
@@ -111,6 +119,7 @@ class BrevoSource:
         changes = [self._change(sweep, row) for row in rows]
         if sweep.since_ms is not None:
             changes = [each for each in changes if _is_within(sweep, each)]
+        await self._watch.check(sweep.properties, changes)
         return Page(changes, cursor, is_doubtful=is_doubtful)
 
     async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:
@@ -127,6 +136,7 @@ class BrevoSource:
                 if isinstance(page, BaseException):
                     raise page
                 found += [self._change(sweep, row) for row in page]
+        await self._watch.check(sweep.properties, found)
         return found
 
     async def read_members(

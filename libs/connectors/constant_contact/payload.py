@@ -397,12 +397,22 @@ def _own_fields() -> Iterable[Field]:
 def _custom_field(definition: CustomField) -> Field:
     type_ = _TYPES.get(definition.type, FieldType.OTHER)
     return Field(
-        name=f"{CUSTOM}{definition.custom_field_id}",
+        name=custom_name(definition),
         label=definition.label,
         type=type_,
         not_mappable=_NOT_MAPPABLE.get(type_),
         length_max=CUSTOM_CHARACTERS_MAX,
     )
+
+
+def custom_name(definition: CustomField) -> str:
+    """Return what a custom field is called among the properties: by its id, which stays."""
+    return f"{CUSTOM}{definition.custom_field_id}"
+
+
+def is_custom(name: str) -> bool:
+    """Return whether a property is one that people made up, and may delete."""
+    return name.startswith(CUSTOM)
 
 
 def _label(name: str) -> str:

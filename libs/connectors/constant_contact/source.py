@@ -37,6 +37,7 @@ from libs.connectors.contract import (
     TokenSupply,
     alone,
 )
+from libs.connectors.field_watch import FieldWatch, by_value
 from libs.connectors.http import UNUSABLE, Answer, HttpClient, lost
 
 # An unknown id; and one that is none at all: which of the two answers it gets is not documented.
@@ -67,6 +68,7 @@ class ConstantContactSource:
             authorize=lambda token: {"authorization": f"Bearer {token}"},
             judge=judge,
         )
+        self._watch = FieldWatch(self._calls.site.host, self._living, by_value, payload.is_custom)
 
     async def check(self) -> Account:
         """Return whose account this is; raise the reason if it cannot be read.
@@ -79,6 +81,9 @@ class ConstantContactSource:
 
     async def describe_fields(self, object_name: str) -> Sequence[Field]:
         """Return every field, also those that may not be mapped, with the reason."""
+        return payload.fields_of(await self._custom_fields())
+
+    async def _custom_fields(self) -> list[payload.CustomField]:
         found: list[payload.CustomField] = []
         query = {"limit": str(facts.FIELDS_PAGE_MAX)}
         while query:
@@ -86,7 +91,11 @@ class ConstantContactSource:
             page = answer.decode(payload.CUSTOM_FIELDS)
             found += page.custom_fields
             query = self._following(page.links)
-        return payload.fields_of(found)
+        return found
+
+    async def _living(self, names: Sequence[str]) -> set[str]:
+        """Return the custom fields there are: a contact names those only that have a value."""
+        return {payload.custom_name(each) for each in await self._custom_fields()}
 
     async def find_lists(self, object_name: str) -> Sequence[ContactList]:
         """Return every list."""
@@ -119,6 +128,7 @@ class ConstantContactSource:
         """Return a page of a sweep; where somebody may be on none of them, it is doubtful."""
         page, following, is_doubtful = await self._turn(_query_of(sweep), after)
         changes = [each for each in self._changes(sweep, page) if _is_within(sweep, each)]
+        await self._watch.check(sweep.properties, changes)
         return Page(changes, following, is_doubtful=is_doubtful)
 
     async def read_contacts(self, sweep: Sweep, ids: Sequence[str]) -> Sequence[Change]:
@@ -132,7 +142,9 @@ class ConstantContactSource:
                 change = await self._read_one(sweep, contact_id)
                 if change is not None:
                     found[contact_id] = change
-        return [found[each] for each in wanted if each in found]
+        changes = [found[each] for each in wanted if each in found]
+        await self._watch.check(sweep.properties, changes)
+        return changes
 
     async def read_members(
         self, object_name: str, list_id: str | None, after: Cursor | None

@@ -37,6 +37,7 @@ from libs.connectors.contract import (
     TokenSupply,
     alone,
 )
+from libs.connectors.field_watch import FieldWatch, by_key
 from libs.connectors.http import UNUSABLE, Answer, HttpClient, lost
 from libs.connectors.hubspot import facts, payload
 from libs.connectors.hubspot.refusals import judge
@@ -74,6 +75,7 @@ class HubSpotSource:
             authorize=lambda token: {"authorization": f"Bearer {token}"},
             judge=lambda answer, bucket: judge(answer, bucket, time_zone),
         )
+        self._watch = FieldWatch(self._calls.site.host, self._living, by_key)
 
     async def check(self) -> Account:
         """Return whose account this is; raise the reason if it cannot be read."""
@@ -168,7 +170,19 @@ class HubSpotSource:
     async def _scanned_page(self, sweep: Sweep, after: Cursor | None) -> Page:
         page = await self._scan(_names(sweep), after)
         changes = [self._change(each) for each in page.results]
+        await self._watch.check(sweep.properties, changes)
         return Page(changes, _next(page.paging))
+
+    async def _living(self, names: Sequence[str]) -> set[str]:
+        """Return which of these properties there are: HubSpot leaves out others in silence."""
+        found: set[str] = set()
+        for start in range(0, len(names), facts.READ_MAX):
+            inputs = [{"name": each} for each in names[start : start + facts.READ_MAX]]
+            body = {"archived": False, "inputs": inputs}
+            answer = await self._post(f"{facts.PROPERTIES}/batch/read", body)
+            results = answer.decode(payload.PROPERTIES).results
+            found |= {each.name for each in results if not each.archived}
+        return found
 
     async def _read_batch(self, sweep: Sweep, ids: Sequence[str]) -> list[Change]:
         """Return up to 100 contacts; each that came under another id says which it was asked as.
@@ -179,6 +193,8 @@ class HubSpotSource:
         results = await self._batch_read(sweep, ids)
         asked, got = set(ids), {each.id for each in results}
         changes = [self._change(each) for each in results]
+        # One answer at a time: a property may be deleted between two of a page.
+        await self._watch.check(sweep.properties, changes)
         if got <= asked:
             return changes
         named = {old for change in changes for old in change.merged_from}

@@ -133,10 +133,10 @@ async def answered(provider: Served, *results: list[dict[str, Any]]) -> list[Any
     return list(await source.read_contacts(sweep, ["1", "2", "3"]))
 
 
-def found(contact_id: str, **properties: str) -> dict[str, Any]:
+def found(contact_id: str, **properties: str | None) -> dict[str, Any]:
     return {
         "id": contact_id,
-        "properties": properties,
+        "properties": {"email": None, **properties},
         "updatedAt": "2026-07-15T02:00:00.123Z",
     }
 

@@ -35,6 +35,20 @@ async def upsert(provider: Served, *contacts: dict[str, Any]) -> list[str]:
     return [str(each) for each in (await provider.post("contacts:upsert", body))["ids"]]
 
 
+async def many_properties(provider: Served, count: int) -> list[str]:
+    """Make properties with long names; return these."""
+    names = [f"property_with_a_long_name_{number}" for number in range(count)]
+    plain = {"groupName": "sandbox", "type": "string", "fieldType": "text"}
+    wanted = [{**plain, "name": name, "label": name} for name in names]
+    made = await provider.control.post(
+        f"{facts.PROPERTIES}/batch/create",
+        json={"inputs": wanted},
+        headers={"authorization": f"Bearer {TOKEN}"},
+    )
+    assert made.is_success, made.text
+    return names
+
+
 class TestConformance(SourceConformance):
     properties = PROPERTIES
 
@@ -50,8 +64,41 @@ class TestConformance(SourceConformance):
         return [str(each) for each in told["ids"]]
 
 
+@pytest.mark.parametrize(
+    ("tier", "a_day"),
+    [
+        ("", 250_000),
+        ("free", 250_000),
+        ("starter", 250_000),
+        ("professional", 500_000),
+        ("enterprise", 500_000),
+    ],
+)
+def test_limits_are_those_that_hubspot_publishes(tier: str, a_day: int) -> None:
+    """Proves HS1: by subscription, the lowest where nobody has said which."""
+    found = {each.bucket: each for each in facts.FACTS.limits[tier]}
+
+    assert {each.per_day for each in found.values()} == {a_day}
+    assert (found[facts.API].calls, found[facts.API].window_s) == (110, 10.0)
+    assert (found[facts.SEARCH].calls, found[facts.SEARCH].window_s) == (5, 1.0)
+
+
+def test_no_right_to_write_is_asked_for() -> None:
+    """Proves HS2 and S2: whatever we might try, HubSpot would refuse it."""
+    login = facts.FACTS.oauth
+
+    assert login is not None
+    assert [scope for scope in login.scopes if scope.startswith("crm.")] == [
+        "crm.objects.contacts.read",
+        "crm.lists.read",
+    ]
+
+
 async def test_more_than_10000_contacts_on_one_millisecond_are_all_found() -> None:
-    """Proves S1 where HubSpot's search pages no further than 10,000 results."""
+    """Proves S1 where HubSpot's search pages no further than 10,000 results.
+
+    Each of the searches is counted as one (HS1).
+    """
     stopped = Clock(lambda: 1_790_000_000.123)
     async with served(create_app(State(clock=stopped))) as provider:
         await provider.put("settings", {"index_delay_s": 0})
@@ -75,7 +122,7 @@ async def test_where_to_go_on_is_told_before_contacts_are_read(
     provider: Served, names: int, since_ms: int | None, *, listed: bool
 ) -> None:
     told = await provider.post("contacts:fill", {"count": 450, "list": "News"})
-    many = [f"property_with_a_long_name_{number}" for number in range(names)]
+    many = await many_properties(provider, names)
     list_id = str(told["list_id"]) if listed else None
     wanted = Sweep("contacts", list_id, ["email", *many], since_ms, FOREVER_MS)
     cursors = []
@@ -95,7 +142,7 @@ async def test_where_to_go_on_is_told_before_contacts_are_read(
 async def test_a_search_never_outgrows_its_body(provider: Served) -> None:
     """Names of properties are asked for by batch read, so many of them fit."""
     ids = await upsert(provider, {"email": "a@example.com"})
-    many = [f"property_with_a_long_name_{number}" for number in range(400)]
+    many = await many_properties(provider, 400)
     wide = Sweep("contacts", None, ["email", *many], 1, FOREVER_MS)
 
     (change,) = await sweep_all(source_of(provider), wide)
@@ -107,7 +154,7 @@ async def test_a_scan_with_many_properties_stays_below_the_longest_address(
     provider: Served,
 ) -> None:
     told = await provider.post("contacts:fill", {"count": 130})
-    many = [f"property_with_a_long_name_{number}" for number in range(400)]
+    many = await many_properties(provider, 400)
     wide = Sweep("contacts", None, ["email", *many], None, FOREVER_MS)
 
     changes = await sweep_all(source_of(provider), wide)

@@ -56,6 +56,25 @@ async def test_a_field_that_the_source_has_got_is_asked_for_once(
     assert row.refused == "duplicate"  # Nobody asks for it again but a person.
 
 
+async def test_a_field_that_the_source_has_lost_is_left_alone(
+    world: World, source: FakeSource
+) -> None:
+    """Proves AC1. Fault 46: nobody could take it out of the mapping, so it is not asked for."""
+    integration = await world.integrate()
+    await automatic(world)
+    await world.poll(integration, source)
+    source.fields = [EMAIL]
+
+    await world.poll(integration, source)
+
+    now_ms = (await world.row("select max(from_ms) as at from sync.positions")).at
+    source.contacts["1"].modified_ms = now_ms + 1
+    await world.poll(integration, source)
+
+    asked_for = [part.properties for part in world.journal.parts]
+    assert asked_for == [["email", "firstname"], ["email"]]
+
+
 async def test_criteria_do_not_map_a_field(world: World, source: FakeSource) -> None:
     """Proves AC1: a field that is only compared with still gets its place."""
     condition = {"field": "city", "operator": "is_set"}

@@ -10,9 +10,11 @@ import pytest
 
 from libs.common.clock import SystemClock
 from libs.common.errors import NeedsReauthError
-from libs.common.events import Operation
+from libs.common.events import IntegrationKind, Operation
 from libs.common.secrets import KeyRing
-from libs.connectors.contract import Source
+from libs.connectors.account import StaticToken
+from libs.connectors.contract import OpenGate, Source
+from libs.connectors.hubspot.source import HubSpotSource
 from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener
 from sandbox.clock import Clock
@@ -21,10 +23,11 @@ from sandbox.hubspot.state import State
 from services.poller.sources import Sources, account_of
 from tests.connectors.served import Served, served
 from tests.services.poller.kills import KilledError, killed_when
-from tests.services.poller.world import World
+from tests.services.poller.over_sandbox import LIST, Disturbed, attend
+from tests.services.poller.world import FIELDS, World
 
 KEYS = KeyRing.parse("k1:" + base64.b64encode(os.urandom(32)).decode())
-LIST = "Newsletter"
+TOKEN = "pat-sandbox"
 
 
 @pytest.fixture
@@ -72,6 +75,16 @@ async def source(world: World, sources: Sources) -> Source:
     [assignment] = await world.claim()
     await world.execute("delete from sync.schedules")
     return await sources(assignment)
+
+
+class DisturbedSource(Disturbed, HubSpotSource):
+    """A source in whose portal something happens while its pages are read."""
+
+
+def disturbed(hubspot: Served, token: str = TOKEN) -> DisturbedSource:
+    source = DisturbedSource(hubspot.http, OpenGate(), StaticToken(token), hubspot.url)
+    source.provider = hubspot
+    return source
 
 
 async def fill(hubspot: Served, count: int, **how: Any) -> list[str]:
@@ -192,6 +205,83 @@ async def test_a_list_that_was_deleted_is_reported(
         await task
 
     assert [told.reason for told in await world.told()] == ["source_list_missing"]
+
+
+NOTES = (
+    *FIELDS,
+    {"source": "notes_on_contact", "destination": "NOTES", "destination_type": "text"},
+)
+
+
+@pytest.mark.parametrize("page", [0, 2])
+@pytest.mark.parametrize("reason", ["source_field_missing", "source_list_missing"])
+async def test_what_is_gone_at_hubspot_stops_the_integration_with_a_reason(
+    world: World, hubspot: Served, page: int, reason: str
+) -> None:
+    """Proves X1. Fault 46: before a run and within one; nobody leaves, nothing is emptied.
+
+    HubSpot says nothing of a property that is gone, as of one that is empty for everybody.
+    """
+    told = await hubspot.post("contacts:fill", {"count": 450, "list": LIST})
+    integration = await world.integrate(list_id=str(told["list_id"]), fields=NOTES)
+    source = disturbed(hubspot)
+    path = f"lists/{told['list_id']}:delete" if "list" in reason else "fields:delete"
+    body: dict[str, object] = {} if "list" in reason else {"name": "notes_on_contact"}
+    source.before = (page, path, body)
+    if page == 0:
+        await attend(world, integration, source)
+        assert await world.told() == []
+        await hubspot.post("contacts:change", {"count": 5})
+        await hubspot.post(path, body)
+
+    await attend(world, integration, source)
+
+    [trouble] = await world.told()
+    assert (trouble.kind, trouble.reason) == (IntegrationKind.ERROR, reason)
+    assert world.journal.ids(Operation.LEAVE) == []
+    assert all(b"notes_on_contact" in bytes(each.properties) for each in world.journal.changes())
+
+
+@pytest.mark.parametrize("page", [1, 3])
+async def test_a_grant_that_is_taken_back_needs_a_person_after_three_tries(
+    world: World, hubspot: Served, page: int
+) -> None:
+    """Proves PROTOCOL 5. Fault 45: at each step; with a new grant the run is read to its end."""
+    ids = await fill(hubspot, 450)
+    token = (await hubspot.post("tokens", {}))["access_token"]
+    integration = await world.integrate()
+    source = disturbed(hubspot, token)
+    source.before = (page, "app:uninstall", {})
+    for _ in range(3):
+        await attend(world, integration, source)
+    [told] = await world.told()
+    await world.execute("update config.connections set state = 'connected'")
+
+    await attend(world, integration, disturbed(hubspot))
+
+    assert told.kind is IntegrationKind.NEEDS_REAUTH
+    assert world.journal.ends[-1].complete
+    assert set(world.journal.ids(Operation.UPSERT)) == set(ids)
+    assert world.journal.ids(Operation.DELETE) == []
+
+
+async def test_edits_and_deletions_between_pages_lose_nobody(world: World, hubspot: Served) -> None:
+    """Proves S1 and S4. Fault 20: a full read, and a window of changes, of several pages each."""
+    told = await hubspot.post("contacts:fill", {"count": 650, "list": LIST})
+    ids = [str(each) for each in told["ids"]]
+    integration = await world.integrate(list_id=str(told["list_id"]))
+    source = disturbed(hubspot)
+    source.before = (2, "contacts:change", {"ids": ids[:3]})
+    await world.poll(integration, source)
+    await hubspot.post("contacts:change", {"ids": ids})
+    source.pages, source.before = 0, (2, "contacts:delete", {"ids": ids[:1]})
+
+    await world.poll(integration, source)
+    await world.poll(integration, source)
+
+    assert set(world.journal.ids(Operation.UPSERT, run_no=1)) == set(ids)
+    assert set(ids[1:]) <= set(world.journal.ids(Operation.UPSERT, run_no=2))
+    assert world.journal.ids(Operation.LEAVE) == ids[:1]
 
 
 async def test_a_connection_without_credentials_needs_a_person(
