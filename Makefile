@@ -11,7 +11,7 @@ TOO_OLD := Python 3.11 or newer is needed: make PYTHON=python3.12
 NO_VENV := no virtual environment could be made (Debian: apt install python3-venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all dev bench bench-ledger up down test faults chaos integration check format
+.PHONY: help setup demo demo-all dev bench bench-ledger up down test faults rules chaos integration check format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test: $(VENV)/.dev $(CLIENTS)/constant-contact/.installed ## every test, on real
 
 faults: $(VENV)/.dev ## some minutes: real processes killed at each step, links cut, servers killed
 	$(VENV)/bin/pytest tests/faults tests/hostile tests/integration -m long
+
+rules: $(VENV)/.dev ## long: each rule taken out of the code, to see its test fail (RULES="CC1 SF")
+	$(VENV)/bin/python -m tests.rules $(RULES)
 
 chaos: $(VENV)/.dev ## long: everything dies again and again (SEEDS=10, CHAOS_SEED=…, QUOTA_CHAOS_SEED=…)
 	CHAOS=full CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/pytest \

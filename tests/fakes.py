@@ -68,6 +68,7 @@ class Fault(StrEnum):
     LIMITED = "limited"
     REAUTH = "reauth"
     MISCONFIGURED = "misconfigured"
+    FULL = "full"  # No room for another contact.
     REFUSED_CALL = "refused_call"  # 400 for a call as a whole.
     PHONE = "phone"  # Written without the phone.
 
@@ -400,6 +401,7 @@ def _meet(fault: Fault | None) -> None:
         Fault.LIMITED: lambda: RateLimitedError("contacts", 30.0),
         Fault.REAUTH: lambda: NeedsReauthError(HOST, "unauthorized"),
         Fault.MISCONFIGURED: lambda: MisconfiguredError(HOST, "list_missing"),
+        Fault.FULL: lambda: MisconfiguredError(HOST, "contact_limit"),
         Fault.REFUSED_CALL: lambda: RequestRefusedError(HOST, 400, "bad"),
     }
     if fault in errors:

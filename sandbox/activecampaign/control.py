@@ -221,7 +221,12 @@ def _state(account: Account, request: Request) -> Answer:
             "account": {"id": account.id, "name": account.name, "host": account.host},
             "contacts": list(_contacts(account)),
             "lists": [
-                {"id": each.id, "name": each.name, "members": _members(account, each.id)}
+                {
+                    "id": each.id,
+                    "name": each.name,
+                    "members": _members(account, each.id),
+                    "sends_last_broadcast": each.sends_last_broadcast,
+                }
                 for each in account.lists
             ],
             "fields": [field_routes.shown(each) for each in account.fields],

@@ -28,7 +28,7 @@ def _shown(each: ContactList) -> dict[str, Any]:
         "udate": None,
         "sender_url": each.sender_url,
         "sender_reminder": each.sender_reminder,
-        "send_last_broadcast": "0",
+        "send_last_broadcast": str(int(each.sends_last_broadcast)),
         "channel": "email",
         "links": {},
         "id": str(each.id),

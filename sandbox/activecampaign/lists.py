@@ -20,6 +20,7 @@ class ContactList:
     sender_url: str = ""
     sender_reminder: str = ""
     groups: int = 0  # To how many groups of users it was made visible.
+    sends_last_broadcast: bool = False  # To whoever joins.
 
 
 class Lists:
@@ -55,6 +56,7 @@ class Lists:
             now_s,
             str(wanted.get("sender_url") or ""),
             str(wanted.get("sender_reminder") or ""),
+            sends_last_broadcast=str(wanted.get("send_last_broadcast") or "0") != "0",
         )
         self._by_id[made.id] = made
         return made

@@ -33,6 +33,7 @@ def criteria(match: str, *conditions: tuple[str, str, object]) -> Criteria:
         ("equals", "Berlin", "berlin", True),
         ("equals", "Berlin", " Berlin ", True),
         ("equals", "Berlin", "Bern", False),
+        ("equals", "Berlin", "Berlin-Mitte", False),
         ("equals", "10", "10.0", True),
         ("equals", 10, 10.0, True),
         ("equals", "true", True, True),

@@ -38,7 +38,7 @@ def test_a_line_is_json_with_the_service_and_the_module(lines: Lines) -> None:
 
 
 def test_a_key_that_is_not_allowed_is_masked(lines: Lines) -> None:
-    """Proves I10: a field that nobody allowed does not reach a log."""
+    """Proves I10 and X4: a field that nobody allowed does not reach a log."""
     logs.get("m").info("contact_written", email="ada@example.org", token="s3cret", partition=1)
 
     [line] = lines()
@@ -49,6 +49,7 @@ def test_a_key_that_is_not_allowed_is_masked(lines: Lines) -> None:
 
 @pytest.mark.parametrize("value", ["to ada@example.org", "tel +49 170 1234567", ["a@example.org"]])
 def test_an_address_is_masked_wherever_it_hides(lines: Lines, value: object) -> None:
+    """Proves X4."""
     logs.get("m").info("call_failed", reason=value, found={"reason": value, "mail": value})
 
     [line] = lines()
@@ -79,6 +80,7 @@ def failed(error: Exception) -> Exception:
 
 
 def test_an_exception_is_its_type_and_stack_without_its_values(lines: Lines) -> None:
+    """Proves X4."""
     logs.get("m").error("process_failed", exc_info=failed(ValueError("ada lives here")))
 
     [line] = lines()

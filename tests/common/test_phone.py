@@ -48,6 +48,7 @@ def test_a_number_is_written_in_one_way(number: str, country: str | None, writte
         ("", "DE"),
         ("12345", "DE"),
         ("+4123", None),
+        ("+41234", None),
         ("+12345678901234567", None),
         ("+0151 12345678", None),
         ("0151 12345678 ext. 9", "DE"),

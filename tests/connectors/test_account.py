@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from libs.common.errors import NeedsReauthError, SyncError
+from libs.common.errors import NeedsReauthError, RateLimitedError, SyncError
 from libs.connectors.account import AccountCalls, StaticToken
 from libs.connectors.contract import TokenSupply
 from libs.connectors.http import Answer, refusal
@@ -45,6 +45,7 @@ async def call(talk: Talk, tokens: TokenSupply, gate: RecordingGate, status: int
 
 
 async def test_a_refused_token_is_told_and_the_call_made_with_the_next() -> None:
+    """Proves S10: each of the two calls has asked for its slot."""
     seen, talk = answering(response(401), response(200))
     tokens, gate = Supply(["old", "new"]), RecordingGate()
 
@@ -72,6 +73,17 @@ async def test_a_token_that_never_changes_is_not_tried_again() -> None:
         await call(talk, StaticToken("only"), RecordingGate())
 
     assert len(seen) == 1
+
+
+async def test_a_limit_is_told_to_the_gate() -> None:
+    """Proves S10: whoever hears of a limit stops everybody for as long as it says."""
+    _, talk = answering(response(429, retry_after="7"))
+    gate = RecordingGate()
+
+    with pytest.raises(RateLimitedError):
+        await call(talk, StaticToken("only"), gate)
+
+    assert gate.refusals == [("api", 7.0)]
 
 
 async def test_a_status_that_is_expected_is_an_answer() -> None:

@@ -161,6 +161,20 @@ def test_runs_of_one_account_share_a_gate_and_people_do_not(opener: Opener) -> N
     assert wizard.gate(ours) is not wizard.gate(ours)
 
 
+def test_all_connections_to_an_account_share_its_limits(opener: Opener) -> None:
+    """Proves S10: of whatever workspace; the application's are everybody's."""
+    account = Account("7", "one")
+    gates = [
+        opener.gate(replace(SOURCE, connection=uuid4(), account=each))
+        for each in (account, account, replace(account, id="8"), None, None)
+    ]
+
+    scopes = [gate._scopes for gate in gates if isinstance(gate, RateGate)]
+    assert {each["application"] for each in scopes} == {"hubspot:application"}
+    assert [each["account"] for each in scopes[:3]] == ["hubspot:7", "hubspot:7", "hubspot:8"]
+    assert len({each["account"] for each in scopes}) == 4
+
+
 def test_a_provider_without_oauth_has_no_token_endpoint(opener: Opener) -> None:
     assert opener.endpoint("hubspot").facts.token_url.startswith("http://127.0.0.1")
     assert oauth.placed(opener.endpoint("hubspot").facts, None).uses_pkce

@@ -667,7 +667,16 @@ async def test_custom_fields_are_asked_for_again_after_a_while(
     assert (await provider.calls())["GET /api/3/fields"] > 3
 
 
+async def test_a_list_that_is_made_mails_nobody(provider: Served) -> None:
+    """Proves AC3: else whoever joins it is sent the account's last campaign."""
+    made = await destination_of(provider).make_list("Customers")
+
+    lists = (await provider.get("state"))["lists"]
+    assert {each["id"]: each["sends_last_broadcast"] for each in lists}[int(made.id)] is False
+
+
 async def test_an_attribute_is_made_once_and_shown_for_all_lists(provider: Served) -> None:
+    """Proves AC1: with a personalisation tag that is made from its name."""
     destination = destination_of(provider)
 
     await destination.make_attribute("Loyalty tier", FieldType.TEXT)

@@ -125,6 +125,10 @@ def test_an_import_says_in_both_places_that_it_is_to_be_silent() -> None:
         "exclude_automations": True,
         "callback": {"url": "https://example.org/hook", "requestType": "POST"},
     }
+    write = Write(
+        op=Operation.UPSERT, identity=Identity(email="a@b.de"), attributes=b"{}", list_id="2"
+    )
+    assert payload.row_of(write, CustomFields([]), subscribes=True).exclude_automations
 
 
 @pytest.mark.parametrize(

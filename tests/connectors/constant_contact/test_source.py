@@ -119,7 +119,7 @@ async def test_of_several_values_the_first_of_each_kind_is_read(provider: Served
 
 
 async def test_dates_and_choices_are_not_offered(provider: Served) -> None:
-    """Proves CC2, CC3, S6 and S7: each field that is not offered says why."""
+    """Proves CC2, CC3, S3, S6 and S7: each field that is not offered says why."""
     fields = await source_of(provider).describe_fields("contacts")
 
     refused = {each.label: each.not_mappable for each in fields if each.not_mappable}
@@ -301,6 +301,11 @@ async def test_the_day_of_the_limits_begins_at_midnight_utc(provider: Served) ->
     [limit] = source_of(provider).facts.limits[""]
     assert (limit.calls, limit.window_s, limit.per_day) == (4, 1.0, 10_000)
     assert limit.scope == "application"
+
+
+def test_ten_thousand_of_a_bulk_change_are_fetched() -> None:
+    """Proves CC4, where the operator has not lifted it."""
+    assert facts.FACTS.bulk_fetch_cap == 10_000
 
 
 async def test_one_odd_contact_does_not_spoil_its_page(provider: Served) -> None:

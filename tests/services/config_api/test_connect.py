@@ -230,7 +230,9 @@ async def test_a_login_to_another_account_is_refused(
     assert back.headers["location"].endswith("error=account_changed")
 
 
-async def test_an_api_key_is_tried_before_it_is_kept(api: httpx.AsyncClient) -> None:
+async def test_an_api_key_is_tried_before_it_is_kept(
+    api: httpx.AsyncClient, sessions: SessionMaker
+) -> None:
     """Proves W2 and X4."""
     made = await api.post(
         "/v1/connections", json={"provider": "brevo", "name": "B", "api_key": BREVO_KEY}
@@ -239,8 +241,12 @@ async def test_an_api_key_is_tried_before_it_is_kept(api: httpx.AsyncClient) -> 
         "/v1/connections", json={"provider": "brevo", "name": "B", "api_key": "xkeysib-wrong"}
     )
 
+    async with sessions.begin() as session:
+        kept = await session.scalar(text("select sealed_api_key from config.connections"))
     assert made.json()["state"] == "connected"
     assert BREVO_KEY not in made.text
+    assert kept.startswith("v1|")
+    assert BREVO_KEY not in kept
     assert (refused.status_code, refused.json()["code"]) == (422, "credential_refused")
     assert pointers(refused) == ["/api_key"]
     assert len((await api.get("/v1/connections")).json()["items"]) == 1

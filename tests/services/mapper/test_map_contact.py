@@ -244,6 +244,14 @@ def test_a_contact_that_does_not_match_is_filtered() -> None:
     assert effect({"email": "a@b.de", "city": "bonn"}, where=where).identity.email == "a@b.de"
 
 
+def test_a_field_that_only_criteria_ask_for_is_not_synced() -> None:
+    """Proves W5 and S11: it is looked at, and goes nowhere."""
+    where = {"match": "all", "conditions": [{"field": "city", "operator": "is_set"}]}
+    contact = {"email": "a@b.de", "firstname": "Ada", "city": "Bonn"}
+
+    assert attributes(contact, EMAIL, NAME, where=where) == {"VORNAME": "Ada"}
+
+
 @pytest.mark.parametrize("operation", [Operation.DELETE, Operation.LEAVE])
 def test_deletes_and_leaves_pass_without_a_look_at_anything(operation: Operation) -> None:
     ada = change({"email": "ada@example.com"}, id="2")

@@ -52,6 +52,7 @@ def convert(type_: FieldType, value: Any, **how: Any) -> object:
     ],
 )
 def test_a_value_takes_the_attributes_type(type_: FieldType, value: Any, converted: object) -> None:
+    """Proves SF3: a date is written as YYYY-MM-DD, wherever it goes."""
     if converted is None:
         with pytest.raises(ContactRejectedError):
             convert(type_, value)
@@ -80,6 +81,7 @@ def test_a_value_takes_the_attributes_type(type_: FieldType, value: Any, convert
     ],
 )
 def test_a_value_that_cannot_be_that_is_refused(type_: FieldType, value: str, reason: str) -> None:
+    """Proves SF3: a date in another format goes nowhere, and has its reason."""
     with pytest.raises(ContactRejectedError) as rejected:
         convert(type_, value)
 

@@ -712,6 +712,20 @@ class TestLoop:
             await attendant.run(asyncio.Event())
 
 
+async def test_what_is_mapped_is_asked_for_and_nothing_else(world: World) -> None:
+    """Proves W5 and S11: of the source's fields, those that are mapped or that criteria ask."""
+    conditions = [{"field": "city", "operator": "is_set"}]
+    plain = await world.integrate()
+    narrowed = await world.integrate(criteria={"match": "all", "conditions": conditions})
+
+    asked = {each.integration: list(each.properties) for each in await world.claim()}
+
+    assert asked == {
+        plain: ["email", "firstname"],
+        narrowed: ["city", "email", "firstname"],
+    }
+
+
 async def test_a_trouble_of_the_source_is_not_the_writers_to_end(world: World) -> None:
     integration = await world.integrate()
     await world.execute(

@@ -28,12 +28,14 @@ def test_a_few_are_published() -> None:
 
 
 def test_many_wait() -> None:
+    """Proves S4: so many at once are more likely a mistake."""
     decided = decide(some(30), members_before=100, is_complete=True)
 
     assert decided == Leavers(NOBODY, some(30), asks_anew=True)
 
 
 def test_an_incomplete_read_publishes_nobody_not_even_who_is_confirmed() -> None:
+    """Proves S4: a source that answers half has deleted nobody."""
     decided = decide(some(3), members_before=100, is_complete=False, confirmed=some(1))
 
     assert decided == Leavers(NOBODY, some(2, start=1), asks_anew=True)

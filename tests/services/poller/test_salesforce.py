@@ -67,6 +67,15 @@ async def test_all_contacts_are_read_and_then_only_what_changed(
     assert sum((await provider.calls()).values()) == 2  # What changed, and the recycle bin.
 
 
+async def test_an_emptied_phone_is_told_as_one_that_stays(world: World, provider: Served) -> None:
+    """Proves SF6: it is Salesforce's rule, and each of its pages says so."""
+    await fill(provider, 3)
+
+    await world.poll(await world.integrate(fields=FIELDS), source_of(provider))
+
+    assert {part.phones_stay for part in world.journal.parts} == {True}
+
+
 async def test_a_campaign_is_read_by_its_members(world: World, provider: Served) -> None:
     """Proves W3 and S4: whoever joins is read, however long ago they were edited."""
     list_id, ids = await fill(provider, 20)

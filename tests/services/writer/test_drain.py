@@ -286,6 +286,25 @@ async def test_a_missing_list_puts_the_integration_into_error_once(world: World)
     assert await world.held() == 0
 
 
+async def test_who_found_no_room_is_tried_again_after_an_hour(world: World) -> None:
+    """Proves AC6: adding stops, the account is not asked all the time, and it goes on by itself."""
+    await world.begin_run(1)
+    writer = world.writer()
+    world.account.fail(Fault.FULL)
+    (settled,) = await world.write(writer, world.record(upsert("a"), upsert("b")))
+    await world.unblock_in_time()
+    await world.drain(writer)
+    before = world.account.keys()
+
+    await world.execute("update delivery.parked set last_at = last_at - interval '61 minutes'")
+    await world.drain(writer)
+
+    assert settled.parked == [("a", "contact_limit"), ("b", "contact_limit")]
+    assert before == set()
+    assert world.account.keys() == {"a@example.com", "b@example.com"}
+    await world.check_ledger()
+
+
 async def test_an_integration_that_was_mended_drains(world: World) -> None:
     await world.begin_run(1)
     writer = world.writer()

@@ -69,7 +69,7 @@ async def look(world: World, writer: Writer) -> int:
 
 
 async def test_fields_are_made_and_mapped_and_then_everything_is_read(importer: World) -> None:
-    """Proves AC1: the first import waits for its fields, and is read once for all of them."""
+    """Proves AC1 and AC2: the first import waits for its fields, and reads all for them, once."""
     before = await importer.rows("select * from sync.schedules")
 
     await look(importer, importer.writer())

@@ -46,7 +46,10 @@ async def test_a_batch_is_settled_and_told(world: World) -> None:
 
 
 async def test_a_record_that_comes_again_is_told_the_same_way(world: World) -> None:
-    """Fault 15. Proves X2: the counts stay true after a crash before the offset."""
+    """Fault 15. Proves X2: the counts stay true after a crash before the offset.
+
+    Who was rejected (S8, S9) is told of by name, with the reason.
+    """
     await world.begin_run(1)
     writer = world.writer()
     record = world.record(upsert("a"), rejected=[("b", 1, "invalid_email")], filtered=[("c", 1)])

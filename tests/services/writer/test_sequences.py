@@ -352,7 +352,7 @@ async def test_a_replayed_run_read_decides_nothing_new(world: World) -> None:
 
 
 async def test_an_approved_change_stays_approved_while_it_waits(world: World) -> None:
-    """Third ending of an e-mail change: approved, but the destination is blocked."""
+    """Third ending of an e-mail change: approved, but the destination is blocked. Proves S5."""
     await linked(world, "a")
     await world.begin_run(2)
     writer = world.writer()

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from libs.common.events import Mapped
+from services.writer.settings import WriterSettings
 from services.writer.shares import Budget
 from tests.fakes import Fault
 from tests.services.writer.world import World, crash_at, upsert
@@ -37,6 +38,12 @@ async def used(world: World) -> int:
 
 def written(world: World) -> list[str]:
     return sorted(each.partition("@")[0] for each in world.account.contacts)
+
+
+def test_it_is_five_hundred_where_nobody_says_otherwise() -> None:
+    """Proves AC5: by the writer's settings, and by what it goes by without any."""
+    assert Budget().most == 500
+    assert WriterSettings.model_fields["sync_budget"].default == 500
 
 
 async def test_so_many_in_a_sync_and_the_rest_with_the_next_ones(importer: World) -> None:

@@ -115,7 +115,7 @@ async def test_a_list_is_created_in_place(api: httpx.AsyncClient) -> None:
 
     lists = (await api.get(f"/v1/connections/{connection}/lists")).json()["items"]
     assert made.status_code == 201
-    assert made.json()["id"] in {each["id"] for each in lists}
+    assert {each["id"]: each["name"] for each in lists}[made.json()["id"]] == "From HubSpot"
 
 
 async def test_only_fields_that_can_be_mapped_are_offered(api: httpx.AsyncClient) -> None:

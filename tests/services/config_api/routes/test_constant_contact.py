@@ -71,6 +71,22 @@ async def test_what_may_not_be_mapped_is_not_offered(
     assert reasons["Phone numbers"] == "multiple_values"
 
 
+async def test_a_list_must_be_chosen(served: Served, api: httpx.AsyncClient) -> None:
+    """Proves W3: Constant Contact has no choice of all contacts."""
+    filled = await served.control(
+        PROVIDER, "POST", "contacts:fill", {"count": 1, "seed": 1, "list": "Newsletter"}
+    )
+    path = await new_draft(api)
+    source = {"connection_id": await connect_by_login(api, PROVIDER), "object": "contacts"}
+
+    await edit(api, "PATCH", path, {"source": source})
+    without = await source_step(api, path)
+    await edit(api, "PATCH", path, {"source": {**source, "list_id": filled["list_id"]}})
+
+    assert without == ["source_list_missing"]
+    assert await source_step(api, path) == []
+
+
 async def test_an_account_can_be_added_once(served: Served, api: httpx.AsyncClient) -> None:
     """Proves CC1: also where the same account is connected once more; and says what to do."""
     first, second = await new_draft(api, "Our shop"), await new_draft(api, "two")

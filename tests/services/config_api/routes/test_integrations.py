@@ -56,6 +56,7 @@ async def test_a_draft_is_left_and_resumed_at_any_step(api: httpx.AsyncClient) -
     await edit(api, "PATCH", path, {"interval_minutes": 60})
     await edit(api, "PATCH", path, {"opt_in": {"accepted": True}})
     await edit(api, "PATCH", path, {"source": {"connection_id": await connect_hubspot(api)}})
+    await edit(api, "PATCH", path, {"source": {"object": "contacts"}})
 
     shown = (await api.get(path)).json()
 
@@ -65,6 +66,7 @@ async def test_a_draft_is_left_and_resumed_at_any_step(api: httpx.AsyncClient) -
     assert shown["opt_in"]["by"].startswith("First key (key_")
     assert shown["opt_in"]["at"].endswith("Z")
     assert shown["source"]["connection_id"].startswith("con_")
+    assert shown["source"]["object"] == "contacts"
 
 
 @pytest.mark.parametrize("answer", ["on", "yes", 1, "true"])
@@ -191,6 +193,18 @@ async def test_lists_are_looked_up_at_the_providers(served: Served, api: httpx.A
     assert pointers(wrong) == ["/source/list_id", "/destination/list_id"]
     assert right.json()["source"]["list_name"] == "Newsletter"
     assert taken_back.json()["source"]["list_name"] is None
+
+
+async def test_a_hubspot_list_must_be_chosen(api: httpx.AsyncClient) -> None:
+    """Proves W3: there is no choice of all contacts."""
+    path = await new_draft(api)
+    source = {"connection_id": await connect_hubspot(api), "object": "contacts"}
+    await edit(api, "PATCH", path, {"source": source})
+
+    steps = (await api.get(f"{path}/checklist")).json()["steps"]
+
+    [open_] = [each["errors"] for each in steps if each["step"] == "source"]
+    assert [each["code"] for each in open_] == ["source_list_missing"]
 
 
 async def test_the_same_list_id_in_another_account_is_another_list(
@@ -486,6 +500,49 @@ async def test_activating_starts_with_a_full_run(
     assert (again.status_code, again.json()["state"]) == (409, "active")
 
 
+async def test_a_complete_draft_is_not_synced_until_it_is_activated(
+    served: Served, api: httpx.AsyncClient, sessions: SessionMaker
+) -> None:
+    """Proves W7: whatever is edited, a draft stays one until somebody activates it."""
+    draft = await make_draft(served, api)
+    await edit(api, "PATCH", draft.path, {"interval_minutes": 15, "default_country": "DE"})
+    await edit(api, "PUT", f"{draft.path}/mapping", {"fields": FIELDS[:1]}, resource=draft.path)
+    ready = (await api.get(f"{draft.path}/checklist")).json()["ready"]
+    kept = (await api.get(draft.path)).json()
+    before = await schedule_of(sessions)
+
+    later = await edit(api, "POST", f"{draft.path}:activate", {}, resource=draft.path)
+
+    assert ready
+    assert (kept["state"], kept["status"], before) == ("draft", "draft", {})
+    assert later["state"] == "active"
+
+
+async def test_a_new_draft_has_the_defaults_of_the_rules(api: httpx.AsyncClient) -> None:
+    """Proves S1, S4 and S5: every 30 minutes, nobody is removed, one address at a time moves."""
+    shown = (await api.get(await new_draft(api))).json()
+
+    assert (shown["interval_minutes"], shown["deletion_policy"]) == (30, "keep")
+    assert shown["email_change_policy"] == "single"
+
+
+async def test_other_criteria_have_everybody_read_anew(
+    served: Served, api: httpx.AsyncClient, sessions: SessionMaker
+) -> None:
+    """Proves S11: a change of criteria is one of the mapping, also where it is taken back."""
+    draft = await activated(served, api)
+    found = []
+    conditions = [{"field": "city", "operator": "is_set"}]
+    for criteria in ({"match": "all", "conditions": conditions}, None):
+        async with sessions.begin() as session:
+            await session.execute(text("update sync.schedules set wanted_mode = 'changes'"))
+        await edit(api, "PATCH", draft.path, {"criteria": criteria})
+        wanted = await schedule_of(sessions)
+        found.append((wanted["wanted_mode"], wanted["wanted_mapping_version"]))
+
+    assert found == [("full", 2), ("full", 3)]
+
+
 async def test_activation_asks_whether_lists_and_fields_are_still_there(
     served: Served, api: httpx.AsyncClient, sessions: SessionMaker
 ) -> None:
@@ -611,6 +668,7 @@ async def test_a_mapping_changed_while_paused_counts_when_resumed(
 async def test_an_error_is_mended_by_resuming(
     served: Served, api: httpx.AsyncClient, sessions: SessionMaker
 ) -> None:
+    """Proves W8: the list shows the error, and that it is over."""
     draft = await activated(served, api)
     async with sessions.begin() as session:
         await session.execute(
@@ -647,6 +705,7 @@ async def test_an_active_integration_is_edited(
 async def test_what_is_synced_is_fixed_once_it_was_active(
     served: Served, api: httpx.AsyncClient
 ) -> None:
+    """Proves W4: nor does anything run on without the opt-in."""
     draft = await activated(served, api)
 
     answer = await patch(

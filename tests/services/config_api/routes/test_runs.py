@@ -145,6 +145,20 @@ async def test_a_run_that_is_read_shows_how_far_it_is(
     assert shown["proof"]["parts_expected"] is None
 
 
+async def test_a_run_that_could_not_be_read_shows_why(
+    api: httpx.AsyncClient, sessions: SessionMaker, integration: str
+) -> None:
+    """Proves W8: in the list of integrations as well."""
+    await insert_run(sessions, integration, state="failed", error_code="list_missing")
+
+    [listed] = (await api.get("/v1/integrations")).json()["items"]
+
+    assert (listed["last_run"]["state"], listed["last_run"]["error"]) == (
+        "incomplete",
+        "list_missing",
+    )
+
+
 async def test_runs_are_listed_newest_first_and_the_newest_stands_in_the_list(
     api: httpx.AsyncClient, sessions: SessionMaker, integration: str
 ) -> None:

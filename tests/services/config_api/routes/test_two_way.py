@@ -146,7 +146,7 @@ async def test_the_way_back_is_seen_and_not_touched_by_itself(
 
 
 async def test_two_ways_are_for_those_that_can(served: Served, api: httpx.AsyncClient) -> None:
-    """Proves SF3, X1: HubSpot is read only, and says so."""
+    """Proves SF3, HS2, X1: HubSpot is read only, and says so."""
     draft = await make_draft(served, api)
 
     refused = await api.patch(draft.path, json={"two_way": True}, headers={"if-match": "*"})

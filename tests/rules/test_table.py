@@ -1,0 +1,56 @@
+"""Each rule has removals, each removal a place in the code and a test that says it proves it."""
+
+import pytest
+
+from local import requirements
+from local.requirements import ROOT, RULE, RULES
+from tests.rules.page import document
+from tests.rules.removal import Removal
+from tests.rules.table import FAMILIES, REMOVALS
+
+PAGE = ROOT / "docs" / "removals.md"
+
+
+@pytest.mark.parametrize("path", sorted({each.path for each in REMOVALS}))
+def test_what_is_taken_out_stands_in_the_code_once(path: str) -> None:
+    text = (ROOT / path).read_text()
+
+    for removal in REMOVALS:
+        if removal.path == path:
+            assert removal.applied(text) != text
+
+
+def test_every_rule_has_something_that_is_taken_out() -> None:
+    wanted = {rule for rule in RULES if rule.rstrip("0123456789") in FAMILIES}
+
+    assert {each.rule for each in REMOVALS} == wanted
+
+
+def test_every_test_that_notices_says_that_it_proves_the_rule() -> None:
+    proved = {
+        name: set(RULE.findall(words)) for name, words in requirements.tests_in(ROOT / "tests")
+    }
+    silent = [
+        f"{each.test} does not name {each.rule}"
+        for each in REMOVALS
+        if each.rule not in proved.get(f"tests/{plain(each)}", ())
+    ]
+
+    assert silent == []
+
+
+def plain(removal: Removal) -> str:
+    """Return the test without the class it may be in."""
+    path, *_, name = removal.noticed_by.split("::")
+    return f"{path}::{name}"
+
+
+def test_no_clause_is_taken_out_twice() -> None:
+    clauses = [(each.rule, each.clause) for each in REMOVALS]
+
+    assert len(clauses) == len(set(clauses))
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    """After a change of the table: `python -m tests.rules --page > docs/removals.md`."""
+    assert PAGE.read_text() == document()
