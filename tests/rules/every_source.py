@@ -581,8 +581,8 @@ _LIMITS = (
         "S10",
         "limits are those of the account's tier",
         "libs/connectors/opening.py",
-        'tier = (account.tier if account is not None else None) or ""',
-        'tier = ""',
+        'return by_tier.get(tier or "", by_tier[""])',
+        'return by_tier[""]',
         "connectors/test_opening.py::test_limits_are_counted_for_the_account_and_its_tier",
     ),
     Removal(

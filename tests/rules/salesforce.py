@@ -51,12 +51,8 @@ REMOVALS = (
         "SF2",
         "the message says what to do",
         f"{_CONFIG}/errors.py",
-        '    "api_disabled": "its API is switched off for this account, or for this person: an "\n'
-        '    "administrator must allow it (at Salesforce an edition with API access, and the "\n'.replace(
-            ", and the ", ", and the permission "
-        )
-        + '    "“API Enabled”)",\n',
-        "",
+        '"api_disabled": "its API is switched off for this account, or for this person: an "\n    "administrator must',
+        '"api_disabled": "its API is off: "\n    "somebody must',
         f"{_WIZARD}::test_an_organisation_without_its_api_is_told_so_at_the_login",
     ),
     Removal(
