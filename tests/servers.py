@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+import psutil
 import pytest
 
 from local import kafka, packages, postgres, processes
@@ -20,6 +21,9 @@ from local import kafka, packages, postgres, processes
 POSTGRES_IMAGE = "postgres:18"
 KAFKA_IMAGE = "apache/kafka:4.3.0"
 CONTAINER_START_S = 60
+MEMORY = Path("/dev/shm")
+# A server of tests holds some 200 MB, and its log may grow to 1 GB; each lane has one of its own.
+MEMORY_FREE_MIN = 4 * 1024**3
 
 
 # Inside a container testcontainers would go through the bridge; ports are on loopback too. It reads
@@ -77,7 +81,7 @@ def postgres_url(stack: Stack) -> Iterator[str]:
     """Keep a server for as long as the block lasts; its owner's address."""
     match stack:
         case Stack.EMBEDDED:
-            with _folder() as folder, postgres.running(folder, durable=False) as server:
+            with _folder(_memory()) as folder, postgres.running(folder, durable=False) as server:
                 yield server.url
         case Stack.CONTAINERS:
             with _postgres_container() as url:
@@ -86,10 +90,21 @@ def postgres_url(stack: Stack) -> Iterator[str]:
             yield os.environ["DATABASE_URL"]
 
 
+def _memory() -> Path | None:
+    """Return where files are in memory; None: nowhere, or there is too little of it.
+
+    Each test's database is a copy of five hundred files, which takes a fifth of the time there.
+    """
+    if not MEMORY.is_dir():
+        return None
+    free = min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available)
+    return MEMORY if free >= MEMORY_FREE_MIN else None
+
+
 @contextmanager
-def _folder() -> Iterator[Path]:
+def _folder(parent: Path | None = None) -> Iterator[Path]:
     """Make a folder that PostgreSQL's user can reach: pytest's own are closed to others."""
-    folder = Path(tempfile.mkdtemp(prefix="contactsync-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="contactsync-tests-", dir=parent))
     folder.chmod(0o755)
     try:
         yield folder
