@@ -3,7 +3,8 @@
 Tests of whole stacks wait most of their time, for leases, intervals and back-off; the others keep
 a processor busy. Each lane has servers of its own. Coverage is measured where the code runs in the
 process of the tests, and only there: to watch each line makes a test's process two to three times
-as slow, whosever lines they are. The services of a stack run as they do in production.
+as slow, whosever lines they are; a test of thousands of turns is marked `no_cover`. The services of
+a stack run as they do in production.
 
 All lanes run to their end whatever becomes of the others. The last line adds them up, as pytest
 writes it; the exit status is 0 only if all are.

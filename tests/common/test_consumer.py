@@ -24,6 +24,7 @@ from libs.common.topics import TopicNames
 from tests.common.plumbing import (
     EVENTUALLY_S,
     EVICTING,
+    LOOK_S,
     QUICK,
     TOPIC,
     ChosenClock,
@@ -188,7 +189,7 @@ async def test_a_short_lane_waits_for_company_as_long_as_it_may(bench: Bench) ->
 
 async def test_records_that_trickle_in_are_read_together(bench: Bench) -> None:
     recorder = Recorder()
-    bounds = replace(QUICK, read_pause_s=2.0)
+    bounds = replace(QUICK, read_pause_s=4.0)
     loop = asyncio.get_running_loop()
 
     async with running(bench.consumer(recorder, bounds=bounds)) as _stop:
@@ -202,7 +203,7 @@ async def test_records_that_trickle_in_are_read_together(bench: Bench) -> None:
         waited_s = loop.time() - began
 
     assert recorder.batches == [[1], [2, 3, 4]]
-    assert waited_s < 2.0 + 5.0, "no longer than the pause, and what a busy machine adds"
+    assert waited_s < 4.0 + 26.0, "no longer than the pause, and what a busy machine adds"
 
 
 async def test_who_reads_much_at_once_makes_no_pause(bench: Bench) -> None:
@@ -389,6 +390,10 @@ async def test_without_a_place_for_dead_letters_the_watermark_waits(bench: Bench
     admin = AIOKafkaAdminClient(bootstrap_servers=bench.kafka)
     await admin.start()
     await admin.delete_topics([bench.dead])
+    # A busy broker still takes records for a while, and loses them with the topic.
+    async with asyncio.timeout(EVENTUALLY_S):
+        while bench.dead in await admin.list_topics():  # noqa: ASYNC110  # the broker tells nobody
+            await asyncio.sleep(LOOK_S)
     recorder = Recorder()
     await put_bytes(bench.kafka, bench.topic, b"bad", b"rubbish", 0)
     await put_bytes(bench.kafka, bench.topic, b"good", _body(1), 0)

