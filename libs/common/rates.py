@@ -8,12 +8,13 @@ dropped and never caught up, whether the process stood still or the database's a
 
 Shares of a limit: interactive calls (the wizard) have a tenth of their own, so that a busy sync
 never makes a person wait. Where a limit is small, jitter on the way is large beside the distance
-of two calls, so less of it is used: 80 % up to 10 a second; above 86 %, and 90 % while no person
-is there. Who is refused nevertheless goes on more slowly, and is back at the old pace two minutes
-later at most (docs/decisions/0147).
+of two calls, so less of it is used: 75 to 80 % up to 10 a second; above 86 %. While no person is
+there it is 90 % of these, and 86 % of ten a second. Who is refused nevertheless goes on more
+slowly, and is back at the old pace two minutes later at most (docs/decisions/0147).
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ CHUNK_S = 0.5
 LONG_WINDOW_S = 60.0
 SMALL_LIMIT_PER_S = 10.0
 INTERACTIVE_SHARE = 0.10
+SHARE_LEAST = 0.70  # PROTOCOL.md 10: what a backlog uses of a limit at least.
 # Of a larger limit. Not all of the tenth: who comes meets slots that were handed out before.
 LENT_SHARE = 0.04
 
@@ -96,13 +98,26 @@ def _pace_of(limit: LimitLike, *, interactive: bool, spaced: bool) -> Pace:
         return Pace(rate_per_s=rate * per_s, burst=max(0, int(burst * limit.calls) - 1))
     if interactive:
         return Pace(INTERACTIVE_SHARE * per_s, burst=0)
-    lent = 0.0 if _is_small(limit) else LENT_SHARE
-    return Pace(_share(limit) * per_s, burst=0, lent_per_s=lent * per_s)
+    return Pace(_share(limit) * per_s, burst=0, lent_per_s=_lent_share(limit) * per_s)
 
 
 def _share(limit: LimitLike) -> float:
-    """Return what background calls may use of a limit whose calls are spaced."""
-    return 0.80 if _is_small(limit) else 0.86
+    """Return what background calls may use of a limit whose calls are spaced.
+
+    Of a few calls a window, one that is a person's is a large part: 3 of 4 are left then.
+    """
+    if not _is_small(limit):
+        return 0.86
+    beside = (limit.calls - math.ceil(INTERACTIVE_SHARE * limit.calls)) / limit.calls
+    return min(0.80, beside) if beside >= SHARE_LEAST else 0.80
+
+
+def _lent_share(limit: LimitLike) -> float:
+    """Return how much more it is while nobody is there; who comes finds room for his first call."""
+    if not _is_small(limit):
+        return LENT_SHARE
+    together = math.ceil(0.86 * limit.calls) + math.ceil(INTERACTIVE_SHARE * limit.calls)
+    return 0.06 if together <= limit.calls else 0.0
 
 
 def _is_small(limit: LimitLike) -> bool:

@@ -368,6 +368,7 @@ def test_a_day_ends_at_midnight_where_the_account_is() -> None:
 @pytest.mark.parametrize(
     ("limit", "rate", "share"),
     [
+        (Limit("application", 4, 1.0), 4.0, 0.70),
         (Limit("search", 5, 1.0), 5.0, 0.70),
         (Limit("contacts", 10, 1.0), 10.0, 0.70),
         (Limit("contacts", 110, 10.0), 11.0, 0.85),
@@ -442,4 +443,4 @@ def test_the_tightest_of_several_limits_sets_the_pace() -> None:
     tight_by_the_second = [Limit("contacts", 10, 1.0), Limit("contacts", 36_000, 3600.0)]
 
     assert rates.pace(tight_by_the_hour, interactive=False) == rates.Pace(0.86, 0, 0.04)
-    assert rates.pace(tight_by_the_second, interactive=False) == rates.Pace(8.0, 0)
+    assert rates.pace(tight_by_the_second, interactive=False).rate_per_s == 8.0

@@ -136,7 +136,7 @@ class Crowd:
         while time.monotonic() < warm_until:
             await self._look(Seconds(), modes)
             await asyncio.sleep(LOOK_S)
-        beating = asyncio.create_task(_beat(found))
+        beating = asyncio.create_task(beat(found))
         try:
             async with asyncio.timeout(within_s):
                 while any(len(found.counted(each)) < counted for each in self.names):
@@ -204,14 +204,15 @@ class Crowd:
     async def used(self, bucket: str, found: Seconds, *, shared: bool = False) -> list[Used]:
         """Return what each account used of a bucket; `shared`: they have one limit together."""
         if shared:
-            return [_used(await self.seats[0].account.limits(), bucket, found.counted(ANYBODY))]
+            return [used_of(await self.seats[0].account.limits(), bucket, found.counted(ANYBODY))]
         return [
-            _used(await seat.account.limits(), bucket, found.counted(str(number)))
+            used_of(await seat.account.limits(), bucket, found.counted(str(number)))
             for number, seat in enumerate(self.seats)
         ]
 
 
-def _used(report: Json, bucket: str, seconds: Iterable[int]) -> Used:
+def used_of(report: Json, bucket: str, seconds: Iterable[int]) -> Used:
+    """Return what was used of a bucket in these seconds, by an account's own record."""
     of = report["buckets"][bucket]
     limit_per_s = min(each["limit"] / each["window_s"] for each in of["windows"])
     by_second = dict(map(tuple, of["by_second"]))
@@ -220,7 +221,7 @@ def _used(report: Json, bucket: str, seconds: Iterable[int]) -> Used:
     return Used(bucket, limit_per_s, calls, len(counted))
 
 
-async def _beat(found: Seconds) -> None:
+async def beat(found: Seconds) -> None:
     """Note each second in which the machine was late to let us run."""
     while True:
         due = time.monotonic() + BEAT_S

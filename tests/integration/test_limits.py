@@ -145,7 +145,7 @@ DAYS = (
 @pytest.mark.long
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: day.case.party.provider)
 async def test_a_day_that_is_over_is_waited_for_and_gone_on_from(day: Day, seated: Seated) -> None:
-    """Proves S10, CC5 and CC1: nothing is asked for in vain, people are told, and it goes on."""
+    """Proves S10 and CC5: nothing is asked for in vain, people are told, and it goes on."""
     case, (load,) = day.case, day.case.loads
     async with seated(case, 3) as crowd:
         if day.counted_by_us is not None:
