@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping
 
+from local.provider_faults import section
 from local.requirements import ROOT, tests_in
 
 FAULT = re.compile(r"\b[Ff]aults? (\d+(?:(?:, (?:and )?| and )\d+)*)")
@@ -72,6 +73,7 @@ FAULTS: Mapping[int, str] = {
     60: "an event loop that is blocked for long",
     63: "one account that is slow or dead beside others",
     64: "SMTP refuses for now, for good, or is cut after the data",
+    65: "a sync token that expired, before a run or on the way",
 }
 
 INTRODUCTION = """\
@@ -102,7 +104,15 @@ def document() -> str:
         f"| {number} | {words} | {'<br>'.join(proofs[number])} |"
         for number, words in FAULTS.items()
     ]
-    return INTRODUCTION + "\n".join(rows) + "\n" + CONTROLS + "\n".join(find_controls()) + "\n"
+    return (
+        INTRODUCTION
+        + "\n".join(rows)
+        + "\n"
+        + section()
+        + CONTROLS
+        + "\n".join(find_controls())
+        + "\n"
+    )
 
 
 def find_proofs() -> Mapping[int, list[str]]:

@@ -143,7 +143,7 @@ _CONSENT = (
         _BREVO,
         "email_blacklisted=True if record.email_blacklisted else None,",
         "email_blacklisted=None,",
-        f"{_SEQUENCES}::test_a_block_stays_with_a_contact_that_moves",
+        "connectors/brevo/test_destination.py::test_a_block_that_brevo_drops_on_a_move_is_set_again",
     ),
     Removal(
         "S3",
@@ -192,14 +192,6 @@ _CONSENT = (
         '("permission_to_send", FieldType.CATEGORY, NotMappable.READ_ONLY),',
         '("permission_to_send", FieldType.TEXT, None),',
         "connectors/constant_contact/test_source.py::test_dates_and_choices_are_not_offered",
-    ),
-    Removal(
-        "S3",
-        "who unsubscribed is on nobody's list that is consent, in the demo's judgement",
-        "local/verify.py",
-        "    for email in before.blocked - blocked:\n",
-        "    for email in ():\n",
-        "local/test_verify.py::test_who_unsubscribed_must_stay_off_where_a_list_is_consent",
     ),
 )
 
@@ -409,7 +401,7 @@ _FIELDS = (
         "libs/connectors/google_contacts/payload.py",
         '("gender", FieldType.CATEGORY, NotMappable.CATEGORY),',
         '("gender", FieldType.CATEGORY, None),',
-        "connectors/google_contacts/test_source.py::TestFields::TestFields::test_what_may_not_be_mapped_says_why",
+        "connectors/google_contacts/test_source.py::TestFields::test_what_may_not_be_mapped_says_why",
     ),
     Removal(
         "S7",
@@ -482,7 +474,7 @@ _FIELDS = (
         "libs/connectors/google_contacts/payload.py",
         '("updated_at", FieldType.DATETIME, NotMappable.READ_ONLY),',
         '("updated_at", FieldType.DATETIME, None),',
-        "connectors/google_contacts/test_source.py::TestFields::TestFields::test_what_may_not_be_mapped_says_why",
+        "connectors/google_contacts/test_source.py::TestFields::test_what_may_not_be_mapped_says_why",
     ),
     Removal(
         "S8",
@@ -613,8 +605,8 @@ _LIMITS = (
         "S10",
         "calls are counted where Google counts them",
         "libs/connectors/google_contacts/source.py",
-        'answer = await self._get(facts.GROUP_READS, f"{facts.GROUPS}?',
-        'answer = await self._get(facts.READS, f"{facts.GROUPS}?',
+        'return await self._get(facts.READS, f"{facts.CONNECTIONS}?',
+        'return await self._get(facts.GROUP_READS, f"{facts.CONNECTIONS}?',
         "connectors/google_contacts/test_source.py::TestLimits::test_calls_are_counted_where_google_counts_them",
     ),
     Removal(

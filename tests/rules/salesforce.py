@@ -208,6 +208,14 @@ REMOVALS = (
         f"{_CONFIG}/store/integrations.py",
         "interval_minutes, 'remove_from_list', 'none', default_country",
         "interval_minutes, 'keep', 'none', default_country",
+        f"{_TWO_WAY}::test_the_way_back_follows_its_integration",
+    ),
+    Removal(
+        "SF9",
+        "a deletion that is carried back is made",
+        "libs/connectors/salesforce/destination.py",
+        "        for deletes in (False, True):\n",
+        "        for deletes in (False,):\n",
         f"{_BOTH_WAYS}::test_a_contact_deleted_at_brevo_is_deleted_at_salesforce",
     ),
     Removal(

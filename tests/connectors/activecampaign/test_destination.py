@@ -261,7 +261,7 @@ async def test_who_comes_back_after_our_own_removal_stays_off(provider: Served) 
 async def test_who_leaves_between_the_look_and_the_import_is_written_off_the_list(
     provider: Served,
 ) -> None:
-    """Proves S3: the importer refuses the row, and the values follow without the list."""
+    """Fault 20. Proves S3: the importer refuses the row, and the values follow without the list."""
     list_id = await new_list(provider)
     told = await provider.post("contacts:upsert", {"contacts": [{"email": "person+1@example.com"}]})
     await provider.post(f"lists/{list_id}:join", {"ids": told["ids"]})
@@ -639,6 +639,7 @@ async def test_a_page_without_what_belongs_to_its_contacts_is_read_one_by_one(
 
 
 async def test_an_attribute_that_is_gone_is_a_missing_attribute(provider: Served) -> None:
+    """Fault 46."""
     list_id = await new_list(provider)
 
     report = await destination_of(provider).write([write_of(1, list_id, attributes={"X": "1"})])
@@ -771,6 +772,7 @@ async def test_a_right_that_is_missing_is_no_refused_key(provider: Served) -> No
 
 
 async def test_a_key_that_was_taken_back_needs_a_person(provider: Served) -> None:
+    """Fault 45."""
     await provider.put("settings", {"key_enabled": False})
 
     with pytest.raises(NeedsReauthError):

@@ -376,6 +376,7 @@ async def test_a_taken_key_that_is_no_phone_refuses_the_contact(provider: Served
 
 
 async def test_an_attribute_that_is_gone_is_a_missing_attribute(provider: Served) -> None:
+    """Fault 46."""
     await provider.put("settings", {"unknown_attribute": "reject"})
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id
@@ -485,6 +486,7 @@ async def test_leaving_that_is_refused_for_no_reason_is_the_contacts(provider: S
 
 
 async def test_leaving_a_list_that_is_gone_is_told(provider: Served) -> None:
+    """Fault 46."""
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id
     first = write_of(1, list_id)

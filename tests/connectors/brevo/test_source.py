@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from libs.common.errors import MisconfiguredError
 from libs.common.events import Change
 from libs.connectors.account import StaticToken
 from libs.connectors.brevo import facts
@@ -69,7 +70,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("gone", [[0], [0, 1, 2, 3], [4], list(range(9))])
 async def test_nobody_is_passed_over_when_rows_move_up(provider: Served, gone: list[int]) -> None:
-    """Proves S1, SF9: a deletion while pages are read hides nobody, and nobody looks deleted."""
+    """Fault 20. Proves S1, SF9: a deletion between pages hides nobody; nobody looks deleted."""
     ids = await fill(provider, 23)
     source = source_of(provider)
     first = await source.read_page(sweep(), None)
@@ -106,7 +107,7 @@ async def test_members_of_a_list_that_somebody_leaves_are_all_read(provider: Ser
 
 @pytest.mark.usefixtures("small_pages")
 async def test_whoever_joins_the_window_moves_nobody_out_of_it(provider: Served) -> None:
-    """Proves S1: an edit before our place adds a row there; nobody is read twice or not at all."""
+    """Fault 20. Proves S1: an edit before our place adds a row there; nobody is read twice."""
     ids = await fill(provider, 12)
     source = source_of(provider)
     before_ms = max(each.version_ms for each in await sweep_all(source, sweep()))
@@ -122,6 +123,23 @@ async def test_whoever_joins_the_window_moves_nobody_out_of_it(provider: Served)
     read = [each.id for page in (first, second, third) for each in page.changes]
     assert read == edited
     assert third.cursor is None
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_an_attribute_that_is_gone_stops_the_reading(provider: Served) -> None:
+    """Fault 46: read on without it, its value would be emptied at Salesforce."""
+    await fill(provider, 12)
+    source = source_of(provider)
+    first = await source.read_page(sweep(), None)
+
+    gone = await provider.control.delete(
+        "/v3/contacts/attributes/normal/FIRSTNAME", headers={"api-key": KEY}
+    )
+    with pytest.raises(MisconfiguredError, match="field_missing"):
+        await source.read_page(sweep(), first.cursor)
+
+    assert gone.is_success, gone.text
+    assert any(values(each)["FIRSTNAME"] for each in first.changes)
 
 
 async def test_values_come_as_they_can_be_mapped_back(provider: Served) -> None:

@@ -192,7 +192,7 @@ async def read_through(
 
 
 async def test_a_sweep_whose_rows_moved_says_that_it_is_doubtful(provider: Served) -> None:
-    """Proves S4: whom paging by offset passed over was not deleted (docs/decisions/0125)."""
+    """Fault 20. Proves S4: whom paging by offset passed over was not deleted (decision 0125)."""
     list_id, ids = await fill(provider, 1_100)
     source = source_of(provider)
 

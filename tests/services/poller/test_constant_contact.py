@@ -91,7 +91,7 @@ async def test_of_a_bulk_change_the_newest_are_fetched(world: World, provider: S
 
 
 async def test_who_was_passed_over_is_found_by_the_next_run(world: World, provider: Served) -> None:
-    """Proves S1 and S4: rows moved up under a full read, and nobody is taken for a leaver."""
+    """Fault 20. Proves S1 and S4: rows moved up under a full read; nobody is taken for a leaver."""
     filled = await fill(provider, 600)
     order = [each["contact_id"] for each in (await provider.get("state"))["contacts"]]
     integration = await world.integrate(list_id=filled.list_id, fields=FIELDS)

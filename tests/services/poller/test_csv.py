@@ -94,7 +94,7 @@ async def test_who_is_not_in_a_new_file_is_gone_where_a_person_said_so(world: Wo
 
 
 async def test_a_run_that_was_killed_goes_on_in_the_file_that_it_began(world: World) -> None:
-    """Proves AC8 and X2: kill -9 in the middle; a newer file waits for its own run."""
+    """Fault 20. Proves AC8 and X2: kill -9 in the middle; a newer file waits for its own run."""
     await upload(world, people(range(2_000)))
     integration = await world.integrate(fields=FIELDS)
     assignment = await world.claim_one(integration)
@@ -134,7 +134,7 @@ async def test_a_row_of_a_person_who_was_told_of_is_older(world: World) -> None:
 
 
 async def test_a_file_without_a_mapped_column_is_read_by_nobody(world: World) -> None:
-    """Proves X1: absent is not empty; the integration says so, and nothing is cleared."""
+    """Fault 46. Proves X1: absent is not empty; the integration says so, and nothing is cleared."""
     await upload(world, "E-Mail\na@example.org\n")
     integration = await world.integrate(fields=FIELDS)
     assignment = await world.claim_one(integration)

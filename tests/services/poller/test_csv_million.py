@@ -65,7 +65,7 @@ async def until_half(out: Path, rows: int, process: asyncio.subprocess.Process) 
 async def test_a_large_file_takes_no_more_memory_and_goes_on_after_a_kill(
     world: World, role_url: Callable[[str], str], tmp_path: Path, rows: int
 ) -> None:
-    """Proves AC8 and X2: rows are told of exactly, whatever their number."""
+    """Fault 18. Proves AC8 and X2: rows are told of exactly, whatever their number."""
     out = tmp_path / "told"
     integration = await world.integrate(fields=FIELDS)
     api = role_url("api")

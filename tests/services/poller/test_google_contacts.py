@@ -104,7 +104,7 @@ async def test_a_contact_with_a_new_name_is_followed(world: World, provider: Ser
 async def test_a_sync_token_that_expires_is_followed_by_a_full_read(
     world: World, provider: Served
 ) -> None:
-    """Proves S1 and S4: also what was deleted in the window that nobody tells of."""
+    """Fault 65. Proves S1 and S4: also what was deleted in the window that nobody tells of."""
     _, ids = await fill(provider, 30)
     source = source_of(provider)
     integration = await world.integrate(fields=FIELDS)
@@ -130,7 +130,7 @@ async def test_a_sync_token_that_expires_is_followed_by_a_full_read(
 async def test_a_sync_token_that_expires_mid_way_loses_nothing(
     world: World, provider: Served
 ) -> None:
-    """Proves S1: the second page is refused, and everything is read instead."""
+    """Fault 65. Proves S1: the second page is refused, and everything is read instead."""
     _, ids = await fill(provider, 1_020)
     source = source_of(provider)
     integration = await world.integrate(fields=FIELDS)

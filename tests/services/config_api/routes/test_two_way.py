@@ -65,7 +65,7 @@ async def way_back(served: Served) -> dict[str, Any]:
 
 
 async def test_the_way_back_follows_its_integration(served: Served, api: httpx.AsyncClient) -> None:
-    """Proves SF3: it goes, rests, is mapped and ends with it."""
+    """Proves SF3, SF9: it goes, rests, is mapped and ends with it, and takes deletions along."""
     draft = await salesforce_draft(served, api)
     shown = await edit(api, "PATCH", draft.path, {"two_way": True})
     assert (shown["two_way"], shown["way_back_of"]) == (True, None)
