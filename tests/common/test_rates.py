@@ -311,11 +311,12 @@ async def test_a_wait_for_an_allowance_slows_nobody_down_and_neither_waits_a_per
     own = gate(poller, Limit("contacts", calls=20, window_s=1.0))
 
     await own.limited("contacts", 3600.0)
-    await _pass_time(sessions, 3600.0)
     after_a_day = await _pace(poller)
+    await _pass_time(sessions, 3600.0)
     await own.limited("contacts", 0.0)
 
     assert after_a_day == 1.0
+    assert await _pace(poller) == pytest.approx(0.75, abs=0.02)
     assert await _pace(poller, lane=f":{INTERACTIVE}") == 1.0
 
 
@@ -396,33 +397,33 @@ def most_in(pace: rates.Pace, window_s: float) -> int:
 
 
 async def test_what_is_kept_for_people_is_lent_while_nobody_is_there(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: SessionMaker, sessions: SessionMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PROTOCOL 10: of a larger limit."""
     limit = Limit("contacts", calls=110, window_s=10.0)
-    alone = await _rate_of(poller, limit)
+    rates_seen: list[float] = []
+
+    async def seen(sessions: SessionMaker, statement: str, *arguments: object) -> object:
+        rows = await database.fetch_alone(sessions, statement, *arguments)
+        rates_seen.append(1 / rows[0]["interval_s"])
+        return rows
+
+    async def go_back(seconds: float) -> None:
+        async with sessions.begin() as session:
+            back = {"back": timedelta(seconds=seconds)}
+            moved = "next_at - cast(:back as interval)"
+            await session.execute(text(f"update limits.slots set next_at = {moved}"), back)
+
+    monkeypatch.setattr(rates, "fetch_alone", seen)
+    await gate(poller, limit).enter("contacts")
     await gate(poller, limit, lane=INTERACTIVE).enter("contacts")
-    beside_somebody = await _rate_of(poller, limit)
-    async with sessions.begin() as session:
-        await session.execute(
-            text("update limits.slots set next_at = next_at - interval '16 seconds'")
-        )
+    await go_back(10.0)
+    await gate(poller, limit).enter("contacts")
+    await go_back(8.0)
+    await gate(poller, limit).enter("contacts")
 
-    assert [alone, beside_somebody] == pytest.approx([9.9, 9.46])
-    assert await _rate_of(poller, limit) == pytest.approx(9.9)
-
-
-async def _rate_of(sessions: SessionMaker, limit: Limit) -> float:
-    """Return how many slots a second are handed out to background calls."""
-    background = rates.pace([limit], interactive=False)
-    [row] = await database.fetch_alone(
-        sessions,
-        "select * from limits.take('acme:1', $1, 1, $2, 0, '', $3)",
-        limit.bucket,
-        background.rate_per_s,
-        background.lent_per_s,
-    )
-    return float(1 / row["interval_s"])
+    alone, _, beside_somebody, alone_again = rates_seen
+    assert [alone, beside_somebody, alone_again] == pytest.approx([9.9, 9.46, 9.9])
 
 
 def test_slots_of_a_small_limit_are_not_taken_ahead() -> None:
