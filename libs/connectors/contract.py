@@ -177,6 +177,8 @@ class Facts:
     # edit there can be read.
     takes_edits: bool = False
     tells_edits: bool = False
+    # Its account sends events of edits to an address of ours (`Announcer`, `Heard`).
+    sends_events: bool = False
     # An account is a series of files that people upload: there is no login and no call. A file
     # is read whole, by full runs; it tells who is there, and does not tell who is gone.
     reads_files: bool = False
@@ -569,3 +571,28 @@ class Records(Destination, Protocol):
 
         Who was merged into another comes back as the survivor, under its id; None: it is gone.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What events of a provider say: a hint that reading is worth while, never what is written.
+
+    `gone` are the addresses, in lower case, of contacts that were deleted. `is_news` is False for
+    events that concern nothing that is read.
+    """
+
+    is_news: bool
+    gone: Sequence[str] = ()
+
+
+class Announcer(Protocol):
+    """An account that can be asked to send events of its contacts (`Facts.sends_events`)."""
+
+    async def subscribe(self, url: str, token: str) -> str:
+        """Have events sent to `url`, with `token` as bearer; return the subscription's id.
+
+        Subscriptions to the same address that are left from before are ended.
+        """
+
+    async def unsubscribe(self, subscription: str) -> None:
+        """End a subscription; return quietly if there is none."""

@@ -4,7 +4,7 @@ The only place outside a provider's folder that names it. Adding a provider is a
 entry here (docs/connectors.md); services ask by the name that a connection has stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -12,10 +12,20 @@ from typing import Protocol
 from libs.common.errors import MisconfiguredError
 from libs.connectors.activecampaign.destination import ActiveCampaignDestination
 from libs.connectors.addresses import check_url
+from libs.connectors.brevo import events as brevo_events
 from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.brevo.source import BrevoSource
 from libs.connectors.constant_contact.source import ConstantContactSource
-from libs.connectors.contract import Account, Destination, Facts, Files, Gate, Source, TokenSupply
+from libs.connectors.contract import (
+    Account,
+    Destination,
+    Facts,
+    Files,
+    Gate,
+    Heard,
+    Source,
+    TokenSupply,
+)
 from libs.connectors.csv.source import CsvSource
 from libs.connectors.google_contacts.source import GoogleContactsSource
 from libs.connectors.http import HttpClient
@@ -65,7 +75,8 @@ class Provider:
 
     A source is made by one of two: over HTTP, or over files (`Facts.reads_files`).
     `edits` and `records` are the sides of a way back, which people do not choose by themselves: a
-    destination's account as it is read, a source's account as it is written to.
+    destination's account as it is read, a source's account as it is written to. `hear` reads the
+    events that an account sends (`Facts.sends_events`); it raises ValueError for what is none.
     """
 
     facts: Facts
@@ -74,6 +85,7 @@ class Provider:
     file_source: MakeFileSource | None = None
     edits: MakeSource | None = None
     records: MakeDestination | None = None
+    hear: Callable[[bytes], Heard] | None = None
 
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
@@ -85,7 +97,12 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         ),
         "csv": Provider(CsvSource.facts, file_source=CsvSource),
         "google_contacts": Provider(GoogleContactsSource.facts, source=GoogleContactsSource),
-        "brevo": Provider(BrevoDestination.facts, destination=BrevoDestination, edits=BrevoSource),
+        "brevo": Provider(
+            BrevoDestination.facts,
+            destination=BrevoDestination,
+            edits=BrevoSource,
+            hear=brevo_events.hear,
+        ),
         "activecampaign": Provider(
             ActiveCampaignDestination.facts, destination=ActiveCampaignDestination
         ),
@@ -126,6 +143,12 @@ def writer(provider: str) -> MakeDestination:
     found = PROVIDERS.get(provider)
     records = found.records if found is not None else None
     return records if records is not None else destination(provider)
+
+
+def hearing(provider: str) -> Callable[[bytes], Heard] | None:
+    """Return what reads a provider's events; None if it sends none."""
+    found = PROVIDERS.get(provider)
+    return found.hear if found is not None else None
 
 
 class NoSuchProviderError(LookupError):

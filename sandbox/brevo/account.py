@@ -65,7 +65,7 @@ class BrevoAccount(Account):
         self.owner_email = f"owner@{name}.example.com"
         self.writes: VersionedWrites = VersionedWrites(clock)
         self.attributes = Attributes(language)
-        self.contacts = Contacts(clock)
+        self.contacts = Contacts(clock, self._tell)
         self.lists = Lists(self.now_us())
         self.webhooks = Webhooks()
         self.processes: dict[int, Process] = {}
@@ -108,6 +108,10 @@ class BrevoAccount(Account):
         if len(self.processes) > PROCESSES_KEPT:
             del self.processes[next(iter(self.processes))]
         return process
+
+    def _tell(self, event: str, email: str, values: dict[str, Any]) -> None:
+        for webhook in self.webhooks.wanting(event):
+            self.run(webhook.send(event, email, self.clock.now_s(), values))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something happen in the background for as long as the account exists."""

@@ -5,7 +5,7 @@ moves its `modified_us` (adding it to a list too, as with the real service) and 
 contact that is gone leaves no trace in lists or identifiers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,11 +58,21 @@ class Change:
     forbidden_senders: list[str] | None = None
 
 
+# Who hears of an event: its name, the contact's address, and what else belongs to it.
+Tell = Callable[[str, str, dict[str, Any]], None]
+
+
+def tell_nobody(event: str, email: str, values: dict[str, Any]) -> None:
+    """Do nothing."""
+
+
 class Contacts:
     """The contacts of one account in order of creation, and their identifiers."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tell: Tell = tell_nobody) -> None:
+        """`tell` hears of events as webhooks know them, the contact as it was just then."""
         self._clock = clock
+        self._tell = tell
         self._by_id: dict[int, Contact] = {}
         self._owners: dict[str, dict[str, int]] = {kind: {} for kind in IDENTIFIERS}
         self._members: dict[int, dict[int, None]] = {}
@@ -105,11 +115,16 @@ class Contacts:
         now_us = self._now_us()
         contact = Contact(self._last_id, now_us, now_us)
         self._by_id[contact.id] = contact
-        self.apply(contact, change)
-        return contact
+        self._apply(contact, change)
+        return contact  # There is no event of a contact that came into being.
 
     def apply(self, contact: Contact, change: Change) -> None:
         """Change a contact. The caller has made sure that no identifier clashes."""
+        self._apply(contact, change)
+        content = {"email": contact.email, "attributes": dict(change.attributes)}
+        self._tell("contactUpdated", contact.email or "", {"content": [content]})
+
+    def _apply(self, contact: Contact, change: Change) -> None:
         was_blocked, old_email = contact.email_blacklisted, contact.email
         self._identify(contact, change.identifiers)
         for name, value in change.attributes.items():
@@ -139,6 +154,7 @@ class Contacts:
         for kind, value in contact.identifiers.items():
             del self._owners[kind][value]
         del self._by_id[contact.id]
+        self._tell("contactDeleted", contact.email or "", {})
 
     def merge(self, contacts: Iterable[Contact]) -> Contact:
         """Make one of several: the newest modified stays, with the lists of all (`forceMerge`)."""
@@ -155,6 +171,7 @@ class Contacts:
         """Unsubscribe a contact, as the person would by a link in a mail."""
         contact.email_blacklisted = True
         self._touch(contact)
+        self._tell("unsubscribed", contact.email or "", {"list_id": list(contact.list_ids)})
 
     def unsubscribe(self, contact: Contact, list_id: int) -> None:
         """Take a contact off one list for good, as the person would by a link in a mail."""
@@ -162,6 +179,7 @@ class Contacts:
         if list_id not in contact.lists_left:
             contact.lists_left.append(list_id)
         self._touch(contact)
+        self._tell("unsubscribed", contact.email or "", {"list_id": [list_id]})
 
     def members(self, list_id: int) -> list[Contact]:
         """Return the contacts of a list in order of creation."""

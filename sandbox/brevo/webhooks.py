@@ -1,8 +1,17 @@
-"""An account's webhooks: stored, checked and given back. Nothing is sent to them yet."""
+"""An account's webhooks: stored, checked, given back, and sent what happens to contacts.
+
+Sent are the events of contacts that webhooks of marketing know: updated, deleted, unsubscribed, in
+the forms that were captured from the real service. Each is sent once, at once: Brevo would try four
+times more, within eleven hours. The name of the API key that made a change is left out: where Brevo
+puts it is not known.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+
+import httpx
 
 from sandbox.brevo import errors
 
@@ -21,6 +30,14 @@ EVENTS = {
     "inbound": ("inboundEmailProcessed",),
 }
 CHANNELS = ("email", "sms")
+TIMEOUT_S = 10.0
+DELIVERIES_KEPT = 1_000
+# Events are subscribed to by one name and sent under another.
+SENT_AS = {
+    "contactUpdated": "contact_updated",
+    "contactDeleted": "contact_deleted",
+    "unsubscribed": "unsubscribe",
+}
 
 
 @dataclass(slots=True)
@@ -37,6 +54,31 @@ class Webhook:
     batched: bool = False
     auth: dict[str, Any] = field(default_factory=dict)
     headers: list[dict[str, Any]] = field(default_factory=list)
+    deliveries: list[str] = field(default_factory=list)  # Each event, and what was answered to it.
+
+    async def send(self, event: str, email: str, now_s: float, values: dict[str, Any]) -> None:
+        """Send one event, as Brevo does: a deletion has its address in a list, and another date."""
+        moment = datetime.fromtimestamp(now_s, UTC)
+        is_deletion = event == "contactDeleted"
+        told = {
+            "id": self.id,
+            "event": SENT_AS[event],
+            "email": [email] if is_deletion else email,
+            "date": moment.isoformat() if is_deletion else f"{moment:%Y-%m-%d %H:%M:%S}",
+            "ts": int(now_s),
+            **values,
+        }
+        headers = {each["key"]: each["value"] for each in self.headers}
+        if self.auth.get("type") == "bearer":
+            headers["authorization"] = f"Bearer {self.auth['token']}"
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client:
+                answer = await client.post(self.url, json=told, headers=headers)
+            outcome = f"HTTP {answer.status_code}"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            outcome = type(error).__name__
+        self.deliveries.append(f"{SENT_AS[event]} {outcome}")
+        del self.deliveries[:-DELIVERIES_KEPT]
 
 
 class Webhooks:
@@ -46,6 +88,10 @@ class Webhooks:
 
     def __iter__(self) -> Iterator[Webhook]:
         return iter(self._by_id.values())
+
+    def wanting(self, event: str) -> list[Webhook]:
+        """Return who is to be sent an event."""
+        return [each for each in self if each.type == "marketing" and event in each.events]
 
     def create(self, kind: str, now_us: int, fields: dict[str, Any]) -> Webhook:
         """Add a webhook; `RefusedError` for events its type does not have, or one too many."""

@@ -112,6 +112,7 @@ def _parts(
             callback_url=f"{settings.base_url}/v1/oauth/callback",
             return_origins=frozenset({f"{own.scheme}://{own.netloc}", *settings.return_origins}),
             allows_loopback=settings.environment is not Environment.PRODUCTION,
+            events_url=settings.events_url,
         ),
         throttle=FailureThrottle(process.clock),
         limiter=RateLimiter(

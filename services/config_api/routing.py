@@ -74,6 +74,7 @@ class Addresses:
     callback_url: str  # Our own /v1/oauth/callback, as providers know it.
     return_origins: frozenset[str]  # Origins that a login may end at.
     allows_loopback: bool  # A front end under development, on this machine.
+    events_url: str | None = None  # Our own /v1/provider-events; None: nobody outside reaches us.
 
 
 @dataclass(frozen=True, slots=True)

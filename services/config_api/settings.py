@@ -44,6 +44,12 @@ class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
         """Return the address under which browsers and providers reach us."""
         return (self.public_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
 
+    @property
+    def events_url(self) -> str | None:
+        """Return where providers may send events; None in production without PUBLIC_URL."""
+        is_reachable = self.public_url or self.environment is not Environment.PRODUCTION
+        return f"{self.base_url}/v1/provider-events" if is_reachable else None
+
     @model_validator(mode="after")
     def _browsers_come_back_over_tls(self) -> Self:
         is_production = self.environment is Environment.PRODUCTION

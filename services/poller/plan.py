@@ -43,7 +43,7 @@ class Assignment:
     `reported_reason`: the trouble that was reported and that a good run ends. `known_fields` are
     those of an automatic import that are mapped or about to be (AC1); None: people map them.
     `has_left_out`: some were left out of runs of changes, and `has_replays` that a person wants
-    them read (CC4).
+    them read (CC4). `members_wanted_ms` is when the provider last told of somebody who is gone.
     """
 
     integration: UUID
@@ -70,6 +70,7 @@ class Assignment:
     known_fields: frozenset[str] | None = None
     has_left_out: bool = False
     has_replays: bool = False
+    members_wanted_ms: int | None = None
 
     @property
     def leaving(self) -> Operation:
@@ -236,7 +237,9 @@ def must_read_members(assignment: Assignment, found: ContactList | None) -> bool
     if has_newcomers(assignment):
         # Who was stored by a run that died may have left since, and the list look as before.
         return True
-    if assignment.now_ms - roll.read_at_ms >= MEMBERS_EVERY_MS:
+    told_ms = assignment.members_wanted_ms
+    is_told = told_ms is not None and told_ms >= roll.read_at_ms
+    if is_told or assignment.now_ms - roll.read_at_ms >= MEMBERS_EVERY_MS:
         return True
     if found is None:
         return False

@@ -84,6 +84,7 @@ _CLAIM = """
       c.connection_id, c.account_id, c.time_zone, c.tier, c.account_url,
       m.fields::text as fields, m.criteria::text as criteria,
       p.from_ms, p.sweep::text as sweep, r.from_ms as members_read_ms, r.sweep::text as roll,
+      (extract(epoch from s.members_wanted_at) * 1000)::bigint as members_wanted_ms,
       exists (select from sync.withheld w join sync.runs n on n.run_id = w.run_id
               where w.integration_id = s.integration_id and n.confirmed_at is not null)
         as has_confirmed,
@@ -163,6 +164,7 @@ def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
         known_fields=_known_fields(row["fields"], row["asked_fields"]),
         has_left_out=row["has_left_out"],
         has_replays=row["has_replays"],
+        members_wanted_ms=row["members_wanted_ms"],
     )
 
 

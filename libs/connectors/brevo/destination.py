@@ -25,7 +25,7 @@ from libs.common.errors import (
 from libs.common.events import Identity, Operation
 from libs.common.reasons import Reject
 from libs.connectors.account import AccountCalls
-from libs.connectors.brevo import facts, payload
+from libs.connectors.brevo import events, facts, payload
 from libs.connectors.brevo.known import KEPT_MAX, KnownAddresses
 from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
 from libs.connectors.contract import (
@@ -305,6 +305,14 @@ class BrevoDestination:
             for each in answer.decode(payload.PROCESS_PAGE).processes
             if each.name == _IMPORT
         ]
+
+    async def subscribe(self, url: str, token: str) -> str:
+        """Have edits of contacts told to `url`; return the webhook's id."""
+        return await events.subscribe(self._calls, url, token)
+
+    async def unsubscribe(self, subscription: str) -> None:
+        """Remove a webhook; return quietly if there is none."""
+        await events.unsubscribe(self._calls, subscription)
 
     async def _apply(self, write: Write) -> Outcome:
         match write.op:

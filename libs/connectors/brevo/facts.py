@@ -65,4 +65,5 @@ FACTS = Facts(
     # A position names the last row that was read, and is good for as long as that is there.
     resumable_paging=True,
     tells_edits=True,
+    sends_events=True,
 )

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
 from libs.common.ids import Prefix
-from services.config_api import checklist, configure, etags, pages, progress
+from services.config_api import checklist, configure, etags, listening, pages, progress
 from services.config_api.configure import Desk, Wishes
 from services.config_api.errors import Flaw, InvalidError
 from services.config_api.etags import IfMatch, MaybeMatch
@@ -471,6 +471,7 @@ async def change_integration(
     """Send any steps of the wizard, in any order."""
     desk = Desk(parts, units, caller)
     row = await configure.change(desk, integration_id, if_match, wishes_of(change))
+    await listening.listen(desk, row)
     return await units.run(lambda session: _shown(session, row, response))
 
 
@@ -620,7 +621,9 @@ async def activate(
     _body: Nothing | None = None,
 ) -> Integration:
     """Start syncing (W7); refused with one problem that lists everything that is open."""
-    row = await configure.activate(Desk(parts, units, caller), integration_id, if_match)
+    desk = Desk(parts, units, caller)
+    row = await configure.activate(desk, integration_id, if_match)
+    await listening.listen(desk, row)
     return await units.run(lambda session: _shown(session, row, response))
 
 
@@ -635,7 +638,9 @@ async def resume(
     _body: Nothing | None = None,
 ) -> Integration:
     """Go on after a pause or an error; refused like an activation."""
-    row = await configure.resume(Desk(parts, units, caller), integration_id, if_match)
+    desk = Desk(parts, units, caller)
+    row = await configure.resume(desk, integration_id, if_match)
+    await listening.listen(desk, row)
     return await units.run(lambda session: _shown(session, row, response))
 
 
@@ -658,24 +663,29 @@ async def pause(
     return await _shown(session, paused, response)
 
 
-@router.delete(
+@provider_router.delete(
     "/v1/integrations/{integration_id}",
     status_code=status.HTTP_204_NO_CONTENT,
     dependencies=WRITE,
 )
 async def delete_integration(
     integration_id: IntegrationId,
-    session: Session,
     units: UnitsOfWork,
     caller: CallerOf,
     parts: PartsOf,
     if_match: MaybeMatch = None,
 ) -> None:
     """Delete an integration; it is archived, so its runs can still be read."""
-    row = found(await store.find(session, integration_id), "integration")
-    if if_match is not None:
-        etags.check(if_match, row.version)
-    await configure.archive(Desk(parts, units, caller), session, row)
+    desk = Desk(parts, units, caller)
+
+    async def work(session: AsyncSession) -> Row:
+        row = found(await store.find(session, integration_id), "integration")
+        if if_match is not None:
+            etags.check(if_match, row.version)
+        await configure.archive(desk, session, row)
+        return row
+
+    await listening.listen(desk, await units.run(work))
 
 
 def _pairs(wanted: MappingWanted) -> list[Pair]:

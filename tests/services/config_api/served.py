@@ -96,8 +96,12 @@ async def config_api(
     paced: bool = False,
     calls: int = 10_000,
     uploads: UploadBounds | None = None,
+    is_reachable: bool = False,
 ) -> AsyncIterator[Served]:
-    """Serve the API as its own role, with sandboxes that count no limits."""
+    """Serve the API as its own role, with sandboxes that count no limits.
+
+    `is_reachable`: over a socket as well, so that providers can send events.
+    """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         providers = {
@@ -113,6 +117,11 @@ async def config_api(
         if uploads is not None:
             parts = replace(parts, uploads=uploads)
         app = stack.enter_context(_application(parts))
+        if is_reachable:
+            url = await stack.enter_async_context(serve(served(app, body_bytes_max=BODY_BYTES_MAX)))
+            events_url = f"{url}/v1/provider-events"
+            parts = replace(parts, addresses=replace(parts.addresses, events_url=events_url))
+            app.state.parts = parts
         running = Served(
             parts=parts,
             transport=httpx.ASGITransport(served(app, body_bytes_max=BODY_BYTES_MAX)),

@@ -124,6 +124,21 @@ def test_members_are_paged_if_anything_moved_and_once_a_day(
     assert must_read_members(assignment, found) is must
 
 
+@pytest.mark.parametrize(("told_ms", "must"), [(None, False), (NOW_MS - 2, False), (NOW_MS, True)])
+def test_members_are_paged_if_somebody_was_told_of_as_gone_since(
+    told_ms: int | None, must: bool
+) -> None:
+    """Proves SF9: by the first run that begins after it, and not again by the next."""
+    told = replace(ASSIGNMENT, members_wanted_ms=told_ms, now_ms=NOW_MS + 1)
+    assert must_read_members(told, None) is must
+
+    roll = next_roll(told, begin(told), None, was_read=True)
+    later = replace(told, roll=roll, last_run_no=4, now_ms=NOW_MS + 9)
+    assert must_read_members(later, None) is False
+    # Told while they were read: who was passed by may be the one.
+    assert must_read_members(replace(later, members_wanted_ms=NOW_MS + 2), None) is True
+
+
 def test_the_look_that_was_taken_is_remembered_with_its_start() -> None:
     sweeping = begin(ASSIGNMENT)
 
