@@ -204,9 +204,13 @@ def decide(
         return Verdict.ECHO
     if seen.holds(here.other, there):
         return Verdict.WRITE
+    return Verdict.WRITE if is_newer(here, at_ms, there_ms) else Verdict.YIELD
+
+
+def is_newer(here: Side, at_ms: int, there_ms: int) -> bool:
+    """Return whether an edit from `here` stands against one opposite: on a tie the source's."""
     at_s, there_s = at_ms // _SECOND_MS, there_ms // _SECOND_MS
-    is_newer = at_s >= there_s if here is Side.SOURCE else at_s > there_s
-    return Verdict.WRITE if is_newer else Verdict.YIELD
+    return at_s >= there_s if here is Side.SOURCE else at_s > there_s
 
 
 def found_same(seen: Seen, here: Side, content: bytes) -> Seen:

@@ -167,7 +167,7 @@ def take_over(item: Wanted, view: View) -> Sequence[Link]:
             or own.state is not LinkState.LINKED
             or link.key == identity_key(item.identity)
         ):
-            changed.append(_inherit(item.contact, link, own))
+            changed.append(_inherit(item.contact, link, own, view))
         changed.append(
             replace(
                 link,
@@ -196,11 +196,14 @@ def _tombstone_of_waiting(contact: ContactId, survivor: Wanted, view: View) -> l
     return [Link(contact, LinkState.NONE, version, Wish.DELETE)]
 
 
-def _inherit(survivor: ContactId, link: Link, own: Link | None) -> Link:
+def _inherit(survivor: ContactId, link: Link, own: Link | None, view: View) -> Link:
+    integration = view.integrations.get(survivor.integration)
+    # Of a pair the version says until when the other flow has written: pages from before are older.
+    begins = link.version if integration and integration.is_two_way else Version(0, 0)
     return replace(
         link,
         contact=survivor,
-        version=own.version if own else Version(0, 0),
+        version=own.version if own else begins,
         wish=own.wish if own else Wish.UPSERT,
     )
 

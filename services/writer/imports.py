@@ -44,6 +44,7 @@ from services.writer.conclude import (
 )
 from services.writer.lease import LATE_CALL_S
 from services.writer.outcome import store_changes, tell_late
+from services.writer.pairing import agree_on
 from services.writer.plan import IMPORTS_MAX
 from services.writer.values import ContactId, Unit, View
 
@@ -335,6 +336,8 @@ class Imports:
             if is_new:
                 await store.shrink_intent(session, intent=intent.intent, left=[])
                 await store_changes(session, account, changes)
+                brought = [row for contact, row in rows.items() if contact not in failed]
+                await agree_on(session, account.workspace, brought)
                 await tell_late(session, account, changes, stage)
 
         await transact(self._sessions, work)

@@ -224,7 +224,7 @@ async def fence(
 
 
 async def move(session: Transaction, integration: UUID, source_id: str, to: Identity) -> None:
-    """Let a contact of the way back be known by the address that it was just moved to."""
+    """Let a flow know somebody by the address that the other one has just moved him to."""
     await session.connection.execute(
         """
         update delivery.links set identity = $3, email = $4, sms = $5

@@ -34,6 +34,7 @@ from services.writer.agreement import (
     content_of,
     decide,
     found_same,
+    is_newer,
     yielded,
 )
 from services.writer.calls import stop_of
@@ -42,6 +43,7 @@ from services.writer.conclude import Changes, Done, Result, conclude
 from services.writer.pair_store import Agreed, Pair
 from services.writer.values import (
     ContactId,
+    ImportRow,
     Integration,
     Kind,
     Link,
@@ -64,7 +66,10 @@ Effects = list[tuple[Wanted, Task]]
 
 @dataclass(slots=True)
 class Paired:
-    """An effect of a two-way integration; `content` is what it brings, in the common form."""
+    """An effect of a two-way integration; `content` is what it brings, in the common form.
+
+    `linked` is the record by which the pair was found: merged away, it is not the pair's any more.
+    """
 
     item: Wanted
     task: Task
@@ -73,6 +78,7 @@ class Paired:
     pair: Pair
     content: bytes
     values: Mapping[str, object]
+    linked: str
 
     @property
     def here(self) -> Side:
@@ -105,7 +111,9 @@ class Pairs:
         """Let the other flow leave alone what it read before this was seen to stand there."""
         partner = each.integration.partner
         if partner is not None and each.record is not None:
-            self.fences[partner].append((each.record, remote.modified_ms))
+            # Who was merged may be known there by the old record still; the survivor inherits it.
+            known = {each.record, each.linked} if each.here is Side.REMOTE else {each.record}
+            self.fences[partner] += [(record, remote.modified_ms) for record in sorted(known)]
 
 
 class Pairing:
@@ -269,6 +277,9 @@ class Pairing:
         if _has_lost_its_address(each, remote):
             _reject(turn, each, Reject.NO_IDENTITY)
             return None
+        if task.kind is Kind.MOVE and not _may_move(each, remote, view):
+            _refuse_move(turn, each)
+            return None
         values = _compared(each, remote)
         guarded = replace(guarded, record=each.record, content_hash=each.content)
         verdict = decide(
@@ -297,7 +308,7 @@ class Pairing:
         if task.kind is Kind.MOVE:
             # The address moves in any case; the other fields as was decided.
             is_new = verdict is Verdict.WRITE
-            return _narrowed(each, task, there if is_new else each.values)
+            return _addressed(each, _narrowed(each, task, there if is_new else each.values))
         if verdict is Verdict.WRITE:
             narrowed = _narrowed(each, task, there)
             unit = turn.account.units.get(task.contact)
@@ -319,6 +330,34 @@ class Pairing:
         return None
 
 
+async def agree_on(session: Transaction, workspace: UUID, rows: Iterable[ImportRow]) -> None:
+    """Store what an import has brought to new contacts as agreed on, in the same transaction.
+
+    Else an edit at the destination would give way until the way back has seen each of them: it may
+    have read the account before they were linked.
+    """
+    by_integration: dict[UUID, list[ImportRow]] = defaultdict(list)
+    for row in rows:
+        by_integration[row.contact.integration].append(row)
+    for flow in (await store.integrations(session, set(by_integration))).values():
+        if not flow.is_two_way or flow.is_way_back:
+            continue
+        terms = (await pair_store.terms(session, [flow.leading])).get(flow.leading)
+        agreed_on = [
+            _brought(row, terms)
+            for row in by_integration[flow.integration]
+            if terms is not None and row.head.mapping_version == terms.version
+        ]
+        await pair_store.store(session, workspace, agreed_on)
+
+
+def _brought(row: ImportRow, terms: Terms) -> Agreed:
+    """Return the pair of a contact that stands as it was sent, as was seen; its id is not known."""
+    content = content_of(terms.values(Side.REMOTE, _VALUES.decode(row.write.attributes or b"{}")))
+    seen = Seen(source=content, remote=content)
+    return Agreed(row.contact.integration, Pair(row.contact.source_id, None, seen), terms.version)
+
+
 async def _pairs(
     session: Transaction, view: View, integration: Integration, terms: Terms, effects: Effects
 ) -> dict[str, Pair]:
@@ -335,7 +374,14 @@ async def _pairs(
             session, integration.leading, addresses, terms.version
         )
     ids = [item.contact.source_id for item, _ in effects]
-    found = await pair_store.pairs_of(session, integration.leading, ids, terms.version)
+    merged = [old for item, _ in effects for old in item.merged_from]
+    found = await pair_store.pairs_of(session, integration.leading, ids + merged, terms.version)
+    for item, _ in effects:
+        inherited = next((found[old] for old in item.merged_from if old in found), None)
+        if inherited is not None:
+            # The survivor goes on where the merged one was: with its link, which it has by now.
+            own = Pair(item.contact.source_id, inherited.remote_id, inherited.seen)
+            found.setdefault(item.contact.source_id, own)
     return {each: found.get(each) or Pair(each, None, Seen()) for each in ids}
 
 
@@ -348,7 +394,8 @@ def _address_of(item: Wanted, view: View) -> str | None:
 def _paired(item: Wanted, task: Task, integration: Integration, terms: Terms, pair: Pair) -> Paired:
     there = Side.SOURCE if integration.is_way_back else Side.REMOTE
     values = terms.values(there, _VALUES.decode(item.attributes or b"{}"))
-    return Paired(item, task, integration, terms, pair, content_of(values), values)
+    content = content_of(values)
+    return Paired(item, task, integration, terms, pair, content, values, pair.source_id)
 
 
 def _is_there(each: Paired) -> bool:
@@ -436,6 +483,35 @@ def _narrowed(each: Paired, task: Task, there: Mapping[str, object]) -> Task:
     return replace(task, attributes=msgspec.Raw(msgspec.json.encode(kept)))
 
 
+def _addressed(each: Paired, task: Task) -> Task:
+    """Return a move with the new address among its fields, where a record keeps it as one."""
+    if each.here is Side.SOURCE or each.terms.address is None:
+        return task
+    fields = msgspec.json.decode(task.attributes, type=dict[str, Any])
+    named = {**fields, each.terms.address: task.identity.email}
+    return replace(task, attributes=msgspec.Raw(msgspec.json.encode(named)))
+
+
+def _may_move(each: Paired, remote: RemoteContact, view: View) -> bool:
+    """Return whether a changed address goes on: where both were changed, the newer one does."""
+    if each.here is Side.SOURCE or each.terms.address is None:
+        return True
+    stands = str(remote.attributes.get(each.terms.address)).lower()
+    link = view.links.get(each.item.contact)
+    if stands in (link.key if link else None, identity_key(each.item.identity)):
+        return True
+    return is_newer(each.here, each.item.version.ms, remote.modified_ms)
+
+
+def _refuse_move(turn: "Turn", each: Paired) -> None:
+    """Let an address stay where it is: the record's own flow brings the newer one here."""
+    contact = each.item.contact
+    link = turn.known.view.links[contact]
+    turn.changes.links[contact] = replace(link, refused=identity_key(each.item.identity))
+    _give_back(turn, each)
+    conclude(each.item, Superseded(), turn.known.view, turn.changes)
+
+
 def _of(unit: Unit, task: Task) -> Task:
     """Return a unit's effect with the fields of another one: it is charged as it was held."""
     return replace(unit.task, attributes=task.attributes, record=task.record, is_paired=True)
@@ -447,10 +523,9 @@ def _agree(pairs: Pairs, each: Paired, remote: RemoteContact) -> None:
     values = _compared(each, remote)
     pairs.agreed.append(each.now(agreed(each.here, each.content, content_of(values))))
     pairs.fence(each, remote)
-    partner, contact = each.integration.partner, each.pair.remote_id
-    is_moved = each.task.kind is Kind.MOVE and each.here is Side.SOURCE
-    if is_moved and partner is not None and contact is not None:
-        pairs.moved.append((partner, contact, each.task))
+    partner, moved = each.integration.partner, each.record
+    if each.task.kind is Kind.MOVE and partner is not None and moved is not None:
+        pairs.moved.append((partner, moved, each.task))
 
 
 def _leave_alone(item: Wanted, task: Task, view: View, changes: Changes) -> None:
@@ -478,7 +553,11 @@ def _conclude_echo(turn: "Turn", each: Paired) -> None:
     What was to be written there is not any more: as an edit over there it would be one.
     """
     _give_back(turn, each)
-    if each.pair.seen.is_pending(each.here.other):
+    is_unnamed = each.here is Side.REMOTE and each.pair.remote_id is None
+    if is_unnamed:
+        # An import tells no ids. Only by its id a contact is known that is deleted later (SF9).
+        each.pair = Pair(each.pair.source_id, each.item.contact.source_id, each.pair.seen)
+    if is_unnamed or each.pair.seen.is_pending(each.here.other):
         turn.pairs.agreed.insert(0, each.now(each.pair.seen.without_pending(each.here.other)))
     if each.task.is_extra:
         return

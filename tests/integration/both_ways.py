@@ -54,6 +54,7 @@ FIELDS = (
     ("LastName", "text", "LASTNAME", "text"),
     ("Birthdate", "date", "BIRTHDAY", "date"),
     ("MobilePhone", "phone", "SMS", "phone"),
+    ("Points__c", "number", "POINTS", "number"),  # Salesforce keeps two places, Brevo all.
 )
 NAMES = {source: remote for source, _, remote, _ in FIELDS}
 Content = dict[str, Any]  # By the names at Salesforce, nothing for what is empty.
@@ -105,6 +106,7 @@ class BothWays:
         """Put both accounts, the integration and its way back there."""
         destination = self._brevo(OpenGate())
         await destination.make_attribute("BIRTHDAY", FieldType.DATE)
+        await destination.make_attribute("POINTS", FieldType.NUMBER)
         self.list_id = (await destination.make_list("Customers")).id
         await self.execute("insert into config.workspaces (workspace_id, name) values (:w, 'Test')")
         for connection, provider in (
@@ -145,7 +147,7 @@ class BothWays:
             l=list_id,
             b=way_back_of,
             p="remove_from_list" if is_back else "keep",
-            e="none" if is_back else "single",
+            e="single",
         )
         mapped = [
             {"source": a, "source_type": b, "destination": c, "destination_type": d}
@@ -323,6 +325,11 @@ class BothWays:
         for provider in (self.salesforce, self.brevo):
             await provider.put("clock", {"advance_s": seconds})
 
+    async def begin_second(self) -> None:
+        """Let time pass at both providers until a second has just begun."""
+        told = await self.brevo.put("clock", {"advance_s": 0})
+        await self.pass_time(1 - datetime.fromisoformat(told["now"]).microsecond / 1_000_000)
+
     async def add(self, **properties: Any) -> str:
         """Add somebody at Salesforce; return the record's id."""
         told = await self.salesforce.post(
@@ -341,6 +348,18 @@ class BothWays:
         await self.brevo.post(
             "contacts:upsert", {"contacts": [{"id": contact, "attributes": attributes}]}
         )
+
+    async def merge(self, record: str, **properties: Any) -> str:
+        """Let a record be merged into one that is new, and has its address; return that one."""
+        address = (await self.records())[record][0]["Email"]
+        survivor = await self.add(Email=f"merging.{address}", **properties)
+        await self.edit(survivor, Email=address)
+        await self.salesforce.post("contacts:merge", {"primary": survivor, "other": record})
+        return survivor
+
+    async def delete(self, record: str) -> None:
+        """Delete a record at Salesforce."""
+        await self.salesforce.post("contacts:delete", {"ids": [record]})
 
     async def records(self) -> dict[str, tuple[Content, int]]:
         """Return the living records by id: what is mapped of each, and when it was modified (s)."""

@@ -3,12 +3,15 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from random import Random
+from unittest.mock import ANY
 
 import pytest
 
 from libs.common.database import SessionMaker
 from tests.integration.both_ways import BothWays, both_ways
 from tests.integration.rounds import Rounds
+from tests.integration.two_way_mutations import NEEDED, Needed
+from tests.simulation.mutations import applied
 
 ADA = {
     "Email": "ada@example.com",
@@ -88,6 +91,21 @@ async def test_of_two_edits_the_newer_stands(world: BothWays, newer: str) -> Non
     wanted = "Brevo's" if newer == "brevo" else "Salesforce's"
     assert (await world.records())[record][0]["FirstName"] == wanted
     assert (await world.contacts())[contact][0]["FirstName"] == wanted
+
+
+@pytest.mark.parametrize("needed", NEEDED, ids=lambda each: each.mutation.name)
+async def test_each_rule_is_needed_by_a_history(world: BothWays, needed: Needed) -> None:
+    """Proves SF3, SF9, SF10: with the rule it ends as the model says, without it it does not."""
+    history = Rounds(world, Random(1))
+    await history.begin(1)
+
+    async def play() -> None:
+        await needed.history(history)
+        await history.check()
+
+    await play()
+    with applied(needed.mutation), pytest.raises(AssertionError):
+        await play()
 
 
 async def _play(world: BothWays, seed: int, rounds: int) -> Rounds:
@@ -230,18 +248,112 @@ async def test_a_merge_at_salesforce_is_followed_back(world: BothWays) -> None:
     assert records[survivor][0]["FirstName"] == "Augusta"
 
 
-async def test_a_change_of_address_at_brevo_loses_nobody(world: BothWays) -> None:
-    """Proves S5: it stays there and is reported; fields go both ways, and nobody is made twice."""
+async def test_a_change_of_address_at_brevo_goes_back(world: BothWays) -> None:
+    """Proves SF3, S5, SF10: with the other fields; it is no change to the way there then."""
     record, contact = await synced(world)
     await world.edit_there(contact, EMAIL="moved@example.com", FIRSTNAME="Augusta")
     await world.settle()
-    assert (await world.records())[record][0] == {**ADA, "FirstName": "Augusta"}
+    moved = {**ADA, "Email": "moved@example.com", "FirstName": "Augusta"}
+    assert (await world.records())[record][0] == moved
 
     await world.pass_time(2)
     await world.edit(record, LastName="King")
     await world.settle()
 
-    contacts = await world.contacts()
-    assert set(contacts) == {contact}
-    assert contacts[contact][0]["LastName"] == "King"
+    assert await world.contacts() == {contact: (moved | {"LastName": "King"}, ANY)}
+    assert await world.posted() == 4  # The other fields go at once, the address after its run.
+
+
+async def test_a_bulk_change_of_addresses_at_brevo_stays_there(world: BothWays) -> None:
+    """Proves S5: it is reported; fields go on both ways, and nobody is lost or made twice."""
+    record, contact = await synced(world)
+    other, second = await synced(world, Email="eve@example.com", MobilePhone=None)
+    await world.edit_there(contact, EMAIL="moved@example.com", FIRSTNAME="Augusta")
+    await world.edit_there(second, EMAIL="moved.too@example.com")
+    await world.settle()
+    await world.pass_time(2)
+    await world.edit(record, LastName="King")
+    await world.settle()
+
+    records, contacts = await world.records(), await world.contacts()
+    addresses = {record: ADA["Email"], other: "eve@example.com"}
+    assert {each: content["Email"] for each, (content, _) in records.items()} == addresses
+    assert records[record][0]["FirstName"] == "Augusta"
+    assert set(contacts) == {contact, second}
     assert contacts[contact][0]["Email"] == "moved@example.com"
+    assert contacts[contact][0]["LastName"] == "King"
+    told = await world.rows(
+        "select body from delivery.outbox where convert_from(body, 'utf8') like '%bulk_email%'"
+    )
+    assert told
+
+
+@pytest.mark.parametrize("newer", ["salesforce", "brevo"])
+async def test_of_two_changed_addresses_the_newer_stands(world: BothWays, newer: str) -> None:
+    """Proves SF3, S5: whichever flow is first, both sides come to one address."""
+    record, contact = await synced(world)
+    for side in ("salesforce", "brevo") if newer == "brevo" else ("brevo", "salesforce"):
+        await world.pass_time(2)
+        if side == "salesforce":
+            await world.edit(record, Email="salesforce@example.com")
+        else:
+            await world.edit_there(contact, EMAIL="brevo@example.com")
+    await world.poll(world.back)
+    await world.write(world.back)
+    await world.drain(world.back)
+
+    await world.settle()
+
+    assert (await world.records())[record][0]["Email"] == f"{newer}@example.com"
+    assert {each["Email"] for each, _ in (await world.contacts()).values()} == {
+        f"{newer}@example.com"
+    }
+
+
+async def test_who_lost_the_address_gets_none_from_brevo(world: BothWays) -> None:
+    """Proves SF5: neither a new address at Brevo."""
+    record, contact = await synced(world)
+    await world.edit(record, Email=None)
+    await world.pass_time(2)
+    await world.edit_there(contact, EMAIL="moved@example.com")
+
+    await world.settle()
+
+    assert "Email" not in (await world.records())[record][0]
+
+
+async def test_an_edit_at_brevo_right_after_an_import_goes_back(world: BothWays) -> None:
+    """Proves SF3, SF9: what an import has brought is agreed on, and known by its id once read."""
+    records = [
+        await world.add(Email=f"person{number}@example.com", FirstName="Ada", LastName="Ahl")
+        for number in range(110)
+    ]
+    await world.poll(world.there)
+    await world.write(world.there)
+    for _ in range(100):
+        await world.drain(world.there)
+        if len(await world.contacts()) == len(records) and await world.posted() == len(records):
+            break
+    [contact] = [
+        id_
+        for id_, (content, _) in (await world.contacts()).items()
+        if content["Email"] == "person7@example.com"
+    ]
+
+    await world.pass_time(2)
+    await world.edit_there(contact, FIRSTNAME="Augusta")
+    await world.settle()
+
+    assert (await world.records())[records[7]][0]["FirstName"] == "Augusta"
+    assert await world.posted() == len(records) + 1
+
+    # And whoever nobody ever edited is known by his own id, by which deletions are told (SF9).
+    [other] = [
+        id_
+        for id_, (content, _) in (await world.contacts()).items()
+        if content["Email"] == "person8@example.com"
+    ]
+    await world.brevo.post("contacts:delete", {"ids": [other]})
+    await world.poll(world.back, full=True)
+    await world.write(world.back)
+    assert records[8] not in await world.records()
