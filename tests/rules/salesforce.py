@@ -75,8 +75,8 @@ REMOVALS = (
         "SF3",
         "of two edits the newer stands",
         _AGREEMENT,
-        "is_newer = at_s >= there_s if here is Side.SOURCE else at_s > there_s",
-        "is_newer = at_s <= there_s if here is Side.SOURCE else at_s < there_s",
+        "return at_s >= there_s if here is Side.SOURCE else at_s > there_s",
+        "return at_s <= there_s if here is Side.SOURCE else at_s < there_s",
         f"{_AGREED}::test_of_two_edits_the_newer_stands_and_on_a_tie_the_sources",
     ),
     Removal(
@@ -206,8 +206,8 @@ REMOVALS = (
         "SF9",
         "who is deleted at Brevo is deleted at Salesforce",
         f"{_CONFIG}/store/integrations.py",
-        "interval_minutes, 'remove_from_list', 'none', default_country",
-        "interval_minutes, 'keep', 'none', default_country",
+        "interval_minutes, 'remove_from_list', email_change_policy",
+        "interval_minutes, 'keep', email_change_policy",
         f"{_TWO_WAY}::test_the_way_back_follows_its_integration",
     ),
     Removal(
