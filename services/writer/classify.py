@@ -205,6 +205,7 @@ def _inherit(survivor: ContactId, link: Link, own: Link | None, view: View) -> L
         contact=survivor,
         version=own.version if own else begins,
         wish=own.wish if own else Wish.UPSERT,
+        taken_from=link.contact.source_id,
     )
 
 

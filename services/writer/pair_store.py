@@ -240,13 +240,46 @@ async def move(session: Transaction, integration: UUID, source_id: str, to: Iden
     )
 
 
-async def end(session: Transaction, integration: UUID, source_ids: Sequence[str]) -> None:
-    """Forget pairs whose record was deleted; the link that led there becomes a tombstone."""
+async def inherit(
+    session: Transaction, integration: UUID, survivor: str, merged: str, *, replaces: bool
+) -> None:
+    """Let a survivor stand for one who was merged into it; `replaces`: in place of its own pair."""
+    if replaces:
+        await session.connection.execute(
+            """
+            delete from delivery.pairs p where p.integration_id = $1 and p.source_id = $2
+              and exists (select from delivery.pairs o
+                where o.integration_id = $1 and o.source_id = $3)
+            """,
+            integration,
+            survivor,
+            merged,
+        )
+    await session.connection.execute(
+        """
+        update delivery.pairs p set source_id = $2
+        where p.integration_id = $1 and p.source_id = $3
+          and not exists (select from delivery.pairs o
+            where o.integration_id = $1 and o.source_id = $2)
+        """,
+        integration,
+        survivor,
+        merged,
+    )
+
+
+async def forget(session: Transaction, integration: UUID, source_ids: Sequence[str]) -> None:
+    """Forget pairs of records that are not there any more."""
     await session.connection.execute(
         "delete from delivery.pairs where integration_id = $1 and source_id = any ($2)",
         integration,
         source_ids,
     )
+
+
+async def end(session: Transaction, integration: UUID, source_ids: Sequence[str]) -> None:
+    """Forget pairs whose record was deleted; the link that led there becomes a tombstone."""
+    await forget(session, integration, source_ids)
     await session.connection.execute(
         """
         update delivery.links set state = 'removed', operation = 'delete'

@@ -96,9 +96,22 @@ class Paired:
         return Agreed(self.integration.leading, pair, self.terms.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """Whose link was taken over; `had_own`: in place of another one, with a pair of its own."""
+
+    source_id: str
+    had_own: bool
+
+
 @dataclass(slots=True)
 class Pairs:
-    """What a turn knows of pairs; `stands` are contacts whose doubtful effect has happened."""
+    """What a turn knows of pairs; `stands` are contacts whose doubtful effect has happened.
+
+    A pair goes with its link: `heirs` have taken over that of one who was merged into them, and
+    stand for it from then on (`begun`: stored already, with what is pending). Whoever was `merged`
+    has none.
+    """
 
     paired: dict[ContactId, Paired] = field(default_factory=dict)
     stands: dict[ContactId, Result] = field(default_factory=dict)
@@ -106,6 +119,24 @@ class Pairs:
     fences: dict[UUID, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     moved: list[tuple[UUID, str, Task]] = field(default_factory=list)
     ended: dict[UUID, list[str]] = field(default_factory=lambda: defaultdict(list))
+    heirs: dict[ContactId, Heir] = field(default_factory=dict)
+    merged: dict[UUID, list[str]] = field(default_factory=lambda: defaultdict(list))
+    begun: set[ContactId] = field(default_factory=set)
+
+    def follow(self, link: Link, *, had_own: bool) -> None:
+        """Note what a merge did to a link: the pair does the same."""
+        if link.taken_from is not None:
+            self.heirs[link.contact] = Heir(link.taken_from, had_own)
+        elif link.state is LinkState.REMOVED:
+            self.merged[link.contact.integration].append(link.contact.source_id)
+
+    def pair_of(self, contact: ContactId, found: Mapping[str, Pair]) -> Pair:
+        """Return a contact's pair out of those that are stored; nothing was seen of a new one."""
+        own, heir = found.get(contact.source_id), self.heirs.get(contact)
+        inherited = found.get(heir.source_id) if heir is not None else None
+        if heir is not None and inherited is not None and (own is None or heir.had_own):
+            return Pair(contact.source_id, inherited.remote_id, inherited.seen)
+        return own or Pair(contact.source_id, None, Seen())
 
     def fence(self, each: Paired, remote: RemoteContact) -> None:
         """Let the other flow leave alone what it read before this was seen to stand there."""
@@ -132,7 +163,7 @@ class Pairing:
         ]
         if not own or turn.destination is None:
             return effects
-        paired = await self._find(view, own)
+        paired = await self._find(view, own, turn.pairs)
         to_look = [each for each in paired.values() if _needs_look(each, view)]
         try:
             there = await _look(turn.destination, to_look)
@@ -164,6 +195,7 @@ class Pairing:
             if each is None or task.kind is Kind.LEAVE:
                 continue
             pending.append(each.now(each.pair.seen.with_pending(each.here.other, each.content)))
+            turn.pairs.begun.add(task.contact)
         if pending:
             await pair_store.store(session, turn.account.workspace, pending)
 
@@ -196,6 +228,17 @@ class Pairing:
     async def settle(self, session: Transaction, turn: "Turn") -> None:
         """Store what was agreed on, in the transaction that links and charges."""
         pairs = turn.pairs
+        for contact, heir in pairs.heirs.items():
+            if contact not in pairs.begun:
+                await pair_store.inherit(
+                    session,
+                    contact.integration,
+                    contact.source_id,
+                    heir.source_id,
+                    replaces=heir.had_own,
+                )
+        for integration, source_ids in pairs.merged.items():
+            await pair_store.forget(session, integration, source_ids)
         if pairs.agreed:
             await pair_store.store(session, turn.account.workspace, pairs.agreed)
         for integration, written in pairs.fences.items():
@@ -233,7 +276,7 @@ class Pairing:
                 happened=has_happened,
             )
 
-    async def _find(self, view: View, own: Effects) -> dict[ContactId, Paired]:
+    async def _find(self, view: View, own: Effects, known: Pairs) -> dict[ContactId, Paired]:
         """Return the pairs of these contacts; of a way back, who has none is left out (S2)."""
         by_integration: dict[UUID, Effects] = defaultdict(list)
         for item, task in own:
@@ -248,7 +291,7 @@ class Pairing:
                 )
                 if terms is None:
                     continue
-                pairs = await _pairs(session, view, integration, terms, effects)
+                pairs = await _pairs(session, view, integration, terms, effects, known)
                 for item, task in effects:
                     pair = pairs.get(item.contact.source_id)
                     if pair is not None:
@@ -359,7 +402,12 @@ def _brought(row: ImportRow, terms: Terms) -> Agreed:
 
 
 async def _pairs(
-    session: Transaction, view: View, integration: Integration, terms: Terms, effects: Effects
+    session: Transaction,
+    view: View,
+    integration: Integration,
+    terms: Terms,
+    effects: Effects,
+    known: Pairs,
 ) -> dict[str, Pair]:
     """Return by source id the pairs of these; of the flow that leads there, everybody has one."""
     if integration.is_way_back:
@@ -373,16 +421,11 @@ async def _pairs(
         return await pair_store.pairs_by_contact(
             session, integration.leading, addresses, terms.version
         )
-    ids = [item.contact.source_id for item, _ in effects]
-    merged = [old for item, _ in effects for old in item.merged_from]
-    found = await pair_store.pairs_of(session, integration.leading, ids + merged, terms.version)
-    for item, _ in effects:
-        inherited = next((found[old] for old in item.merged_from if old in found), None)
-        if inherited is not None:
-            # The survivor goes on where the merged one was: with its link, which it has by now.
-            own = Pair(item.contact.source_id, inherited.remote_id, inherited.seen)
-            found.setdefault(item.contact.source_id, own)
-    return {each: found.get(each) or Pair(each, None, Seen()) for each in ids}
+    contacts = [item.contact for item, _ in effects]
+    inherited = [known.heirs[each].source_id for each in contacts if each in known.heirs]
+    wanted = [*(each.source_id for each in contacts), *inherited]
+    found = await pair_store.pairs_of(session, integration.leading, wanted, terms.version)
+    return {each.source_id: known.pair_of(each, found) for each in contacts}
 
 
 def _address_of(item: Wanted, view: View) -> str | None:

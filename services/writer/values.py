@@ -155,6 +155,8 @@ class Link(msgspec.Struct, frozen=True, gc=False):
     refused: str | None = None
     removed_by_us: bool = False
     needs_recheck: bool = False
+    # In the turn in which a survivor takes over the link of one who was merged into it: whose.
+    taken_from: str | None = None
 
     @property
     def key(self) -> str | None:

@@ -59,6 +59,7 @@ from services.writer.values import (
     TOMBSTONES,
     ContactId,
     ImportRow,
+    LinkState,
     PartId,
     Task,
     Unit,
@@ -379,7 +380,12 @@ class Writing:
         effects: list[tuple[Wanted, Task]] = []
         # Before anything else: who was merged away must not be taken off the list as its survivor.
         for item in chosen.values():
+            own = view.links.get(item.contact) if item.merged_from else None
+            integration = view.integrations.get(item.contact.integration)
             for link in take_over(item, view):
+                if integration is not None and integration.is_two_way:
+                    had_own = own is not None and own.state is LinkState.LINKED
+                    turn.pairs.follow(link, had_own=had_own)
                 changes.links[link.contact] = link
                 if link.contact != item.contact:
                     changes.drop_row(link.contact, view)

@@ -108,6 +108,26 @@ async def test_each_rule_is_needed_by_a_history(world: BothWays, needed: Needed)
         await play()
 
 
+async def test_who_is_merged_twice_goes_on_where_the_second_was(world: BothWays) -> None:
+    """Proves SF3: nothing is left of what was agreed on with the record before both merges."""
+    history = Rounds(world, Random(5))
+    await history.begin(1)
+    [couple] = history.couples
+    for _ in range(2):
+        await history.merge(couple)
+        for flow in (world.there, world.back):
+            await world.poll(flow)
+            await world.write(flow)
+    await world.pass_time(2)
+    await history.enter(couple, "brevo")
+    await world.poll(world.there)
+    await world.write(world.there)
+
+    await history.check()
+    rows = await world.rows("select source_id from delivery.pairs")
+    assert [row.source_id for row in rows] == [couple.record]
+
+
 async def _play(world: BothWays, seed: int, rounds: int) -> Rounds:
     """Play a history to its end; both sides are checked after every few rounds."""
     history = Rounds(world, Random(seed))

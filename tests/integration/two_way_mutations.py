@@ -260,7 +260,7 @@ NEEDED = (
         "a_merge_moves_what_was_agreed_on",
         "And with it what both sides have agreed on.",
         _a_record_is_merged_and_its_contact_edited,
-        Cut(f"{PAIRING}:_pairs", "if inherited is not None:", "if False:"),
+        Cut(f"{PAIRING}:Pairs.pair_of", "heir is not None and inherited", "False and inherited"),
     ),
     _needed(
         "a_merge_moves_until_when_pages_are_older",

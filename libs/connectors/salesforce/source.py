@@ -142,13 +142,14 @@ class SalesforceSource:
         wanted = [each for each in dict.fromkeys(ids) if soql.is_id(each)]
         found = await self._by_id(sweep, wanted)
         missing = [each for each in wanted if each not in found]
-        if not missing:
-            return list(found.values())
-        merged = payload.merged_into(await self._survivors_of(sweep, missing))
-        survivors = await self._by_id(sweep, list(merged))
+        survivors = dict(await self._merged_into(sweep, list(found)))
+        if missing:
+            survivors |= await self._survivors_of(sweep, missing)
+        merged = payload.merged_into(survivors)
+        found |= await self._by_id(sweep, [each for each in merged if each not in found])
         return [
-            msgspec.structs.replace(each, merged_from=merged.get(each.id, []))
-            for each in (found | survivors).values()
+            msgspec.structs.replace(each, merged_from=sorted(merged.get(each.id, ())))
+            for each in found.values()
         ]
 
     async def read_members(
@@ -246,6 +247,28 @@ class SalesforceSource:
         asked = set(ids)
         survivors = payload.survivors_of(found)
         return {old: survivor for old, survivor in survivors.items() if old in asked}
+
+    async def _merged_into(
+        self, sweep: Sweep, survivors: Sequence[str]
+    ) -> Mapping[str, str | None]:
+        """Return who was merged into these, as far as the bin still knows, however indirectly.
+
+        A survivor may be met by its id alone, before any window tells of the merge: who lives on in
+        it must not be taken for gone.
+        """
+        kind = facts.KINDS[sweep.object]
+        found: list[Identified] = []
+        look: Collection[str] = survivors
+        for _ in range(_MERGES_MAX):
+            masters = list(look)
+            look = set()
+            for batch in soql.batches(masters, (ID, MASTER)):
+                merged = await self._bin(kind, [soql.one_of(MASTER, batch)])
+                found += merged
+                look |= {each.id for each in merged}
+            if not look:
+                break
+        return payload.survivors_of(found)
 
     async def _by_id(self, sweep: Sweep, ids: Sequence[str]) -> dict[str, Change]:
         kind, fields = facts.KINDS[sweep.object], self._fields(sweep)

@@ -253,6 +253,20 @@ async def test_a_merged_id_leads_to_its_survivor(provider: Served) -> None:
     assert {each.id: each.merged_from for each in by_all} == {ids[2]: ids[:2], ids[3]: []}
 
 
+async def test_a_survivor_that_is_met_by_its_id_tells_who_was_merged_into_it(
+    provider: Served,
+) -> None:
+    """A look at who is there meets it before any window of changes does."""
+    _, ids = await fill(provider, 4)
+    await provider.post("contacts:merge", {"primary": ids[1], "other": ids[0]})
+    await provider.post("contacts:merge", {"primary": ids[2], "other": ids[1]})
+
+    [found, other] = await source_of(provider).read_contacts(sweep(), ids[2:])
+
+    assert (found.id, found.merged_from) == (ids[2], ids[:2])
+    assert other.merged_from == []
+
+
 async def test_who_joins_or_leaves_shows_in_the_campaign(provider: Served) -> None:
     """Proves W3: size and time tell, also where one leaves and another joins."""
     list_id, ids = await fill(provider, 4)
