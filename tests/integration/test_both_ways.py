@@ -139,7 +139,8 @@ async def _play(world: BothWays, seed: int, rounds: int) -> Rounds:
             await history.check()
             quiet.append(await reads_at_rest(world))
     await history.check()
-    assert quiet[-1] <= quiet[0], quiet
+    # Fields are looked at once a minute (connectors/field_watch.py), in whichever round it is.
+    assert min(quiet[-5:]) <= quiet[0], quiet
     return history
 
 
