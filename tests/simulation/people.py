@@ -5,6 +5,7 @@ import copy
 from collections.abc import Callable
 from random import Random
 
+from libs.connectors.contract import Field, FieldType
 from tests.services.poller.fakes import FakeContact, FakeSource
 from tests.simulation.processes import Process
 from tests.simulation.provider import REFUSED_NAME
@@ -28,6 +29,14 @@ MERGING_ACTIONS = {**ACTIONS, "merge": 3}
 NAMES = ("Ada", "Eve", "Ida")
 
 
+# What a contact has. Automatic imports ask for what is there only.
+FIELDS = [
+    Field("email", "Email", FieldType.EMAIL, unique=True),
+    Field("firstname", "First name", FieldType.TEXT),
+    Field("lastname", "Last name", FieldType.TEXT),
+]
+
+
 class Source:
     """One integration's account; addresses are never another integration's."""
 
@@ -38,6 +47,7 @@ class Source:
         self._actions = MERGING_ACTIONS if merges else ACTIONS
         self.list_id = random.choice([LIST, LIST, None])
         self.account = FakeSource(page_size=random.choice([2, 3, 50]))
+        self.account.fields = FIELDS
         self._random = random
         self._now_ms = now_ms
         # Every address that each contact ever had, and those of contacts that became one.
