@@ -556,7 +556,7 @@ _LIMITS = (
     Removal(
         "S10",
         "all processes together stay below a limit",
-        "migrations/sql/04_limits.sql",
+        "migrations/sql/22_slower_after_refusals.sql",
         "  update limits.slots s set next_at = v_start + make_interval(secs => granted * interval_s)\n",
         "  update limits.slots s set next_at = v_start\n",
         "common/test_rates.py::test_processes_together_stay_below_the_limit_in_any_window",

@@ -73,7 +73,7 @@ REMOVALS = (
     Removal(
         "X2",
         "an effect is charged once however often it is posted",
-        "migrations/sql/03_ledger.sql",
+        "migrations/sql/21_shared_row_last.sql",
         "    order by u.k on conflict do nothing returning 1)\n",
         "    order by u.k returning 1)\n",
         "common/test_ledger.py::test_an_effect_is_charged_once_however_often_it_is_posted",

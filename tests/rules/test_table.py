@@ -1,5 +1,7 @@
 """Each rule has removals, each removal a place in the code and a test that says it proves it."""
 
+import re
+
 import pytest
 
 from local import requirements
@@ -8,6 +10,7 @@ from tests.rules.page import document
 from tests.rules.removal import Removal
 from tests.rules.table import FAMILIES, REMOVALS
 
+SCRIPTS = ROOT / "migrations" / "sql"
 PAGE = ROOT / "docs" / "removals.md"
 
 
@@ -18,6 +21,21 @@ def test_what_is_taken_out_stands_in_the_code_once(path: str) -> None:
     for removal in REMOVALS:
         if removal.path == path:
             assert removal.applied(text) != text
+
+
+def test_what_is_taken_out_of_a_function_is_not_put_back_by_a_later_script() -> None:
+    """A migration may replace a function of an earlier one: it is the last that is in force."""
+    scripts = {path.name: path.read_text() for path in sorted(SCRIPTS.glob("*.sql"))}
+    for removal in REMOVALS:
+        if not removal.path.startswith("migrations/sql/"):
+            continue
+        name = removal.path.rpartition("/")[2]
+        before = scripts[name][: scripts[name].index(removal.old)]
+        functions = re.findall(r"function (\w+\.\w+)\(", before)
+        later = [each for each in scripts if each > name]
+        assert not functions or not [
+            each for each in later if f"function {functions[-1]}(" in scripts[each]
+        ], f"{removal.rule} {removal.clause}: {functions[-1]} is replaced later"
 
 
 def test_every_rule_has_something_that_is_taken_out() -> None:
