@@ -125,10 +125,13 @@ class Pairs:
 
     def follow(self, link: Link, *, had_own: bool) -> None:
         """Note what a merge did to a link: the pair does the same."""
-        if link.taken_from is not None:
-            self.heirs[link.contact] = Heir(link.taken_from, had_own)
-        elif link.state is LinkState.REMOVED:
+        if link.state is LinkState.REMOVED:
             self.merged[link.contact.integration].append(link.contact.source_id)
+        elif link.taken_from is not None:
+            # Merged twice within a turn: what is stored is still the first one's.
+            former = self.heirs.pop(ContactId(link.contact.integration, link.taken_from), None)
+            source_id = link.taken_from if former is None else former.source_id
+            self.heirs[link.contact] = Heir(source_id, had_own)
 
     def pair_of(self, contact: ContactId, found: Mapping[str, Pair]) -> Pair:
         """Return a contact's pair out of those that are stored; nothing was seen of a new one."""

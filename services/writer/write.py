@@ -372,6 +372,19 @@ class Writing:
 
         await transact(self._sessions, work)
 
+    def _take_over(self, item: Wanted, turn: Turn) -> None:
+        """Give a survivor the links, and of two-way integrations the pairs, of who was merged."""
+        view, changes = turn.known.view, turn.changes
+        integration = view.integrations.get(item.contact.integration)
+        own = view.links.get(item.contact)
+        had_own = own is not None and own.state is LinkState.LINKED
+        for link in take_over(item, view):
+            if integration is not None and integration.is_two_way:
+                turn.pairs.follow(link, had_own=had_own)
+            changes.links[link.contact] = link
+            if link.contact != item.contact:
+                changes.drop_row(link.contact, view)
+
     def _classify(self, turn: Turn) -> list[tuple[Wanted, Task]]:
         """Decide on every contact; return the effects to be had, in order."""
         view, changes = turn.known.view, turn.changes
@@ -380,15 +393,8 @@ class Writing:
         effects: list[tuple[Wanted, Task]] = []
         # Before anything else: who was merged away must not be taken off the list as its survivor.
         for item in chosen.values():
-            own = view.links.get(item.contact) if item.merged_from else None
-            integration = view.integrations.get(item.contact.integration)
-            for link in take_over(item, view):
-                if integration is not None and integration.is_two_way:
-                    had_own = own is not None and own.state is LinkState.LINKED
-                    turn.pairs.follow(link, had_own=had_own)
-                changes.links[link.contact] = link
-                if link.contact != item.contact:
-                    changes.drop_row(link.contact, view)
+            if item.merged_from:
+                self._take_over(item, turn)
         for item in turn.items:
             if chosen[item.contact] is not item:
                 changes.tallies[item.part].superseded += 1

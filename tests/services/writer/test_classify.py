@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.events import Identity
+from services.writer.agreement import Seen
 from services.writer.classify import (
     Decision,
     Effect,
@@ -23,6 +24,8 @@ from services.writer.classify import (
     newest,
     take_over,
 )
+from services.writer.pair_store import Pair
+from services.writer.pairing import Heir, Pairs
 from services.writer.values import (
     ContactId,
     ImportRow,
@@ -507,6 +510,19 @@ def test_a_survivor_keeps_a_link_of_its_own() -> None:
 
     assert [each.contact.source_id for each in changed] == ["a"]
     assert known.links[ContactId(ID, "b")].key == "other@example.com"
+
+
+def test_who_was_merged_twice_within_a_turn_hands_over_the_pair_that_is_stored() -> None:
+    known, pairs = view(link()), Pairs()
+    for survivor, merged in (("b", ("a",)), ("c", ("a", "b"))):
+        for changed in take_over(wanted(survivor, ms=20, merged_from=merged), known):
+            pairs.follow(changed, had_own=False)
+
+    pair = pairs.pair_of(ContactId(ID, "c"), {"a": Pair("a", "7", Seen(remote=b"agreed"))})
+
+    assert pair == Pair("c", "7", Seen(remote=b"agreed"))
+    assert pairs.heirs == {ContactId(ID, "c"): Heir("a", had_own=False)}
+    assert pairs.merged == {ID: ["a", "b"]}
 
 
 @pytest.mark.parametrize(
