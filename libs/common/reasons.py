@@ -104,6 +104,7 @@ class Trouble(StrEnum):
     A provider's own code may stand in its place, and has no words then.
     """
 
+    PLAN_NEEDED = "plan_needed"
     FIELDS_NOT_MADE = "fields_not_made"
     LIST_MISSING = "list_missing"
     ATTRIBUTE_MISSING = "attribute_missing"
@@ -496,6 +497,20 @@ _TABLE = (
         Words(
             "Der Kontakt wurde in der Quelle gelöscht oder steht dort nicht mehr auf der Liste.",
             "Nichts, oder setzen Sie ihn in der Quelle wieder auf die Liste.",
+        ),
+    ),
+    Reason(
+        Trouble.PLAN_NEEDED,
+        Kind.TROUBLE,
+        Who.USER,
+        Words(
+            "The workspace's plan does not have one of the two providers any more.",
+            "Ask the operator for the plan that has it, then resume the integration.",
+        ),
+        Words(
+            "Zum Tarif des Arbeitsbereichs gehört einer der beiden Anbieter nicht mehr.",
+            "Bitten Sie den Betreiber um den Tarif, der ihn enthält, und setzen Sie die "
+            "Integration dann fort.",
         ),
     ),
     Reason(

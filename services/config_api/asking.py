@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.reasons import Absent, Filter, Park
+from libs.common.reasons import Absent, Filter, Park, Trouble
 from services.config_api.progress import RunState, run_state
 from services.config_api.store import runs as store
 from services.config_api.store.integrations import Integration
@@ -77,6 +77,8 @@ def _of_trace(trace: Trace) -> ContactRow:
 
 async def _why_unread(session: AsyncSession, integration: Integration) -> str:
     """Return why a contact that nobody has heard of may not have been read."""
+    if integration.error_reason == Trouble.PLAN_NEEDED:
+        return Trouble.PLAN_NEEDED
     if integration.state == "paused":
         return Park.PAUSED
     if integration.state == "error" and integration.error_reason is not None:

@@ -606,6 +606,10 @@ async def _start(desk: Desk, draft: Draft, action: str) -> Integration:
 
     async def work(session: AsyncSession) -> Integration:
         integration = draft.integration
+        # The plan may have been lost while the providers were asked: who takes it away stops
+        # what is active, so nothing may become so beside it (SF1).
+        plan = await workspaces.hold_plan(session, integration.workspace_id)
+        refuse_unready(review(replace(draft, plan=plan)))
         full = await _must_read_all(session, draft)
         saved = await _save(
             session,

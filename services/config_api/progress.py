@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from libs.common.reasons import Trouble
 from services.config_api.store.integrations import Integration, Standing
 from services.config_api.store.runs import Counts, RunRow
 
@@ -82,7 +83,13 @@ def run_progress(run: RunRow) -> float:
 
 
 def status(integration: Integration, standing: Standing | None) -> tuple[Status, str | None]:
-    """Return the status that is shown, and the code of why where it is not the stored state."""
+    """Return the status that is shown, and the code of why where it is not the stored state.
+
+    What was stopped for want of a plan rests like what people paused, and is shown as an error:
+    nobody there has paused it (docs/decisions/0154).
+    """
+    if integration.state == "paused" and integration.error_reason == Trouble.PLAN_NEEDED:
+        return Status.ERROR, integration.error_reason
     if integration.state != "active" or standing is None:
         return Status(integration.state), integration.error_reason
     if standing.way_back_reason is not None:

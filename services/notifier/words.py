@@ -348,9 +348,9 @@ LETTERS: Mapping[tuple[MailKind, str], Letter] = {
     (MailKind.INTEGRATION_ERROR, "en"): Letter(
         "An integration has stopped ({{ integration }})",
         (
-            "The integration {{ integration }} in the workspace {{ workspace }} can not go on until somebody looks at its settings.",
-            "Check its list and its mapping, then resume it. Nothing is lost meanwhile.",
-            _REASON_EN,
+            "The integration {{ integration }} in the workspace {{ workspace }} can not go on until {% if reason == 'plan_needed' %}the workspace has the plan for it again{% else %}somebody looks at its settings{% endif %}.",
+            "{% if reason == 'plan_needed' %}Ask the operator for the plan{% else %}Check its list and its mapping{% endif %}, then resume it. Nothing is lost meanwhile.",
+            "{% if reason != 'plan_needed' %}" + _REASON_EN + "{% endif %}",
         ),
         "Look at the integration",
         _INTEGRATION,
@@ -358,9 +358,9 @@ LETTERS: Mapping[tuple[MailKind, str], Letter] = {
     (MailKind.INTEGRATION_ERROR, "de"): Letter(
         "Eine Integration ist stehen geblieben ({{ integration }})",
         (
-            "Die Integration {{ integration }} im Arbeitsbereich {{ workspace }} kann nicht weiterlaufen, bis jemand ihre Einstellungen prüft.",
-            "Prüfen Sie Liste und Zuordnung, und setzen Sie sie dann fort. Es geht nichts verloren.",
-            _REASON_DE,
+            "Die Integration {{ integration }} im Arbeitsbereich {{ workspace }} kann nicht weiterlaufen, bis {% if reason == 'plan_needed' %}der Arbeitsbereich wieder den Tarif dafür hat{% else %}jemand ihre Einstellungen prüft{% endif %}.",
+            "{% if reason == 'plan_needed' %}Bitten Sie den Betreiber um den Tarif{% else %}Prüfen Sie Liste und Zuordnung{% endif %}, und setzen Sie sie dann fort. Es geht nichts verloren.",
+            "{% if reason != 'plan_needed' %}" + _REASON_DE + "{% endif %}",
         ),
         "Integration ansehen",
         _INTEGRATION,

@@ -9,6 +9,7 @@ _AGREEMENT = "services/writer/agreement.py"
 _PAIRING = "services/writer/pairing.py"
 _CONFIG = "services/config_api"
 _WIZARD = f"{_CONFIG}/routes/test_salesforce.py"
+_PLANS = f"{_CONFIG}/routes/test_plans.py"
 _TWO_WAY = f"{_CONFIG}/routes/test_two_way.py"
 _AGREED = "services/writer/test_agreement.py"
 _BOTH_WAYS = "integration/test_both_ways.py"
@@ -30,6 +31,39 @@ REMOVALS = (
         '    yield from plan_needed(draft.source_facts, draft.plan, "/source/connection_id")\n',
         "",
         f"{_WIZARD}::test_a_workspace_that_leaves_the_plan_starts_nothing_more",
+    ),
+    Removal(
+        "SF1",
+        "what runs stops with the plan",
+        f"{_CONFIG}/routes/workspaces.py",
+        '        await plans.hold_to(parts, session, caller, workspace_id, wanted["plan"])\n',
+        "        pass\n",
+        f"{_PLANS}::test_nothing_is_read_without_the_plan",
+    ),
+    Removal(
+        "SF1",
+        "the way back of what runs stops with it",
+        f"{_CONFIG}/store/integrations.py",
+        '"  and c.connection_id in (i.source_connection_id, i.destination_connection_id))"\n'
+        '            " returning',
+        '"  and c.connection_id = i.source_connection_id)"\n            " returning',
+        f"{_PLANS}::test_without_the_plan_an_integration_stops_with_its_way_back",
+    ),
+    Removal(
+        "SF1",
+        "an activation under way does not pass the plan by",
+        f"{_CONFIG}/configure.py",
+        "        refuse_unready(review(replace(draft, plan=plan)))\n",
+        "",
+        f"{_PLANS}::test_an_activation_under_way_does_not_pass_the_plan_by",
+    ),
+    Removal(
+        "SF1",
+        "what was in error stops as well",
+        f"{_CONFIG}/store/integrations.py",
+        "i.state in ('active', 'error')\"\n            \" and exists",
+        "i.state = 'active'\"\n            \" and exists",
+        f"{_PLANS}::test_no_worker_starts_again_what_was_in_error",
     ),
     Removal(
         "SF2",

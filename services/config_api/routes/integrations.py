@@ -176,7 +176,8 @@ class FieldsAsked(Shown):
 class Integration(Shown):
     """A configured sync. `state` is what people set; `status` also says what keeps it from going.
 
-    `stopped_quota` and `degraded` are computed when read, and are no part of the ETag.
+    `stopped_quota` and `degraded` are computed when read, and are no part of the ETag. What the
+    workspace's plan does not have any more is `paused`, and its status an error (`plan_needed`).
     """
 
     id: str

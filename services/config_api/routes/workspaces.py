@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
 from libs.common.ids import Prefix
-from services.config_api import etags, pages
+from services.config_api import etags, pages, plans
 from services.config_api.errors import StaleError, refuse_field
 from services.config_api.etags import IfMatch
 from services.config_api.models import Asked, Name, Shown, WorkspaceId, found
@@ -24,6 +24,7 @@ from services.config_api.routing import (
     CallerOf,
     DrawnId,
     DrawnKey,
+    PartsOf,
     Session,
     TransactionalRoute,
     demands,
@@ -191,9 +192,15 @@ async def change_workspace(
     if_match: IfMatch,
     session: Session,
     caller: CallerOf,
+    parts: PartsOf,
     response: Response,
 ) -> Workspace:
-    """Give a customer another name, plan (SF1) or language."""
+    """Give a customer another name, plan (SF1) or language.
+
+    With a plan that has not all of its providers, integrations from or to the others stop at once:
+    their status is an error (`plan_needed`), and its people get a mail. With the plan back, a
+    person resumes them.
+    """
     row = found(await store.find(session, workspace_id), "workspace")
     etags.check(if_match, row.version)
     said = {name: getattr(change, name) for name in change.model_fields_set}
@@ -208,6 +215,8 @@ async def change_workspace(
         subject=ids.show(Prefix.WORKSPACE, workspace_id),
         details=said,
     )
+    if "plan" in said:
+        await plans.hold_to(parts, session, caller, workspace_id, wanted["plan"])
     return await _read(session, workspace_id, response)
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.common.reasons import Trouble
 from libs.connectors.automatic import WantedField
 
 MAPPED, AUTOMATIC = "mapped", "automatic"
@@ -58,6 +59,15 @@ class Integration:
     def is_automatic(self) -> bool:
         """Return whether it is an automatic import."""
         return self.kind == AUTOMATIC
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An integration that was stopped for want of a plan, at its new version."""
+
+    integration_id: UUID
+    version: int
+    way_back_of: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +218,36 @@ async def save(session: AsyncSession, wanted: Integration) -> Integration | None
     if found.one_or_none() is None:
         return None
     return await find(session, wanted.integration_id)
+
+
+async def stop_for_plan(
+    session: AsyncSession, workspace: UUID, providers: Sequence[str]
+) -> list[Stopped]:
+    """Stop every integration of a workspace that goes from or to one of these; return them.
+
+    Also one in error: its workers would try it again by themselves. Those that people paused stay
+    as they are.
+    """
+    found = await session.execute(
+        text(
+            "update config.integrations i set state = 'paused', error_reason = :reason,"
+            " version = i.version + 1, updated_at = clock_timestamp()"
+            " where i.workspace_id = :workspace and i.state in ('active', 'error')"
+            " and exists (select from config.connections c where c.provider = any(:providers)"
+            "  and c.connection_id in (i.source_connection_id, i.destination_connection_id))"
+            " returning i.integration_id, i.version, i.way_back_of"
+        ),
+        {"workspace": workspace, "providers": list(providers), "reason": Trouble.PLAN_NEEDED.value},
+    )
+    return [Stopped(*row) for row in found]
+
+
+async def stop_polling(session: AsyncSession, stopped: Stopped, event: bytes | None) -> None:
+    """Have an integration polled no more, and its people told; None: another one's event does."""
+    await session.execute(
+        text("select sync.stop(:integration, :event)"),
+        {"integration": stopped.integration_id, "event": event},
+    )
 
 
 async def follow(

@@ -68,6 +68,15 @@ async def find(session: AsyncSession, workspace: UUID) -> Workspace | None:
     return Workspace(*row) if row else None
 
 
+async def hold_plan(session: AsyncSession, workspace: UUID) -> str:
+    """Return a workspace's plan, which nobody changes until this transaction ends."""
+    found = await session.execute(
+        text("select plan from config.workspaces where workspace_id = :workspace for share"),
+        {"workspace": workspace},
+    )
+    return str(found.scalar_one())
+
+
 async def change(
     session: AsyncSession, workspace: UUID, *, name: str, plan: str, language: str, version: int
 ) -> bool:

@@ -175,3 +175,26 @@ def test_nothing_of_a_mail_is_fetched() -> None:
     for kind, language in LETTERS:
         html = rendered(notice(kind, language), url="https://c.example").html
         assert not re.search(r"<img|<script|<link|src=|url\(|@import|@font-face", html)
+
+
+@pytest.mark.parametrize(
+    ("language", "remedy", "other"),
+    [
+        ("en", "Ask the operator", "Check its list"),
+        ("de", "Bitten Sie den Betreiber", "Prüfen Sie"),
+    ],
+)
+def test_a_stop_for_want_of_a_plan_says_what_to_ask_for(
+    language: str, remedy: str, other: str
+) -> None:
+    """Proves SF1: no list or mapping is to blame, and no provider has answered anything."""
+    kind = MailKind.INTEGRATION_ERROR
+
+    told = rendered(notice(kind, language, reason="plan_needed"), url=None).text
+    usual = rendered(notice(kind, language, reason="list_missing"), url=None).text
+
+    assert remedy in told
+    assert "plan_needed" not in told
+    assert other not in told
+    assert other in usual
+    assert "list_missing" in usual
