@@ -114,6 +114,8 @@ async def test_the_default_limit_is_a_hundred_thousand(workspace: Workspace) -> 
 
 
 async def test_a_hold_asked_for_again_grants_nothing_new(workspace: Workspace) -> None:
+    """Proves Q1 and X2: nor less than it has, though by now nothing is left for others."""
+    await workspace.set_limit(5)
     hold_id, _ = await workspace.hold(5)
     assert await workspace.hold(5, hold_id) == (hold_id, 5)
 
@@ -137,6 +139,7 @@ async def test_an_effect_is_charged_once_however_often_it_is_posted(workspace: W
 
 
 async def test_units_are_given_back_once(workspace: Workspace) -> None:
+    """Proves Q1: what is given back is not there to be posted, or to be given back again."""
     hold_id, _ = await workspace.hold(3)
     await workspace.post(hold_id, "a")
     await workspace.release(hold_id, 2)
@@ -170,6 +173,23 @@ async def test_each_threshold_is_decided_once_where_it_is_crossed(workspace: Wor
     await workspace.post(hold_id, "i")
     await workspace.post(hold_id, "j")
     await workspace.post(hold_id, "j")
+    assert await workspace.published() == [(80, False), (100, False)]
+
+
+async def test_what_is_decided_is_not_told_of_again_whoever_comes_to_it(
+    workspace: Workspace, sessions: SessionMaker
+) -> None:
+    """Proves Q2 and Q3: what looks at all of a limit's use, as a change of it does, finds both."""
+    await workspace.set_limit(10)
+    await workspace.hold(1)
+
+    for used in (8, 10, 8, 10):
+        async with sessions.begin() as session:
+            await session.execute(
+                text("select ledger.decide(:w, ledger.current_period(), 10, 1, -1, :used)"),
+                {"w": workspace.id, "used": used},
+            )
+
     assert await workspace.published() == [(80, False), (100, False)]
 
 

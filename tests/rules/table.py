@@ -6,15 +6,17 @@ from tests.rules import (
     every_source,
     hubspot,
     owed,
+    quota,
     salesforce,
     wizard,
 )
 from tests.rules.removal import Removal
 
-FAMILIES = ("W", "S", "CC", "HS", "SF", "AC", "X")
+FAMILIES = ("W", "Q", "S", "CC", "HS", "SF", "AC", "X")
 
 REMOVALS: tuple[Removal, ...] = (
     *wizard.REMOVALS,
+    *quota.REMOVALS,
     *every_source.REMOVALS,
     *constant_contact.REMOVALS,
     *hubspot.REMOVALS,

@@ -89,6 +89,10 @@ class Customer:
         async with self.owner.begin() as session:
             return await use(session, self.id, *names)
 
+    async def is_open(self) -> bool:
+        async with self.owner.begin() as session:
+            return await ledger.is_open(session, workspace=self.id)
+
     async def months(self) -> list[tuple[int, int]]:
         """Return limit and revision of each month."""
         async with self.owner.begin() as session:
@@ -167,6 +171,38 @@ async def test_a_month_that_begins_while_the_limit_changes_has_the_new_one(
     await writing
 
     assert [limit for limit, _ in await customer.months()] == [500, 500]
+
+
+async def test_a_new_month_opens_what_was_used_up(
+    customer: Customer, shift: Callable[[str], Any]
+) -> None:
+    """Proves Q5: by itself, and with as much as stands."""
+    await customer.allow(2)
+    assert await customer.use(*"abc") == 2
+    before = await customer.is_open()
+
+    await shift("1 month")
+
+    assert (before, await customer.is_open()) == (False, True)
+    assert await customer.use(*"cde") == 2
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+async def test_a_month_begins_and_ends_by_utc(sessions: SessionMaker, zone: str) -> None:
+    """Proves Q5: wherever the database stands, 14 hours before UTC or 11 behind it."""
+    months = []
+    for moment in ("2026-11-30 23:59:59+00", "2026-12-01 00:00:00+00"):
+        async with sessions.begin() as session:
+            await session.execute(text(f"set local time zone '{zone}'"))
+            await session.execute(
+                text(
+                    "create or replace function ledger.now() returns timestamptz"
+                    f" language sql volatile as $$ select timestamptz '{moment}' $$"
+                )
+            )
+            months.append(str(await session.scalar(text("select ledger.current_period()"))))
+
+    assert months == ["2026-11-01", "2026-12-01"]
 
 
 async def until(owner: SessionMaker, is_over: Callable[[bool], bool]) -> None:

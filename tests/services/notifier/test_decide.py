@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from libs.common.events import (
     Event,
@@ -12,7 +13,7 @@ from libs.common.events import (
     QuotaChanged,
     QuotaKind,
 )
-from services.notifier.decide import mail_for, notice_id, wait_s
+from services.notifier.decide import cause_id, mail_for, notice_id, wait_s
 
 WORKSPACE, INTEGRATION = UUID(int=1), UUID(int=2)
 
@@ -66,13 +67,22 @@ def test_what_needs_nobody_is_not_mailed(event: Event) -> None:
 
 def test_the_same_cause_is_the_same_mail_and_another_revision_is_not() -> None:
     """Proves Q2: exactly one per period, limit and workspace."""
-    first = mail_for(quota(kind=QuotaKind.THRESHOLD, threshold=80))
-    again = mail_for(quota(kind=QuotaKind.THRESHOLD, threshold=80))
-    assert first is not None
+    told = quota(kind=QuotaKind.THRESHOLD, threshold=80)
+    others = [
+        replace(told, revision=2),
+        replace(told, period="2026-12-01"),
+        replace(told, workspace=UUID(int=3)),
+        replace(told, threshold=100),
+    ]
+    mails = [mail for event in (told, *others) if (mail := mail_for(event))]
+    again = mail_for(replace(told, id=UUID(int=10), used=81))
     assert again is not None
 
-    assert notice_id(first, "a@example.org") == notice_id(again, "a@example.org")
-    assert notice_id(first, "a@example.org") != notice_id(first, "b@example.org")
+    notices = {notice_id(mail, "a@example.org") for mail in mails}
+
+    assert notice_id(again, "a@example.org") == notice_id(mails[0], "a@example.org")
+    assert len(notices | {notice_id(again, "b@example.org")}) == len(others) + 2
+    assert len({cause_id(mail) for mail in mails}) == len(others) + 1
 
 
 def test_waits_grow_and_are_bounded() -> None:

@@ -172,7 +172,7 @@ async def use(sessions: SessionMaker, *, posted: int, limit: int, revision: int)
 
 
 async def test_each_person_who_wants_it_gets_one_mail_in_their_language(
-    office: Office, mailbox: tuple[Mailbox, str]
+    office: Office, mailbox: tuple[Mailbox, str], sessions: SessionMaker
 ) -> None:
     """Proves Q3, and that a cause delivered twice is one mail."""
     await office.recorder(batch(threshold(100, both=True), threshold(100, both=True)))
@@ -182,6 +182,7 @@ async def test_each_person_who_wants_it_gets_one_mail_in_their_language(
 
     anna, bob = sorted(mailbox[0].mails, key=lambda mail: mail.recipients)
     assert (anna.recipients, bob.recipients) == (("anna@example.org",), ("bob@example.org",))
+    assert len(await notices(sessions)) == 2
     assert anna.subject.startswith("Kontakt-Kontingent dieses Monats verbraucht")
     assert "100.000 von 100.000 Aufgaben (100 %)" in anna.text
     assert "am 1. Dezember 2026, 00:00 Uhr UTC, oder sobald" in anna.text
@@ -193,6 +194,18 @@ async def test_each_person_who_wants_it_gets_one_mail_in_their_language(
     assert "Bäcker &amp; Söhne &lt;b&gt;" in bob.html
     assert "<b>" not in bob.html
     assert bob.headers["Auto-Submitted"] == "auto-generated"
+
+
+async def test_an_event_that_comes_again_after_its_mail_left_is_no_second_mail(
+    office: Office, mailbox: tuple[Mailbox, str]
+) -> None:
+    """Proves Q2 and X2: an outbox that is relayed twice, a topic that is read from its start."""
+    for _ in range(2):
+        await office.recorder(batch(threshold(80)))
+        await office.sender.send_due()
+
+    received = Counter(mail.recipients for mail in mailbox[0].mails)
+    assert received == {("anna@example.org",): 1, ("bob@example.org",): 1}
 
 
 async def test_a_mail_sent_again_is_the_same_mail(

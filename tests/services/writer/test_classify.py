@@ -278,6 +278,7 @@ def test_no_address_is_no_identity() -> None:
     ],
 )
 def test_a_contact_waits_for_what_stops_it(known: dict[str, object], reason: str) -> None:
+    """Proves Q3, among what else may stop it."""
     assert classify(wanted(), view(**known)) == Parking(reason)
 
 

@@ -58,6 +58,23 @@ async def test_the_last_units_of_a_drain_that_died_are_used_though_nothing_is_le
     await world.check_ledger()
 
 
+async def test_integrations_of_a_workspace_share_its_quota(world: World) -> None:
+    """Proves Q1."""
+    other = uuid4()
+    await world.add_integration(other)
+    await world.begin_run(1)
+    await world.limit(3)
+    writer = world.writer()
+
+    (first,) = await world.write(writer, world.record(upsert("a"), upsert("b")))
+    (second,) = await world.write(writer, world.record(upsert("c"), upsert("d"), integration=other))
+
+    assert (first.created, second.created) == (["a", "b"], ["c"])
+    assert second.parked == [("d", "quota")]
+    assert await world.posted() == len(world.account.contacts) == 3
+    await world.check_ledger()
+
+
 async def test_a_full_quota_stops_before_anything_is_held(world: World) -> None:
     await world.begin_run(1)
     await world.limit(0)
@@ -111,6 +128,23 @@ async def test_a_destination_that_is_down_is_probed_with_one_contact(world: Worl
     assert after_a_failed_probe == calls + 1
     assert len(world.account.contacts) == 5
     assert await world.one("select block_attempts from delivery.destinations") == 0
+    await world.check_ledger()
+
+
+async def test_who_is_not_sent_because_the_destination_is_down_costs_nothing(
+    world: World,
+) -> None:
+    """Proves Q6: the unit is given back, and another contact may have it."""
+    await world.begin_run(1)
+    await world.limit(1)
+    writer = world.writer()
+    world.account.fail(Fault.DOWN)
+
+    (settled,) = await world.write(writer, world.record(upsert("a")))
+
+    assert settled.parked == [("a", "destination_down")]
+    assert (await world.posted(), await world.held()) == (0, 0)
+    assert world.account.contacts == {}
     await world.check_ledger()
 
 
@@ -372,6 +406,7 @@ async def test_drains_are_fair_between_integrations(world: World) -> None:
 
 
 async def test_duplicates_wait_until_the_owner_lets_go(world: World) -> None:
+    """Proves Q6: a second contact of one address is none, and costs nothing while it waits."""
     await world.begin_run(1)
     await world.begin_run(2)
     writer = world.writer()
@@ -379,14 +414,14 @@ async def test_duplicates_wait_until_the_owner_lets_go(world: World) -> None:
         writer, world.record(upsert("a", "x@example.com"), upsert("b", "X@example.com"))
     )
     await world.drain(writer)
-    before = await world.parked()
+    before, charged = await world.parked(), await world.posted()
 
     await world.write(writer, world.record(upsert("a", "y@example.com", ms=2000), run_no=2))
     await world.write(writer, world.run_read(2))
     await world.drain(writer)
 
     assert settled.created == ["a"]
-    assert before == {"b": "duplicate_identity"}
+    assert (before, charged) == ({"b": "duplicate_identity"}, 1)
     assert await world.parked() == {}
     assert {each: row.identity for each, row in (await world.links()).items()} == {
         "a": "y@example.com",

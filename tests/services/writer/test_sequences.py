@@ -72,6 +72,22 @@ async def test_a_contact_created_before_a_crash_never_becomes_two(world: World) 
     await world.check_ledger()
 
 
+async def test_a_call_that_did_not_happen_after_all_costs_nothing(world: World) -> None:
+    """Proves Q6: killed between the hold and the call; the newer version is another effect."""
+    await world.begin_run(1)
+    first, second = (
+        world.record(upsert("a")),
+        world.record(upsert("a", ms=2000, VORNAME="B"), page=2),
+    )
+
+    writer = await world.killed(world.writer(reached=crash_at("held")), first)
+    await world.write(writer, second)
+
+    assert world.account.contacts["a@example.com"].attributes == {"VORNAME": "B"}
+    assert (await world.posted(), await world.held()) == (1, 0)
+    await world.check_ledger()
+
+
 @pytest.mark.parametrize("step", ["held", "called"])
 async def test_a_redelivery_while_blocked_keeps_its_unit(world: World, step: str) -> None:
     """Crash, redelivery while blocked: the unit is not released because the contact parks."""

@@ -70,7 +70,7 @@ async def test_a_second_open_request_is_told_of_the_first(api: httpx.AsyncClient
 
 
 async def test_an_absurd_request_is_refused(api: httpx.AsyncClient) -> None:
-    """Proves X1: where it is wrong is said, and nothing is done."""
+    """Proves Q4 and X1: where it is wrong is said, and nothing is done."""
     good = {"limit": 250_000, "reason": "Growth"}
     limits = (-5, 0, LIMIT_MAX + 1, "many", 1.5, True, None)
     reasons = ("", "   ", "x" * 1001, "a\x00b", "a\x1bb", 7, None)
@@ -249,7 +249,7 @@ async def test_a_workspace_lists_its_own_newest_first(api: httpx.AsyncClient) ->
 async def test_nobody_sees_or_decides_what_is_not_his(
     served: Served, api: httpx.AsyncClient, operator: httpx.AsyncClient
 ) -> None:
-    """Proves X3."""
+    """Proves Q4 and X3: an operator alone decides."""
     request = await ask(api)
     other = await served.make_workspace(name="Other")
 
