@@ -48,11 +48,19 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MOST_S = 5.0
 
 
-def create_engine(url: str, *, pool_size_max: int, application_name: str) -> AsyncEngine:
+def create_engine(
+    url: str, *, pool_size_max: int, application_name: str, by_key: bool = False
+) -> AsyncEngine:
     """Return an engine for `postgresql://…`; it never holds more than `pool_size_max` connections.
 
     JIT is off: our statements are short, and compiling them costs more than running them.
+    `by_key`: whoever logs in here names the rows it wants, so a table is read through only where no
+    index will do. A plan that is made while a table is nearly empty would read it through, and is
+    kept while the table grows.
     """
+    settings = {"application_name": application_name, "jit": "off"}
+    if by_key:
+        settings["enable_seqscan"] = "off"
     engine = create_async_engine(
         url.replace("postgresql://", "postgresql+asyncpg://", 1),
         pool_size=pool_size_max,
@@ -61,7 +69,7 @@ def create_engine(url: str, *, pool_size_max: int, application_name: str) -> Asy
         connect_args={
             "timeout": 10,
             "command_timeout": 30,
-            "server_settings": {"application_name": application_name, "jit": "off"},
+            "server_settings": settings,
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)

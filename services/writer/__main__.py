@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import SessionMaker, Transactions, create_engine, session_maker
+from libs.common.database import SessionMaker, Transactions, session_maker
 from libs.common.events import Event, Mapped, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
@@ -18,6 +18,7 @@ from libs.common.secrets import KeyRing
 from libs.common.settings import read
 from libs.connectors.http import HttpClient
 from libs.connectors.opening import Opener, clients_of
+from services.writer import store
 from services.writer.account import Accounts
 from services.writer.destinations import Destinations
 from services.writer.drain import Drain
@@ -41,10 +42,8 @@ def weigh(event: Event) -> int:
 
 async def main(process: Process, settings: WriterSettings) -> None:
     """Wire the writer, and run it until told to stop."""
-    engine = create_engine(
-        str(settings.database_url),
-        pool_size_max=settings.database_pool_size_max,
-        application_name=process.service,
+    engine = store.create_engine(
+        str(settings.database_url), pool_size_max=settings.database_pool_size_max
     )
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     try:

@@ -1,8 +1,9 @@
 """The writer's SQL about pairs: what both sides of a two-way integration have agreed on.
 
-As in `services.writer.store`: functions take the session of the caller's transaction, which holds
-the lease of the account that is written to. A pair belongs to two accounts, so two owners may
-change its row, one after the other; what each says of it is true by what it has just read.
+As in `services.writer.store`, `is not distinct from` included: functions take the session of the
+caller's transaction, which holds the lease of the account that is written to. A pair belongs to two
+accounts, so two owners may change its row, one after the other; what each says of it is true by
+what it has just read.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -91,16 +92,27 @@ _PAIRS_OF = f"""
     select p.source_id, p.remote_id, {_SEEN}
     from delivery.pairs p where p.integration_id = $1 and p.source_id = any ($3)
     """  # noqa: S608  # names, not values
-# Whoever is found by the address comes last.
+# Whoever is found by the address comes last. With `offset 0` one is looked for after the other, and
+# no plan puts all of an integration beside them.
 _PAIRS_BY_CONTACT = f"""
     select u.remote_id as asked, l.source_id, p.remote_id, {_SEEN}
     from unnest($3::text[], $4::text[]) u (remote_id, address)
-    join delivery.links l on l.integration_id = $1 and l.state = 'linked'
-      and (l.identity = u.address or l.source_id =
+    cross join lateral (
+      select k.source_id, k.state, true as by_address from delivery.links k
+      where k.identity = u.address and k.integration_id is not distinct from $1
+        and k.state = 'linked'
+      union all
+      select k.source_id, k.state, false from delivery.links k
+      where k.integration_id = $1 and k.source_id =
         (select q.source_id from delivery.pairs q
-         where q.integration_id = $1 and q.remote_id = u.remote_id limit 1))
-    left join delivery.pairs p on p.integration_id = $1 and p.source_id = l.source_id
-    order by l.identity is not distinct from u.address
+         where q.remote_id = u.remote_id and q.integration_id is not distinct from $1 limit 1)
+      offset 0
+    ) l
+    left join lateral (
+      select * from delivery.pairs k
+      where k.integration_id = $1 and k.source_id = l.source_id offset 0
+    ) p on true
+    where l.state = 'linked' order by l.by_address
     """  # noqa: S608  # names, not values
 
 
@@ -229,8 +241,9 @@ async def move(session: Transaction, integration: UUID, source_id: str, to: Iden
         """
         update delivery.links set identity = $3, email = $4, sms = $5
         where integration_id = $1 and source_id = $2 and state = 'linked'
-          and not exists (select from delivery.links o where o.integration_id = $1
-            and o.identity = $3 and o.state = 'linked' and o.source_id <> $2)
+          and not exists (select from delivery.links o where o.identity = $3
+            and o.integration_id is not distinct from $1 and o.state = 'linked'
+            and o.source_id <> $2)
         """,
         integration,
         source_id,

@@ -5,6 +5,10 @@ and never end it. Whatever changes links, parked rows or intents calls `keep_lea
 same transaction: it locks the destination's row, so a lease that was taken over meanwhile makes
 the whole transaction fail instead of writing beside the new owner (RELIABILITY R11).
 Thousands of rows go to the driver as joined texts (PERFORMANCE.md 4).
+
+Who holds an address is asked with `integration_id is not distinct from`, which no index answers:
+what is left is the one that begins with the address. With `=` a plan that was made while the table
+was nearly empty reads all of the integration for each address, and is kept while it grows.
 """
 
 from collections import defaultdict
@@ -16,8 +20,9 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from libs.common import ledger
+from libs.common import database, ledger
 from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
@@ -56,6 +61,13 @@ _WISHES = {each.value: each for each in Wish}
 
 MISCONFIGURED_AGAIN = timedelta(minutes=15)  # One contact, in case a person mended it.
 OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
+
+
+def create_engine(url: str, *, pool_size_max: int) -> AsyncEngine:
+    """Return the writer's engine: everything here is read by key, whatever statistics say."""
+    return database.create_engine(
+        url, pool_size_max=pool_size_max, application_name="writer", by_key=True
+    )
 
 
 # Leases
@@ -390,8 +402,8 @@ async def _owners(
     found = await session.connection.fetch(
         """
         select identity, source_id from delivery.links
-        where integration_id = $1 and identity = any (string_to_array($2, chr(31)))
-          and state = 'linked'
+        where identity = any (string_to_array($2, chr(31)))
+          and integration_id is not distinct from $1 and state = 'linked'
         """,
         integration,
         packed(addresses),
@@ -1284,9 +1296,9 @@ async def _drainable(
                   or l.refused_identity = p.identity or l.identity is null
                   or l.identity = p.identity
                 when 'duplicate_identity' then not exists (
-                  select from delivery.links o where o.integration_id = p.integration_id
-                    and o.identity = p.identity and o.state = 'linked'
-                    and o.source_id <> p.source_id)
+                  select from delivery.links o where o.identity = p.identity
+                    and o.integration_id is not distinct from p.integration_id
+                    and o.state = 'linked' and o.source_id <> p.source_id)
                 when 'sync_budget' then (p.integration_id, p.source_id)
                   in (select * from unnest($10::uuid[], $11::text[]))
                 when 'contact_limit'

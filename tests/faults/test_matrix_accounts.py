@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, create_engine
+from libs.common.database import SessionMaker
 from libs.common.events import Event, Mapped, RunMode, Settled, Topic, decode
 from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
@@ -24,6 +24,7 @@ from libs.common.settings import Environment
 from libs.common.topics import TopicNames
 from sandbox.brevo.app import create_app
 from sandbox.brevo.state import State
+from services.writer import store
 from services.writer.__main__ import serve
 from services.writer.settings import WriterSettings
 from tests.connectors.served import Served, served
@@ -185,7 +186,7 @@ async def writing(
         rate_limits=False,
     )
     stop = asyncio.Event()
-    engine = create_engine(database, pool_size_max=8, application_name="writer")
+    engine = store.create_engine(database, pool_size_max=8)
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
         running = process.tasks.create_task(serve(process, settings, publisher, engine, brevo.http))

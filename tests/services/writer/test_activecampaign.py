@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from libs.common.clock import SystemClock
-from libs.common.database import create_engine
 from libs.common.events import Event, Settled, Topic
 from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
@@ -16,6 +15,7 @@ from libs.common.settings import Environment
 from libs.common.topics import TopicNames
 from sandbox.activecampaign.app import create_app
 from sandbox.activecampaign.state import State
+from services.writer import store
 from services.writer.__main__ import serve
 from services.writer.settings import WriterSettings
 from tests.connectors.served import Served, served
@@ -73,7 +73,7 @@ async def test_an_account_is_filled_in_silence_until_it_is_full(
         drain_every_s=0.5,
     )
     stop = asyncio.Event()
-    engine = create_engine(role_url("writer"), pool_size_max=6, application_name="writer")
+    engine = store.create_engine(role_url("writer"), pool_size_max=6)
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
         running = process.tasks.create_task(

@@ -8,7 +8,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from libs.common.clock import SystemClock
-from libs.common.database import create_engine
 from libs.common.events import Event, RunRead, Settled, Topic, decode
 from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
@@ -18,6 +17,7 @@ from libs.common.settings import Environment
 from libs.common.topics import TopicNames
 from sandbox.brevo.app import create_app
 from sandbox.brevo.state import State
+from services.writer import store
 from services.writer.__main__ import serve, weigh
 from services.writer.settings import WriterSettings
 from tests.connectors.served import Served, served
@@ -93,7 +93,7 @@ async def test_what_was_mapped_is_written_to_brevo_and_told(
         drain_every_s=0.5,
     )
     stop = asyncio.Event()
-    engine = create_engine(role_url("writer"), pool_size_max=6, application_name="writer")
+    engine = store.create_engine(role_url("writer"), pool_size_max=6)
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
         running = process.tasks.create_task(serve(process, settings, publisher, engine, brevo.http))

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, Transactions, create_engine
+from libs.common.database import SessionMaker, Transactions
 from libs.common.events import (
     Effect,
     Event,
@@ -393,7 +393,7 @@ class World:
 
 async def make_world(owner: SessionMaker, writer_url: str) -> World:
     """Return a world in an empty database."""
-    engine = create_engine(writer_url, pool_size_max=5, application_name="writer")
+    engine = store.create_engine(writer_url, pool_size_max=5)
     world = World(owner, Transactions(engine), engine)
     await world.make()
     return world
