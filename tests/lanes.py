@@ -6,8 +6,9 @@ process of the tests, and only there: to watch each line makes a test's process 
 as slow, whosever lines they are; a test of thousands of turns is marked `no_cover`. The services of
 a stack run as they do in production.
 
-All lanes run to their end whatever becomes of the others. The last line adds them up, as pytest
-writes it; the exit status is 0 only if all are.
+All lanes run to their end whatever becomes of the others. What made tests fail is told once more
+in the end, after the table of coverage, because of a long log often only the end is kept. The last
+line adds all up, as pytest writes it; the exit status is 0 only if all are.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ COVERED = ("--cov", "--cov-fail-under=95")
 
 _COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 _SUMMARY = re.compile(r"\b(passed|failed|errors?|no tests ran)\b.* in [\d.]+s")
+# Whose failure it is, and what an exception (also one of a group) or a comparison says.
+_REASON = re.compile(r"^_{3,} .* _{3,}$|^E  |^[ |]*\w[\w.]*(Error|Exception|Warning)\b")
+REASONS_MAX = 80  # Lines a lane; a comparison of long texts may have thousands.
 
 
 def lanes() -> dict[str, list[str]]:
@@ -45,8 +49,8 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _run(lane: str, arguments: list[str]) -> tuple[int, Counter[str]]:
-    """Run one lane, show its lines as they come, and return its exit status and its counts."""
+async def _run(lane: str, arguments: list[str]) -> tuple[int, Counter[str], list[str]]:
+    """Run one lane, show its lines as they come; its exit status, its counts, why tests failed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "--color=no", *arguments),
         cwd=TESTS.parent,
@@ -56,15 +60,19 @@ async def _run(lane: str, arguments: list[str]) -> tuple[int, Counter[str]]:
     )
     assert process.stdout is not None
     counts: Counter[str] = Counter()
+    reasons: list[str] = []
     try:
         async for line in process.stdout:
             shown = line.decode(errors="replace").rstrip("\n")
             _say(f"{lane}: {shown}")
+            if _REASON.search(shown) and len(reasons) < REASONS_MAX:
+                reasons.append(f"{lane}: {shown}")
             if _SUMMARY.search(shown):
                 counts = Counter(
                     {name.removesuffix("s"): int(n) for n, name in _COUNTED.findall(shown)}
                 )
-        return await process.wait(), counts
+        status = await process.wait()
+        return status, counts, reasons if status else []
     finally:
         if process.returncode is None:
             process.terminate()  # Its fixtures end the servers.
@@ -74,10 +82,12 @@ async def _run(lane: str, arguments: list[str]) -> tuple[int, Counter[str]]:
 async def _run_all() -> int:
     started = time.monotonic()
     ended = await asyncio.gather(*(_run(lane, wanted) for lane, wanted in lanes().items()))
-    total = sum((counts for _, counts in ended), Counter[str]())
+    for reason in [line for _, _, reasons in ended for line in reasons]:
+        _say(reason)
+    total = sum((counts for _, counts, _ in ended), Counter[str]())
     told = ", ".join(f"{count} {name}" for name, count in sorted(total.items())) or "no tests ran"
     _say(f"==== {told} in {time.monotonic() - started:.2f}s ====")
-    return next((status for status, _ in ended if status), 0)
+    return next((status for status, _, _ in ended if status), 0)
 
 
 if __name__ == "__main__":
