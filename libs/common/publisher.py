@@ -248,6 +248,7 @@ class Publisher:
             await asyncio.wait_for(connection.kafka.stop(), CLOSE_S)
         except (TimeoutError, KafkaError):
             log.warning("producer_close_failed")
+            await _cut(connection.kafka)
         finally:
             connection.give_up()
 
@@ -263,3 +264,15 @@ class Publisher:
             request_timeout_ms=REQUEST_MS,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
+
+
+async def _cut(kafka: AIOKafkaProducer) -> None:
+    """End a producer that could not flush in time, and close its connections.
+
+    aiokafka's `stop` does this last, so one that is cut leaves a sender that goes on trying, and
+    its connections, for as long as the process lives. There is no public way to the sender.
+    """
+    ending = asyncio.create_task(kafka._sender.close())  # noqa: SLF001  # see above
+    await asyncio.sleep(0)  # It is told to end before its requests fail, or it repeats them.
+    await kafka.client.close()
+    await asyncio.wait({ending}, timeout=CLOSE_S)

@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
+from libs.common import publisher as publisher_module
 from libs.common import tracing
 from libs.common.errors import UnavailableError
 from libs.common.events import Topic, decode
@@ -236,6 +237,23 @@ async def test_what_waits_for_a_replaced_producer_is_told_at_once(
     async with asyncio.timeout(60):
         with pytest.raises(UnavailableError, match="was replaced"):
             await waiting
+
+
+async def test_a_producer_that_does_not_flush_leaves_no_connection(
+    faults: Faults, faulty: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender would go on, and its connections stay open, until the process ends."""
+    monkeypatch.setattr(publisher_module, "CLOSE_S", 0.2)
+    [producer] = faults.made
+    await faulty.publish(TOPIC, "a", numbered(1))
+    never = asyncio.Event()
+    monkeypatch.setattr(producer._message_accumulator, "flush", never.wait)
+
+    await faulty.stop()
+
+    assert producer.client._conns
+    assert not any(connection.connected() for connection in producer.client._conns.values())
+    assert producer._sender.sender_task.done()
 
 
 async def test_a_slow_topic_does_not_replace_a_producer_that_works(
