@@ -364,7 +364,7 @@ async def test_an_address_that_bounced_refuses_the_contact(provider: Served) -> 
 async def test_a_bad_address_refuses_one_contact_and_no_other(
     provider: Served, identity: Identity, reason: Reject
 ) -> None:
-    """Proves S9 at the destination: one bad row would have all others refused."""
+    """Fault 42. Proves S9 at the destination: one bad row would have all others refused."""
     list_id = await new_list(provider)
 
     report = await destination_of(provider).write(
@@ -440,6 +440,7 @@ async def test_a_limit_lasts_as_long_as_the_answer_says(provider: Served) -> Non
 
 
 async def test_rows_that_are_left_out_in_silence_are_not_believed(provider: Served) -> None:
+    """Faults 42 and 43."""
     list_id = await new_list(provider)
     await provider.put("settings", {"import_silent_failures": 0.5})
     writes = [write_of(number, list_id) for number in range(20)]
@@ -457,6 +458,7 @@ async def test_rows_that_are_left_out_in_silence_are_not_believed(provider: Serv
 
 @pytest.mark.parametrize("outcome", ["failed", "interrupted", "a lie"])
 async def test_an_import_that_comes_to_nothing_is_unknown(provider: Served, outcome: str) -> None:
+    """Fault 43."""
     list_id = await new_list(provider)
     if outcome == "a lie":
         await provider.fault({"kind": "lie", "match": {"method": "POST"}})
@@ -472,6 +474,7 @@ async def test_an_import_that_comes_to_nothing_is_unknown(provider: Served, outc
 async def test_an_import_that_takes_too_long_is_unknown_and_found_later(
     provider: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fault 43: what became of it is asked, and it is not handed in again."""
     monkeypatch.setattr(facts, "IMPORT_WAIT_S", 0.2)
     list_id = await new_list(provider)
     await provider.put("settings", {"import_delay_s": 60})
@@ -647,6 +650,23 @@ async def test_an_attribute_that_is_gone_is_a_missing_attribute(provider: Served
     assert list(report.outcomes) == [NotTried()]
     assert isinstance(report.stopped_by, MisconfiguredError)
     assert report.stopped_by.what == "attribute_missing"
+
+
+async def test_a_list_that_is_gone_is_told_and_nobody_loses_anything(provider: Served) -> None:
+    """Fault 46: by first links; who is to leave it has left, and fields are written as ever."""
+    list_id, [one, two] = await linked(provider, 1, 2)
+    leave = Write(Operation.LEAVE, Identity(), b"", list_id, known_as=two.identity)
+    edited = known_by(one, attributes={"FIRSTNAME": "Ada"})
+    gone = await provider.control.delete(f"/api/3/lists/{list_id}", headers={"api-token": KEY})
+
+    link = await destination_of(provider).write([write_of(3, list_id)])
+    rest = [await destination_of(provider).write([each]) for each in (leave, edited)]
+
+    assert gone.is_success, gone.text
+    assert isinstance(link.stopped_by, MisconfiguredError)
+    assert (link.stopped_by.what, list(link.outcomes)) == ("list_missing", [NotTried()])
+    assert [list(each.outcomes) for each in rest] == [[Written()]] * 2
+    assert len(await contacts_of(provider)) == 2
 
 
 async def test_custom_fields_are_asked_for_again_after_a_while(

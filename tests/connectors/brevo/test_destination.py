@@ -332,7 +332,7 @@ async def test_an_address_that_is_gone_at_the_source_stays(provider: Served) -> 
 async def test_a_bad_value_refuses_one_contact_and_no_other(
     provider: Served, identity: Identity, attributes: dict[str, Any], reason: Reject
 ) -> None:
-    """Proves S8, S9 at the destination."""
+    """Fault 42. Proves S8, S9 at the destination."""
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id
     bad = write_of(1, list_id, identity=identity, attributes=attributes)
@@ -713,6 +713,7 @@ async def test_an_import_leaves_contacts_that_are_there_as_they_are(provider: Se
 
 
 async def test_rows_that_brevo_calls_invalid_are_named(provider: Served) -> None:
+    """Faults 42 and 43: what of an import failed is known row by row."""
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id
     bad = write_of(1, list_id, identity=Identity(email="Not;An Address"))
@@ -727,6 +728,7 @@ async def test_rows_that_brevo_calls_invalid_are_named(provider: Served) -> None
 
 
 async def test_an_import_that_fails_says_so(provider: Served) -> None:
+    """Fault 43."""
     await provider.put("settings", {"import_outcome": "failed"})
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id
@@ -737,6 +739,7 @@ async def test_an_import_that_fails_says_so(provider: Served) -> None:
 
 
 async def test_an_import_whose_answer_was_lost_is_found(provider: Served) -> None:
+    """Fault 43: it is adopted, and not sent again."""
     destination = destination_of(provider)
     list_id = (await destination.make_list("Customers")).id
     await provider.fault({"kind": "cut_after", "match": {"path": "/import"}, "times": 1})

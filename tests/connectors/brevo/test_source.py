@@ -12,8 +12,11 @@ from libs.connectors.account import StaticToken
 from libs.connectors.brevo import facts
 from libs.connectors.brevo.source import BrevoSource
 from libs.connectors.contract import Gate, OpenGate, Sweep
+from sandbox.brevo.app import create_app
+from sandbox.brevo.state import State
+from sandbox.clock import Clock
 from tests.connectors.conformance import FOREVER_MS, SourceConformance, sweep_all
-from tests.connectors.served import Served
+from tests.connectors.served import Served, served
 
 KEY = "xkeysib-sandbox"
 PROPERTIES = ("EMAIL", "FIRSTNAME", "LASTNAME", "SMS")
@@ -123,6 +126,20 @@ async def test_whoever_joins_the_window_moves_nobody_out_of_it(provider: Served)
     read = [each.id for page in (first, second, third) for each in page.changes]
     assert read == edited
     assert third.cursor is None
+
+
+async def test_more_than_10000_contacts_on_one_millisecond_are_all_read() -> None:
+    """Fault 18. Proves S1: pages go by place in an order by id, whatever the times are."""
+    stopped = Clock(lambda: 1_790_000_000.123)
+    async with served(create_app(State(clock=stopped))) as provider:
+        ids = await fill(provider, 10_450)
+        source = source_of(provider)
+
+        everyone = await sweep_all(source, sweep())
+        changed = await sweep_all(source, sweep(since_ms=1_790_000_000_123))
+
+    assert {each.version_ms for each in everyone} == {1_790_000_000_123}
+    assert [each.id for each in everyone] == [each.id for each in changed] == ids
 
 
 @pytest.mark.usefixtures("small_pages")

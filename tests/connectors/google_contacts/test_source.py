@@ -20,9 +20,12 @@ from libs.connectors.account import StaticToken
 from libs.connectors.contract import Cursor, Gate, OpenGate, Page, Source, Sweep
 from libs.connectors.google_contacts import facts
 from libs.connectors.google_contacts.source import GoogleContactsSource
+from sandbox.clock import Clock
+from sandbox.google_contacts.app import create_app
+from sandbox.google_contacts.state import State
 from sandbox.google_contacts.tokens import STANDING_TOKEN
 from tests.connectors.conformance import FOREVER_MS, SourceConformance, members_of, sweep_all
-from tests.connectors.served import RecordingGate, Served
+from tests.connectors.served import RecordingGate, Served, served
 
 PROPERTIES = ("email", "first_name", "last_name", "mobile_phone", "city")
 LIST = "Newsletter"
@@ -99,6 +102,23 @@ class TestConformance(SourceConformance):
         # Without a position it reads everything, and picks out what changed.
         pages = await pages_of(source, self.sweep())
         return replace(self.sweep(since_ms=1), position=pages[-1].position)
+
+
+async def test_more_than_10000_contacts_on_one_second_are_all_read() -> None:
+    """Fault 18. Proves S1: pages go by Google's own tokens, and so do sweeps of what changed."""
+    stopped = Clock(lambda: 1_790_000_000.0)
+    async with served(create_app(State(clock=stopped))) as provider:
+        source = source_of(provider)
+        position = await position_of(source)
+        _, ids = await fill(provider, 10_050)
+
+        everyone = await sweep_all(source, sweep())
+        changed = await sweep_all(source, sweep(position=position))
+
+    # Its clock goes on by a microsecond with each of them: to us that is one time and ten others.
+    assert len({each.version_ms for each in everyone}) < 20
+    assert sorted(each.id for each in everyone) == sorted(ids)
+    assert sorted(each.id for each in changed) == sorted(ids)
 
 
 class TestSync:
@@ -379,6 +399,21 @@ class TestFields:
             "custom:Gone": None,
             "nothing": None,
         }
+
+    async def test_a_field_that_nobody_has_any_more_is_empty_and_stops_nothing(
+        self, provider: Served
+    ) -> None:
+        """Fault 46: fields that people make up are not defined anywhere, so none can be missing."""
+        tier = [{"key": "Tier", "value": "gold"}]
+        await put(provider, {"email": "ada@example.com", "userDefined": tier})
+        wanted = sweep(properties=("email", "custom:Tier"))
+        (before,) = await sweep_all(source_of(provider), wanted)
+
+        await put(provider, {"email": "ada@example.com", "userDefined": []})
+        (after,) = await sweep_all(source_of(provider), wanted)
+
+        assert values(before) == {"email": "ada@example.com", "custom:Tier": "gold"}
+        assert values(after) == {"email": "ada@example.com", "custom:Tier": None}
 
     async def test_what_may_not_be_mapped_says_why(self, provider: Served) -> None:
         """Proves S6 and S7."""

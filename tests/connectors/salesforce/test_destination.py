@@ -94,7 +94,7 @@ async def test_what_a_write_does_not_name_stays_and_null_empties(provider: Serve
 
 
 async def test_one_record_that_is_refused_spoils_no_other(provider: Served) -> None:
-    """Proves SF4, SF8: said of each by itself, and of what must not be sent, unsent."""
+    """Fault 42. Proves SF4, SF8: said of each by itself, and of what must not be sent, unsent."""
     one, two, three, four = await fill(provider, 4)
     (lead,) = await fill(provider, 1, "Lead", seed=2)
     await provider.post("contacts:delete", {"ids": [four]})
