@@ -9,6 +9,8 @@ what the old one sealed, and taking the old one off (RELIABILITY.md 6).
 import base64
 import binascii
 import os
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 from uuid import UUID
 
@@ -18,6 +20,21 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 FORMAT = "v1"
 KEY_BYTES = 32
 NONCE_BYTES = 12  # 96 bits, drawn anew each time (NIST SP 800-38D 8.2.2).
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A connection's credentials as they are stored; without the keys they are of no use.
+
+    `expires_at` and `version` are those of `libs.common.tokens.Tokens`.
+    """
+
+    provider: str
+    access_token: str | None = None
+    refresh_token: str | None = None
+    api_key: str | None = None
+    expires_at: datetime | None = None
+    version: int = 0
 
 
 class SecretsError(Exception):

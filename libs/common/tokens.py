@@ -22,14 +22,14 @@ from libs.common.database import (
     transact,
 )
 from libs.common.errors import NeedsReauthError
-from libs.common.secrets import KeyRing, SecretsError
+from libs.common.secrets import KeyRing, Sealed, SecretsError
 
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field, not a token
 REFRESH_TOKEN = "refresh_token"  # noqa: S105  # as above
 API_KEY = "api_key"
 
 _SEALED = """
-    select connection_id, provider, sealed_access_token, sealed_refresh_token, sealed_api_key,
+    select provider, sealed_access_token, sealed_refresh_token, sealed_api_key,
       token_expires_at, token_version
     from config.connections
     where connection_id = $1 and workspace_id = $2
@@ -65,23 +65,24 @@ class StoredTokens:
 
     async def load(self, connection: UUID) -> Tokens:
         """Return the tokens as stored; raise NeedsReauthError if the connection has none."""
-        row = await self._row(connection)
-        if row["sealed_access_token"] is None:
-            raise NeedsReauthError(row["provider"], "never connected")
-        refresh = row["sealed_refresh_token"]
-        return Tokens(
-            access_token=self._open(row, row["sealed_access_token"], ACCESS_TOKEN),
-            refresh_token=self._open(row, refresh, REFRESH_TOKEN) if refresh else "",
-            expires_at=row["token_expires_at"],
-            version=row["token_version"],
-        )
+        sealed = await self._sealed(connection)
+        tokens = self._tokens(connection, sealed)
+        if tokens is None:
+            raise NeedsReauthError(sealed.provider, "never connected")
+        return tokens
 
-    async def load_api_key(self, connection: UUID) -> str | None:
-        """Return the connection's API key; None if it logs in by OAuth."""
-        row = await self._row(connection)
-        if row["sealed_api_key"] is None:
-            return None
-        return self._open(row, row["sealed_api_key"], API_KEY)
+    async def credential(
+        self, connection: UUID, sealed: Sealed | None = None
+    ) -> str | Tokens | None:
+        """Return what a connection is authorised by: its API key, or its tokens; None: by nothing.
+
+        `sealed` is what was stored a moment ago, for who has read it with something else. Raises
+        NeedsReauthError if the connection is gone, or its credentials cannot be opened.
+        """
+        found = sealed or await self._sealed(connection)
+        if found.api_key is not None:
+            return self._open(connection, found, found.api_key, API_KEY)
+        return self._tokens(connection, found)
 
     async def begin_refresh(self, connection: UUID, owner: UUID, ttl_s: float) -> bool:
         """Take the right to refresh for `ttl_s`; False: somebody else has it."""
@@ -133,7 +134,18 @@ class StoredTokens:
 
         return await transact(self._sessions, work)
 
-    async def _row(self, connection: UUID) -> "asyncpg.Record[Any]":
+    def _tokens(self, connection: UUID, sealed: Sealed) -> Tokens | None:
+        if sealed.access_token is None:
+            return None
+        refresh = sealed.refresh_token
+        return Tokens(
+            access_token=self._open(connection, sealed, sealed.access_token, ACCESS_TOKEN),
+            refresh_token=self._open(connection, sealed, refresh, REFRESH_TOKEN) if refresh else "",
+            expires_at=sealed.expires_at,
+            version=sealed.version,
+        )
+
+    async def _sealed(self, connection: UUID) -> Sealed:
         async def work(session: AsyncSession) -> "list[asyncpg.Record[Any]]":
             await enter_workspace(session, self._workspace)
             inner = await driver(session)
@@ -146,18 +158,30 @@ class StoredTokens:
         if not rows:
             name = f"connection {connection}"
             raise NeedsReauthError(name, "it is no more")
-        return rows[0]
+        return sealed_of(rows[0])
 
     def _seal(self, connection: UUID, plaintext: str, field: str) -> str:
         return self._keys.seal(
             plaintext, workspace=self._workspace, connection=connection, field=field
         )
 
-    def _open(self, row: "asyncpg.Record[Any]", sealed: str, field: str) -> str:
+    def _open(self, connection: UUID, sealed: Sealed, value: str, field: str) -> str:
         try:
             return self._keys.unseal(
-                sealed, workspace=self._workspace, connection=row["connection_id"], field=field
+                value, workspace=self._workspace, connection=connection, field=field
             )
         except SecretsError as error:
             # An operator's mistake, but the way out is the same: nothing can be sent until then.
-            raise NeedsReauthError(row["provider"], str(error)) from error
+            raise NeedsReauthError(sealed.provider, str(error)) from error
+
+
+def sealed_of(row: "asyncpg.Record[Any]") -> Sealed:
+    """Return the credentials in a row that has the columns of `config.connections` for them."""
+    return Sealed(
+        provider=row["provider"],
+        access_token=row["sealed_access_token"],
+        refresh_token=row["sealed_refresh_token"],
+        api_key=row["sealed_api_key"],
+        expires_at=row["token_expires_at"],
+        version=row["token_version"],
+    )

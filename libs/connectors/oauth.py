@@ -289,15 +289,17 @@ class RefreshingTokens:
         endpoint: TokenEndpoint,
         store: TokenStore,
         connection: UUID,
+        tokens: Tokens | None = None,
         *,
         margin_s: float = MARGIN_S,
     ) -> None:
+        """`tokens` are those that were stored a moment ago, for who has read them."""
         self._endpoint = endpoint
         self._store = store
         self._connection = connection
         self._margin = timedelta(seconds=margin_s)
         self._owner = uuid4()
-        self._tokens: Tokens | None = None
+        self._tokens = tokens
         self._refused: str | None = None
         self._lock = asyncio.Lock()
 

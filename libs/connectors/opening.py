@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
 from libs.common.rates import RateGate
-from libs.common.secrets import KeyRing
+from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import ClientSettings, ProviderSettings
 from libs.common.tokens import StoredTokens
 from libs.common.uploads import UploadedFiles
@@ -53,7 +53,8 @@ def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
 class StoredConnection:
     """A connection as much as opening it takes; `account` None: it was never checked.
 
-    `account_url` is the account's own address, where accounts of its provider have one.
+    `account_url` is the account's own address, where accounts of its provider have one. `sealed`
+    are its credentials if they were read with the rest; else they are looked for.
     """
 
     workspace: UUID
@@ -61,6 +62,7 @@ class StoredConnection:
     provider: str
     account: Account | None = None
     account_url: str | None = None
+    sealed: Sealed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,10 @@ class Opener:
         if credential is not None:
             return StaticToken(credential)
         kept = StoredTokens(self.sessions, self.keys, stored.workspace, as_api=self.as_api)
-        if (api_key := await kept.load_api_key(stored.connection)) is not None:
-            return StaticToken(api_key)
-        return RefreshingTokens(self.endpoint(stored.provider), kept, stored.connection)
+        found = await kept.credential(stored.connection, stored.sealed)
+        if isinstance(found, str):
+            return StaticToken(found)
+        return RefreshingTokens(self.endpoint(stored.provider), kept, stored.connection, found)
 
     def endpoint(self, provider: str) -> TokenEndpoint:
         """Return a provider's token endpoint; raise LookupError if it has none."""

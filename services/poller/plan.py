@@ -12,6 +12,7 @@ import msgspec
 
 from libs.common import ids
 from libs.common.events import Change, Operation, RunMode
+from libs.common.secrets import Sealed
 from libs.connectors.contract import ContactList, Cursor, Facts, Sweep
 
 # Providers' indexes are late by minutes (HubSpot's search; Airbyte looks back as far): read again,
@@ -25,13 +26,14 @@ MEMBERS_EVERY_MS = 24 * 3_600 * 1000  # PROTOCOL.md 4.3: all members once a day 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The source connection, as far as reading needs it."""
+    """The source connection, as far as reading needs it; `sealed` are its credentials."""
 
     connection: UUID
     account_id: str | None
     time_zone: str
     tier: str | None
     account_url: str | None = None
+    sealed: Sealed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -350,6 +350,7 @@ class Run:
             async with self._ahead(plan.cursor_of(self._sweeping)) as ahead:
                 while pages := await ahead.next_group():
                     await self._publish_pages(pages)
+                    pages = ()  # Not kept while the next ones are read: a megabyte or two.
         self._sweeping = msgspec.structs.replace(self._sweeping, is_swept=True, cursor=None)
         if self._sweeping.parts:
             await self._settle()

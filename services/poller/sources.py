@@ -21,6 +21,7 @@ class Sources:
                 provider=assignment.provider,
                 account=account_of(assignment),
                 account_url=assignment.source.account_url,
+                sealed=assignment.source.sealed,
             )
         )
 

@@ -20,6 +20,7 @@ from libs.common import criteria
 from libs.common.database import SessionMaker, driver, fetch_alone
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic, encode
+from libs.common.tokens import sealed_of
 from libs.connectors.automatic import WantedField
 from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
@@ -82,6 +83,8 @@ _CLAIM = """
       i.deletion_policy = 'remove_from_list' as removes_absent,
       case when i.state = 'error' then i.error_reason end as reported_reason,
       c.connection_id, c.account_id, c.time_zone, c.tier, c.account_url,
+      c.sealed_access_token, c.sealed_refresh_token, c.sealed_api_key,
+      c.token_expires_at, c.token_version,
       m.fields::text as fields, m.criteria::text as criteria,
       p.from_ms, p.sweep::text as sweep, r.from_ms as members_read_ms, r.sweep::text as roll,
       (extract(epoch from s.members_wanted_at) * 1000)::bigint as members_wanted_ms,
@@ -144,6 +147,8 @@ def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
             row["time_zone"],
             row["tier"],
             row["account_url"],
+            # With the claim: asked for by each run, they would be a statement or two more.
+            sealed_of(row),
         ),
         object=row["source_object"],
         list_id=row["source_list_id"],

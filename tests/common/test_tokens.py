@@ -12,8 +12,8 @@ from sqlalchemy import text
 from libs.common import database
 from libs.common.database import SessionMaker
 from libs.common.errors import NeedsReauthError
-from libs.common.secrets import KeyRing
-from libs.common.tokens import StoredTokens
+from libs.common.secrets import KeyRing, Sealed
+from libs.common.tokens import StoredTokens, Tokens
 
 WORKSPACE, CONNECTION = UUID(int=1), UUID(int=2)
 KEYS = KeyRing.parse("k:" + base64.b64encode(b"k" * 32).decode())
@@ -112,7 +112,7 @@ async def test_a_connection_without_credentials_must_be_connected(tokens: Stored
         await tokens.load(CONNECTION)
     with pytest.raises(NeedsReauthError, match="it is no more"):
         await tokens.load(uuid4())
-    assert await tokens.load_api_key(CONNECTION) is None
+    assert await tokens.credential(CONNECTION) is None
 
 
 async def test_an_api_key_opens_in_its_own_row(
@@ -124,7 +124,29 @@ async def test_an_api_key_opens_in_its_own_row(
             text("update config.connections set sealed_api_key = :s"), {"s": sealed}
         )
 
-    assert await tokens.load_api_key(CONNECTION) == "xkey"
+    assert await tokens.credential(CONNECTION) == "xkey"
+
+
+async def test_what_was_read_already_is_opened_without_a_look(tokens: StoredTokens) -> None:
+    """The row says nothing, so all of it is out of what was handed over."""
+
+    def seal(secret: str, field: str, connection: UUID = CONNECTION) -> str:
+        return KEYS.seal(secret, workspace=WORKSPACE, connection=connection, field=field)
+
+    by_key = Sealed("acme", api_key=seal("xkey", "api_key"))
+    by_tokens = Sealed(
+        "acme",
+        access_token=seal("a", "access_token"),
+        refresh_token=seal("r", "refresh_token"),
+        expires_at=LATER,
+        version=7,
+    )
+    anothers = Sealed("acme", api_key=seal("xkey", "api_key", connection=uuid4()))
+
+    assert await tokens.credential(CONNECTION, by_key) == "xkey"
+    assert await tokens.credential(CONNECTION, by_tokens) == Tokens("a", "r", LATER, 7)
+    with pytest.raises(NeedsReauthError):
+        await tokens.credential(CONNECTION, anothers)
 
 
 async def test_a_key_that_was_taken_off_is_asked_for(
@@ -138,4 +160,4 @@ async def test_a_key_that_was_taken_off_is_asked_for(
         )
 
     with pytest.raises(NeedsReauthError, match="put that key back"):
-        await tokens.load_api_key(CONNECTION)
+        await tokens.credential(CONNECTION)

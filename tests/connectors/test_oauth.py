@@ -318,6 +318,24 @@ async def test_a_token_that_the_provider_refuses_is_not_given_out_again(
     assert len(store.stored) == 1
 
 
+async def test_tokens_that_were_read_already_are_given_out_until_they_are_refused(
+    provider: Served,
+) -> None:
+    """Who refreshed since has stored others: a look finds these."""
+    newer = ending_in(1000, await granted(provider), version=2)
+    older = Tokens("superseded", "r", datetime.now(UTC) + timedelta(seconds=1000), 1)
+    store = MemoryStore(newer)
+    tokens = RefreshingTokens(endpoint_of(provider), store, UUID(int=1), older)
+
+    given = await tokens.token()
+    account = await whose(provider, tokens)
+
+    assert given == "superseded"
+    assert account.id == "1000001"
+    assert await tokens.token() == newer.access_token
+    assert store.stored == []
+
+
 async def test_many_processes_refresh_once(provider: Served) -> None:
     """Fault 45. Two refreshes at once could revoke each other where refresh tokens rotate."""
     store = MemoryStore(ending_in(0, await granted(provider)))

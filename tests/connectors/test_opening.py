@@ -14,7 +14,7 @@ from libs.common.clock import SystemClock
 from libs.common.database import SessionMaker
 from libs.common.errors import NeedsReauthError
 from libs.common.rates import RateGate
-from libs.common.secrets import KeyRing
+from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import Environment
 from libs.connectors import oauth
 from libs.connectors.contract import Account, OpenGate
@@ -125,6 +125,26 @@ async def test_a_connection_without_credentials_must_be_connected(opener: Opener
 
     with pytest.raises(NeedsReauthError):
         await source.check()
+
+
+async def test_credentials_that_came_along_are_not_looked_for(opener: Opener) -> None:
+    """What is stored is another's, so that the account tells whose credentials were used."""
+    await keep(opener, SOURCE, "access_token", "unknown")
+    token, key = (
+        opener.keys.seal(secret, workspace=WORKSPACE, connection=each.connection, field=field)
+        for each, field, secret in (
+            (SOURCE, "access_token", "pat-sandbox"),
+            (DESTINATION, "api_key", "xkeysib-sandbox"),
+        )
+    )
+    to_read = replace(SOURCE, sealed=Sealed("hubspot", access_token=token))
+    to_write = replace(DESTINATION, sealed=Sealed("brevo", api_key=key))
+
+    source = await opener.source(to_read)
+    destination = await opener.destination(to_write)
+
+    assert (await source.check()).id == "1000001"
+    assert (await destination.check()).name == "default"
 
 
 async def test_another_gate_may_stand_before_the_calls(opener: Opener) -> None:

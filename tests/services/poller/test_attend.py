@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from libs.common.errors import (
     UnavailableError,
 )
 from libs.common.events import IntegrationKind
+from libs.common.secrets import Sealed
 from services.poller import attend as attend_module
 from services.poller import store
 from services.poller.attend import Attendant
@@ -87,6 +89,19 @@ class TestClaims:
         claimed = await world.claim(limit=2)
 
         assert {assignment.integration for assignment in claimed} == set(integrations[1:])
+
+    async def test_a_claim_brings_the_credentials_along(self, world: World) -> None:
+        """As they are stored, so that a run asks for nothing before its first call."""
+        await world.integrate()
+        await world.execute(
+            """update config.connections set sealed_access_token = 'a', sealed_refresh_token = 'r',
+            sealed_api_key = 'k', token_expires_at = '2026-12-01Z', token_version = 7"""
+        )
+
+        [claimed] = await world.claim()
+
+        ends = datetime(2026, 12, 1, tzinfo=UTC)
+        assert claimed.source.sealed == Sealed("hubspot", "a", "r", "k", ends, 7)
 
     async def test_a_claim_is_another_pollers_until_it_lapses(self, world: World) -> None:
         integration = await world.integrate()
