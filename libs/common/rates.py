@@ -143,13 +143,20 @@ def resets_at(now: datetime, time_zone: str) -> datetime:
     return datetime.combine(tomorrow, datetime.min.time(), tzinfo=local.tzinfo)
 
 
+# When to ask again where what is left of a day is kept for others: some of it is free by then.
+SHARE_AGAIN_S = 900.0
+# Whose limit it is where all workspaces share one (`libs.connectors.contract.Limit.scope`).
+APPLICATION = "application"
+
 # One statement is one small transaction. Its commit is waited for: slots that a crash forgets would
 # be handed out again while who has them still calls. On a day that is over, the slots were taken
-# for nobody: it is over for all.
+# for nobody: it is over for all. On one whose rest is kept for others one slot is lost to them.
 _TAKE = """
     select t.*, extract(epoch from clock_timestamp())::double precision as now,
-        t.granted > 0 and $7::integer is not null
-        and not limits.count_day($1, t.granted, $7, $8) as is_day_over
+        case when t.granted = 0 or $7::integer is null then 'counted'
+          when $10 <> '' then limits.count_share($1, $10, t.granted, $7, $8, $6 <> '')
+          when limits.count_day($1, t.granted, $7, $8) then 'counted'
+          else 'day_over' end as day
     from limits.take($1, $2, $3, $4, $5, $6, $9) t
     """
 
@@ -234,7 +241,8 @@ class RateGate:
     `scopes` names whose limit it is in the shared tables, by the limit's own scope
     (`{"account": "hubspot:62515"}`). `patience_s` is the longest a caller whose turn it is is kept
     waiting; after it RateLimitedError says when to come back. One gate serves many tasks of one
-    process, each in its turn.
+    process, each in its turn. `party` is who shares a day's calls with others where they are our
+    application's: nobody uses up what the others need (docs/decisions/0155); empty: first come.
     """
 
     def __init__(
@@ -247,6 +255,7 @@ class RateGate:
         patience_s: float,
         time_zone: str = "UTC",
         lane: str = "",
+        party: str = "",
     ) -> None:
         self._sessions = sessions
         self._scopes = scopes
@@ -254,6 +263,7 @@ class RateGate:
         self._patience_s = patience_s
         self._time_zone = time_zone
         self._lane = lane
+        self._party = party
         self._database_clock = _DatabaseClock()
         by_bucket: dict[str, list[LimitLike]] = {}
         for limit in limits:
@@ -326,9 +336,12 @@ class RateGate:
             lane.per_day,
             end,
             lane.pace.lent_per_s,
+            self._party if lane.scope == APPLICATION else "",
         )
-        if row["is_day_over"]:
-            raise RateLimitedError(bucket, (end - self._clock.now()).total_seconds())
+        if row["day"] != "counted":
+            left_s = (end - self._clock.now()).total_seconds()
+            again_s = left_s if row["day"] == "day_over" else min(left_s, SHARE_AGAIN_S)
+            raise RateLimitedError(bucket, again_s)
         if not row["granted"]:
             return max(float(row["wait_s"]), 0.001)
         # Slots whose time may be over are dropped; the next answer is known better.

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from libs.common.clock import Clock
 from libs.common.database import SessionMaker
-from libs.common.rates import RateGate
+from libs.common.rates import APPLICATION, RateGate
 from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import ClientSettings, ProviderSettings
 from libs.common.tokens import StoredTokens
@@ -32,8 +32,8 @@ from libs.connectors.contract import (
 from libs.connectors.http import HttpClient
 from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint, placed
 
-# Whose limits they are: provider, account, subscription, where its day begins.
-GateKey = tuple[str, str, str | None, str]
+# Whose limits they are: provider, account, subscription, where its day begins, and who shares it.
+GateKey = tuple[str, str, str | None, str, str]
 
 
 def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
@@ -164,7 +164,8 @@ class Opener:
         """Return the shared rate budget of the account behind a connection.
 
         Limits of the account are shared by every connection to it, of any workspace; and so is the
-        gate itself among a worker's tasks: a slot that one of them leaves is another's.
+        gate itself among a worker's tasks: a slot that one of them leaves is another's. Where they
+        are our application's, each workspace has gates of its own, which know whose part they use.
         """
         if not self.paced:
             return OpenGate()
@@ -176,6 +177,7 @@ class Opener:
             owner,
             account.tier if account is not None else None,
             account.time_zone if account is not None else "UTC",
+            str(stored.workspace) if self._is_shared(stored.provider) else "",
         )
         # Whoever waits before a page is kept waiting by nobody else's turn.
         gate = None if self.lane else self._gates.get(key)
@@ -183,7 +185,9 @@ class Opener:
             gate = self._gates[key] = self._new_gate(*key)
         return gate
 
-    def _new_gate(self, provider: str, owner: str, tier: str | None, time_zone: str) -> RateGate:
+    def _new_gate(
+        self, provider: str, owner: str, tier: str | None, time_zone: str, party: str
+    ) -> RateGate:
         return RateGate(
             self.sessions,
             self._limits(provider, tier),
@@ -192,7 +196,12 @@ class Opener:
             patience_s=self.patience_s,
             time_zone=time_zone,
             lane=self.lane,
+            party=party,
         )
+
+    def _is_shared(self, provider: str) -> bool:
+        """Return whether our application has a limit that all workspaces share."""
+        return any(limit.scope == APPLICATION for limit in self._limits(provider, None))
 
     def _limits(self, provider: str, tier: str | None) -> Sequence[Limit]:
         by_tier = registry.PROVIDERS[provider].facts.limits

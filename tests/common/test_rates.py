@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -359,6 +360,148 @@ async def test_the_days_calls_end_with_the_day(poller: SessionMaker) -> None:
         await own.enter("contacts")
 
     assert error.value.retry_after_s == 12 * 3600
+
+
+class Sharers:
+    """Workspaces that share the 20 calls of a day that has just begun."""
+
+    def __init__(self, poller: SessionMaker) -> None:
+        self._poller = poller
+        # By the database's clock all of the next day but one is left.
+        self._clock = Clock(datetime.now(UTC) + timedelta(days=1))
+        self.resets_at = rates.resets_at(self._clock.now(), "UTC")
+
+    async def use_all(self, party: str, *, lane: str = "") -> tuple[int, float]:
+        """Call until refused; return how many calls were made, and when to come back."""
+        limit = Limit("api", calls=10, window_s=1.0, scope="application", per_day=20)
+        scopes = {"application": "acme:application"}
+        own = RateGate(
+            self._poller, [limit], scopes, self._clock, patience_s=30, lane=lane, party=party
+        )
+        for made in range(100):
+            try:
+                await own.enter("api")
+            except RateLimitedError as error:
+                return made, error.retry_after_s or 0.0
+        pytest.fail("a day that does not end")
+
+    async def let_half_the_day_pass(self, sessions: SessionMaker) -> None:
+        """Let twelve hours be left of the day under way."""
+        self.resets_at = datetime.now(UTC) + timedelta(hours=12)
+        async with sessions.begin() as session:
+            for table in ("days", "day_shares"):
+                await session.execute(
+                    text(f"update limits.{table} set resets_at = :at"), {"at": self.resets_at}
+                )
+
+    async def take(self, party: str, calls: int, *, is_person: bool = False) -> str:
+        """Count calls of the day under way."""
+        [row] = await database.fetch_alone(
+            self._poller,
+            "select limits.count_share('acme:application', $1, $2, 20, $3, $4)",
+            party,
+            calls,
+            self.resets_at,
+            is_person,
+        )
+        return str(row[0])
+
+
+async def settle(sessions: SessionMaker, count: int) -> list[str]:
+    """Make workspaces, each with an integration that reads an account of the provider."""
+    parties = [uuid4() for _ in range(count)]
+    for statement in (
+        "insert into config.workspaces (workspace_id, name) values (:id, 'a')",
+        """insert into config.connections (connection_id, workspace_id, provider, name)
+        values (:id, :id, 'acme', 'a')""",
+        """insert into config.integrations
+        (integration_id, workspace_id, name, state, source_connection_id)
+        values (:id, :id, 'a', 'active', :id)""",
+    ):
+        async with sessions.begin() as session:
+            for party in parties:
+                await session.execute(text(statement), {"id": party})
+    return [str(party) for party in parties]
+
+
+async def test_no_workspace_uses_up_the_day_of_the_others(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves CC5, S10: a day's calls are shared fairly, and a tenth is kept for people."""
+    greedy, modest = await settle(sessions, 2)
+    day = Sharers(poller)
+
+    first, comes_back_s = await day.use_all(greedy)
+    second, _ = await day.use_all(modest)
+    people, waits_s = await day.use_all(greedy, lane=INTERACTIVE)
+
+    assert (first, second, people) == (9, 9, 2)
+    assert comes_back_s == rates.SHARE_AGAIN_S
+    assert waits_s > 3_600  # Of a day that is over nothing becomes free.
+
+
+async def test_who_is_alone_has_the_whole_day(poller: SessionMaker, sessions: SessionMaker) -> None:
+    """Proves CC5: nothing is kept for those that have nothing running."""
+    [alone] = await settle(sessions, 1)
+    day = Sharers(poller)
+
+    calls, _ = await day.use_all(alone)
+
+    assert calls == 18
+
+
+async def test_what_is_not_used_by_noon_is_for_everybody(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves CC5, S10: and what is left is kept until the evening for who comes late."""
+    greedy, modest = await settle(sessions, 2)
+    day = Sharers(poller)
+    await day.use_all(greedy)
+    await day.let_half_the_day_pass(sessions)
+
+    lent = [await day.take(greedy, 5), await day.take(greedy, 1)]
+    late = [await day.take(modest, 5), await day.take(modest, 1)]
+    person = [await day.take(modest, 1, is_person=True), await day.take(modest, 1, is_person=True)]
+
+    assert lent == ["counted", "share_over"]
+    assert late == ["counted", "share_over"]
+    assert person == ["counted", "day_over"]
+
+
+async def test_who_begins_within_the_day_gets_of_what_is_free(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves CC5: what is kept for those before him is theirs."""
+    [early] = await settle(sessions, 1)
+    day = Sharers(poller)
+    await day.take(early, 5)
+    await day.let_half_the_day_pass(sessions)
+
+    newcomer = str(uuid4())
+    first = await day.take(newcomer, 1)
+    # Half a day of all is kept for the first, 9 calls; half a day of half of it for the other.
+    everything = [await day.take(early, 9), await day.take(early, 1)]
+
+    assert first == "counted"
+    assert everything == ["counted", "share_over"]
+    assert await day.take(newcomer, 3) == "counted"
+
+
+async def test_processes_that_divide_a_day_together_divide_it_once(
+    poller: SessionMaker, sessions: SessionMaker
+) -> None:
+    """Proves CC5, S10: with any number of pollers not one call more than the day has."""
+    parties = await settle(sessions, 3)
+    day = Sharers(poller)
+
+    made = await asyncio.gather(*(day.use_all(each) for each in parties for _ in range(2)))
+
+    async with sessions.begin() as session:
+        used = await session.execute(
+            text("select party, used from limits.day_shares where used > 0 order by party")
+        )
+        assert [tuple(row) for row in used] == [(party, 6) for party in sorted(parties)]
+    assert sum(calls for calls, _ in made) <= 18  # A slot that was lost was counted all the same.
 
 
 def test_a_day_ends_at_midnight_where_the_account_is() -> None:

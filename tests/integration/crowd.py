@@ -53,13 +53,14 @@ where resume_at > clock_timestamp() + interval '1 minute' and lease_owner is nul
 """
 # What is stored as if a day had gone by since. A day's own count stays behind with it.
 _A_DAY_LATER = """
-with days as (delete from limits.days),
+with days as (delete from limits.days), shares as (delete from limits.day_shares),
   blocks as (update limits.blocks set blocked_until = blocked_until - interval '1 day',
                slowed_at = slowed_at - interval '1 day')
 update sync.schedules set resume_at = resume_at - interval '1 day'
 """
-# Calls of the day that ends at the next midnight in UTC.
+# Calls of the day that ends at the next midnight in UTC. What is left of it is divided anew.
 _USED_BEFORE = """
+with shares as (delete from limits.day_shares where scope = $1)
 insert into limits.days (scope, resets_at, used)
 values ($1, date_trunc('day', now() at time zone 'UTC' + interval '1 day') at time zone 'UTC', $2)
 on conflict (scope, resets_at) do update set used = excluded.used

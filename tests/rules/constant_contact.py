@@ -192,6 +192,22 @@ REMOVALS = (
     ),
     Removal(
         "CC5",
+        "no workspace uses up the day of the others",
+        "migrations/sql/26_shared_days.sql",
+        "if p_calls > v_free + v_own + v_peoples then",
+        "if false then",
+        "common/test_rates.py::test_no_workspace_uses_up_the_day_of_the_others",
+    ),
+    Removal(
+        "CC5",
+        "a workspace's calls are known to be its own",
+        "libs/connectors/opening.py",
+        "str(stored.workspace) if self._is_shared(stored.provider) else",
+        '"" if self._is_shared(stored.provider) else',
+        "connectors/constant_contact/test_budget.py::test_one_workspace_leaves_the_others_their_part_of_the_day",
+    ),
+    Removal(
+        "CC5",
         "the day's count is reset at 00:00 UTC",
         "libs/connectors/constant_contact/source.py",
         'time_zone="UTC")',

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from libs.common.clock import SystemClock
 from libs.common.database import SessionMaker
+from libs.common.errors import RateLimitedError
 from libs.common.secrets import KeyRing
 from libs.connectors.contract import Account, Source
 from libs.connectors.oauth import Client
@@ -95,6 +96,49 @@ async def _calls_of_all(provider: Served, accounts: list[str]) -> tuple[int, int
     """Return how many calls all accounts got, and how many of them were too many."""
     told = [await provider.get(f"calls?account={each}") for each in accounts]
     return sum(each["total"] for each in told), sum(each["violations"] for each in told)
+
+
+async def test_one_workspace_leaves_the_others_their_part_of_the_day(
+    openers: list[Opener], sessions: SessionMaker
+) -> None:
+    """Proves CC5 and S10: its calls are counted as its own, whichever process makes them."""
+    other = UUID(int=3)
+    async with sessions.begin() as session:
+        for statement in (
+            "insert into config.workspaces (workspace_id, name) values (:w, 'b')",
+            """insert into config.connections (connection_id, workspace_id, provider, name)
+            values (:w, :w, 'constant_contact', 'b')""",
+            """insert into config.integrations
+            (integration_id, workspace_id, name, state, source_connection_id)
+            values (:w, :w, 'b', 'active', :w), (:c, :v, 'a', 'active', :c)""",
+        ):
+            await session.execute(text(statement), {"w": other, "v": WORKSPACE, "c": CONNECTION})
+    greedy = [
+        await opener.source(
+            StoredConnection(WORKSPACE, CONNECTION, "constant_contact", Account("a", "a")),
+            credential=STANDING_TOKEN,
+        )
+        for opener in openers
+    ]
+    await greedy[0].check()
+    async with sessions.begin() as session:  # All is used but what is kept for the other one.
+        await session.execute(
+            text(
+                "update limits.day_shares set share = 1e9,"
+                " kept = case party when :other then 5 else 0 end"
+            ),
+            {"other": str(other)},
+        )
+        await session.execute(text("update limits.days set used = 9995"))
+
+    refused = await asyncio.gather(*(each.check() for each in greedy), return_exceptions=True)
+    modest = await openers[0].source(
+        StoredConnection(other, other, "constant_contact", Account("b", "b")),
+        credential=STANDING_TOKEN,
+    )
+    await modest.check()
+
+    assert [type(each) for each in refused] == [RateLimitedError] * len(greedy)
 
 
 async def test_a_refresh_token_that_works_once_is_used_once(
