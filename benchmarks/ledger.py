@@ -1,11 +1,11 @@
 """What the quota ledger stands: `python -m benchmarks.ledger`, or `make bench-ledger`.
 
 Eight writers (two processes of four connections) hold units and post them, through the functions
-that the writer uses (`libs.common.ledger`), each in a transaction of its own as there: a pair. The
-database is a PostgreSQL of its own whose commits wait for the disk. Beside it, in the same run, the
-ledger as one would write it first, with `SELECT … FOR UPDATE` and the same two phases: what ours
-is worth is the ratio of the two. At the end of each case the counters are held against the
-postings: a wrong ledger has no speed.
+that the writer uses (`libs.common.ledger`), as there: held by one statement, which is committed as
+it is answered, and posted in a transaction. That is a pair. The database is a PostgreSQL of its own
+whose commits wait for the disk. Beside it, in the same run, the ledger as one would write it first,
+with `SELECT … FOR UPDATE` and the same two phases: what ours is worth is the ratio of the two. At
+the end of each case the counters are held against the postings: a wrong ledger has no speed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import asyncpg
 
 import migrations
 from libs.common import database, ledger
-from libs.common.database import Transaction, Transactions, transact
+from libs.common.database import Transaction, Transactions, transact, transact_alone
 from libs.common.ledger import Posting
 from local import postgres
 from local.stack import as_role
@@ -94,7 +94,7 @@ async def our_pair(sessions: Transactions, workspace: UUID, batch: int) -> int:
     async def hold(session: Transaction) -> int:
         return await ledger.hold(session, workspace=workspace, hold_id=hold_id, wanted=batch)
 
-    granted = await transact(sessions, hold)
+    granted = await transact_alone(sessions, hold)
     postings = [
         Posting(os.urandom(16), INTEGRATION, f"contact-{number}", RUN, "upsert")
         for number in range(granted)

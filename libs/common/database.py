@@ -132,6 +132,13 @@ class Transaction:
     connection: asyncpg.Connection
 
 
+class Alone(Protocol[SessionCo]):
+    """What runs a statement as a transaction of its own: `Transactions`."""
+
+    def alone(self) -> AbstractAsyncContextManager[SessionCo]:
+        """Return what runs one statement, which is committed by the time it is answered."""
+
+
 class Transactions:
     """Opens transactions past SQLAlchemy's session, on connections of the engine's pool.
 
@@ -160,6 +167,28 @@ class Transactions:
         finally:
             lent.close()
 
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Transaction]:
+        """Run one statement, and nothing else: it is committed by the time it is answered.
+
+        Beginning and committing would be two answers more to wait for. Two statements would be two
+        transactions, of which the first stands if the second fails.
+        """
+        lent = await self._engine.raw_connection()
+        connection = lent.driver_connection
+        assert isinstance(connection, asyncpg.Connection)
+        try:
+            yield Transaction(connection)
+        except Exception as error:
+            if isinstance(error, GONE) or connection.is_closed():
+                lent.invalidate()  # Cut, or timed out with the statement under way.
+            raise
+        except BaseException:
+            lent.invalidate()  # Cancelled, perhaps with the statement under way.
+            raise
+        finally:
+            lent.close()
+
 
 async def transact(
     sessions: Opens[Session],
@@ -176,6 +205,25 @@ async def transact(
     async def attempt() -> T:
         async with sessions.begin() as session:
             return await work(session)
+
+    return await _repeated(attempt, attempts_max)
+
+
+async def transact_alone(
+    sessions: Alone[Session],
+    statement: Callable[[Session], Awaitable[T]],
+    *,
+    attempts_max: int = ATTEMPTS_MAX,
+) -> T:
+    """Run one statement as a transaction of its own, again like `transact`.
+
+    It must be idempotent as well: the answer may be lost after it was committed. What a deferred
+    trigger refuses as it is committed is raised as the statement's own error.
+    """
+
+    async def attempt() -> T:
+        async with sessions.alone() as session:
+            return await statement(session)
 
     return await _repeated(attempt, attempts_max)
 

@@ -50,18 +50,19 @@ class Lease:
 
     async def keep(self, session: Transaction) -> None:
         """Hold the lease in a transaction; raise LeaseLostError if somebody else has it."""
-        with self._counted():
+        with self.counted():
             await store.keep_lease(session, connection=self.connection, fencing=self.fencing)
 
     async def begin(self, session: Transaction, step: UUID) -> bool:
         """Hold the lease for a step that must be stored once; False if it is stored already."""
-        with self._counted():
+        with self.counted():
             return await store.begin_step(
                 session, connection=self.connection, fencing=self.fencing, step=step
             )
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
+        """Remember, and count, that a statement found the lease lost."""
         try:
             yield
         except LeaseLostError:

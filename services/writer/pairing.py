@@ -192,15 +192,18 @@ class Pairing:
 
     async def begin(self, session: Transaction, turn: "Turn", tasks: Iterable[Task]) -> None:
         """Store what is about to be written, in the transaction that holds its units."""
-        pending = []
-        for task in tasks:
-            each = turn.pairs.paired.get(task.contact)
-            if each is None or task.kind is Kind.LEAVE:
-                continue
-            pending.append(each.now(each.pair.seen.with_pending(each.here.other, each.content)))
-            turn.pairs.begun.add(task.contact)
-        if pending:
+        begun = _to_begin(turn, tasks)
+        turn.pairs.begun.update(begun)
+        if begun:
+            pending = [
+                each.now(each.pair.seen.with_pending(each.here.other, each.content))
+                for each in begun.values()
+            ]
             await pair_store.store(session, turn.account.workspace, pending)
+
+    def has_to_begin(self, turn: "Turn", tasks: Iterable[Task]) -> bool:
+        """Return whether anything of a pair is about to be written."""
+        return bool(_to_begin(turn, tasks))
 
     async def look_after(self, turn: "Turn", results: Mapping[ContactId, Result]) -> None:
         """Read back what was written: that is what both sides have agreed on."""
@@ -395,6 +398,16 @@ async def agree_on(session: Transaction, workspace: UUID, rows: Iterable[ImportR
             if terms is not None and row.head.mapping_version == terms.version
         ]
         await pair_store.store(session, workspace, agreed_on)
+
+
+def _to_begin(turn: "Turn", tasks: Iterable[Task]) -> dict[ContactId, Paired]:
+    """Return the pairs of which something is about to be written."""
+    paired = turn.pairs.paired
+    return {
+        task.contact: paired[task.contact]
+        for task in tasks
+        if task.contact in paired and task.kind is not Kind.LEAVE
+    }
 
 
 def _brought(row: ImportRow, terms: Terms) -> Agreed:

@@ -615,6 +615,73 @@ def _row(head: Head, packed_row: _PackedRow) -> ImportRow:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Units that effects are to have, and whose they are: single effects', and an import's rows'.
+
+    Both belong to one hold, each to an intent of its own.
+    """
+
+    hold: UUID
+    intent: UUID
+    tasks: Sequence[Task]
+    import_: UUID
+    rows: Sequence[ImportRow]
+
+    @property
+    def wanted(self) -> int:
+        """Return how many units that takes."""
+        return len(self.tasks) + len(self.rows)
+
+    def first(self, units: int) -> "Reservation":
+        """Return what so many units are enough for: single effects come first."""
+        own, own_rows = self.tasks[:units], self.rows[: max(0, units - len(self.tasks))]
+        return Reservation(self.hold, self.intent, own, self.import_, own_rows)
+
+
+# What a reservation in one statement says when only a part of the units is left.
+ONLY_A_PART = "WR001"
+
+
+async def reserve(
+    session: Transaction,
+    *,
+    connection: UUID,
+    workspace: UUID,
+    fencing: int,
+    reservation: Reservation,
+) -> int | None:
+    """Keep the lease, hold units and say whose they are in one statement; return how many.
+
+    All of them or none: None if only a part is left, and then nothing has happened, but an open
+    transaction has failed. Asked again it returns the same. To be called within `transact_alone`,
+    as `ledger.hold` within `transact`. Raises LeaseLostError.
+    """
+    intents = {}
+    if reservation.tasks:
+        intents[reservation.intent] = msgspec.json.encode(reservation.tasks)
+    if reservation.rows:
+        intents[reservation.import_] = _packed_rows(reservation.rows)
+    try:
+        granted: int | None = await session.connection.fetchval(
+            "select delivery.reserve($1, $2, $3, $4, $5, $6, $7)",
+            connection,
+            fencing,
+            workspace,
+            reservation.hold,
+            reservation.wanted,
+            list(intents),
+            list(intents.values()),
+        )
+    except asyncpg.PostgresError as error:
+        if error.sqlstate != ONLY_A_PART:
+            raise
+        return None
+    if granted is None:
+        raise LeaseLostError(lease_name(connection))
+    return granted
+
+
 async def insert_intent(
     session: Transaction,
     *,

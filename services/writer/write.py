@@ -17,7 +17,7 @@ import msgspec
 
 from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, transact
+from libs.common.database import Transaction, Transactions, transact, transact_alone
 from libs.common.errors import LeaseLostError, SyncError
 from libs.common.events import DIRECT, Mapped, Settled
 from libs.common.failpoints import Reached, nothing
@@ -565,39 +565,70 @@ class Writing:
         account = turn.account
         hold = shared(ids.batch_id("hold", keys, account.next_attempt()))
         intent, import_ = shared(ids.computed("intent", hold)), shared(ids.computed("import", hold))
+        reservation = store.Reservation(hold, intent, singles, import_, rows)
+        granted = None
+        if not self._pairing.has_to_begin(turn, singles):
+            granted = await self._reserve_at_once(account, reservation)
+        if granted is None:
+            granted = await self._reserve_in_steps(turn, reservation)
+        own = reservation.first(granted)
+        created_at = self._clock.now()
+        if own.tasks:
+            tasks = {task.contact: task for task in own.tasks}
+            account.add(Intent(intent, hold, "open", tasks, created_at=created_at))
+        if own.rows:
+            held = {row.contact: row for row in own.rows}
+            account.add(Intent(import_, hold, "open", rows=held, created_at=created_at))
+            turn.import_intent = import_
+        return granted
+
+    async def _reserve_at_once(
+        self, account: Account, reservation: store.Reservation
+    ) -> int | None:
+        """Reserve everything by one statement, or nothing; None if there is only a part of it."""
+
+        async def statement(session: Transaction) -> int | None:
+            with account.lease.counted():
+                return await store.reserve(
+                    session,
+                    connection=account.connection,
+                    workspace=account.workspace,
+                    fencing=account.lease.fencing,
+                    reservation=reservation,
+                )
+
+        return await transact_alone(self._sessions, statement)
+
+    async def _reserve_in_steps(self, turn: Turn, reservation: store.Reservation) -> int:
+        """Reserve what there is, and store what pairs are about to be, in one transaction."""
+        account = turn.account
 
         async def work(session: Transaction) -> int:
             await account.lease.keep(session)
             granted = await ledger.hold(
-                session, workspace=account.workspace, hold_id=hold, wanted=len(keys)
+                session,
+                workspace=account.workspace,
+                hold_id=reservation.hold,
+                wanted=reservation.wanted,
             )
-            own, own_rows = singles[:granted], rows[: max(0, granted - len(singles))]
+            own = reservation.first(granted)
             # An intent without a unit would never end.
-            for name, tasks, items in ((intent, own, ()), (import_, (), own_rows)):
-                if tasks or items:
+            for intent, tasks, rows in ((own.intent, own.tasks, ()), (own.import_, (), own.rows)):
+                if tasks or rows:
                     await store.insert_intent(
                         session,
-                        intent=name,
+                        intent=intent,
                         connection=account.connection,
                         workspace=account.workspace,
-                        hold=hold,
+                        hold=own.hold,
                         fencing=account.lease.fencing,
                         tasks=tasks,
-                        rows=items,
+                        rows=rows,
                     )
-            await self._pairing.begin(session, turn, own)
+            await self._pairing.begin(session, turn, own.tasks)
             return granted
 
-        granted = await transact(self._sessions, work)
-        tasks = {task.contact: task for task in singles[:granted]}
-        held = {row.contact: row for row in rows[: max(0, granted - len(singles))]}
-        created_at = self._clock.now()
-        if tasks:
-            account.add(Intent(intent, hold, "open", tasks, created_at=created_at))
-        if held:
-            account.add(Intent(import_, hold, "open", rows=held, created_at=created_at))
-            turn.import_intent = import_
-        return granted
+        return await transact(self._sessions, work)
 
     async def _call(self, turn: Turn, units: Sequence[Unit]) -> dict[ContactId, Result]:
         """Send the single effects, one integration after the other."""

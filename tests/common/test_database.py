@@ -19,6 +19,7 @@ from libs.common.database import (
     engine_of,
     fetch_alone,
     transact,
+    transact_alone,
 )
 
 
@@ -109,6 +110,68 @@ async def test_a_backend_killed_under_a_plain_transaction_costs_a_second_try(
         return found
 
     assert await transact(transactions, work) == 7
+    assert len(set(backends)) == 2
+
+
+async def test_a_statement_alone_is_committed_as_it_is_answered(sessions: SessionMaker) -> None:
+    transactions = Transactions(engine_of(sessions))
+    async with transactions.begin() as session:
+        await session.connection.execute("create table alone (id int)")
+
+    async def insert(session: Transaction) -> int:
+        found: int = await session.connection.fetchval("insert into alone values (1) returning id")
+        async with transactions.begin() as other:
+            assert await other.connection.fetchval("select count(*) from alone") == 1
+        return found
+
+    assert await transact_alone(transactions, insert) == 1
+
+
+LOSES_TWICE = """
+create table late (id int);
+create sequence lost_races;
+create function lose() returns trigger language plpgsql as $$ begin
+  if nextval('lost_races') < 3 then raise exception 'lost' using errcode = '40001'; end if;
+  return null;
+end $$;
+create constraint trigger lose after insert on late deferrable initially deferred
+  for each row execute function lose();
+"""
+
+
+async def test_a_statement_alone_that_is_refused_by_the_commit_is_run_again(
+    sessions: SessionMaker,
+) -> None:
+    """Proves R10: what a deferred trigger says is the statement's own error, and nothing stands."""
+    transactions = Transactions(engine_of(sessions))
+    async with transactions.begin() as session:
+        await session.connection.execute(LOSES_TWICE)
+
+    async def insert(session: Transaction) -> int:
+        found: int = await session.connection.fetchval("insert into late values (1) returning id")
+        return found
+
+    assert await transact_alone(transactions, insert) == 1
+    async with transactions.begin() as other:
+        assert await other.connection.fetchval("select count(*) from late") == 1
+
+
+async def test_a_backend_killed_under_a_statement_alone_costs_a_second_try(
+    sessions: SessionMaker,
+) -> None:
+    """Proves R10: it is run again, on another connection."""
+    transactions = Transactions(engine_of(sessions))
+    backends: list[int] = []
+
+    async def statement(session: Transaction) -> int:
+        backends.append(session.connection.get_server_pid())
+        if len(backends) == 1:
+            async with transactions.begin() as other:
+                await other.connection.execute("select pg_terminate_backend($1)", backends[0])
+        found: int = await session.connection.fetchval("select 7")
+        return found
+
+    assert await transact_alone(transactions, statement) == 7
     assert len(set(backends)) == 2
 
 

@@ -43,8 +43,10 @@ _LIMIT = (
         "Q1",
         "it is shared by all integrations of a workspace",
         "services/writer/write.py",
-        "session, workspace=account.workspace, hold_id=hold, wanted=len(keys)",
-        "session, workspace=singles[0].integration, hold_id=hold, wanted=len(keys)",
+        "                    workspace=account.workspace,\n"
+        "                    fencing=account.lease.fencing,\n",
+        "                    workspace=reservation.tasks[0].integration,\n"
+        "                    fencing=account.lease.fencing,\n",
         f"{_DRAIN}::test_integrations_of_a_workspace_share_its_quota",
     ),
     Removal(

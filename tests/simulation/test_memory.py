@@ -27,6 +27,7 @@ from libs.connectors.automatic import Standard, WantedField
 from libs.connectors.contract import FieldType, Write
 from services.poller.plan import Assignment, Roll, begin, run_id
 from services.writer.conclude import Changes, Moved, Row
+from services.writer.store import Reservation
 from services.writer.values import (
     ContactId,
     Head,
@@ -37,6 +38,7 @@ from services.writer.values import (
     PartId,
     Place,
     SeenLink,
+    Task,
     Version,
     Wanted,
     Wish,
@@ -484,14 +486,22 @@ async def test_links_move_and_new_contacts_are_linked_by_columns(stores: Stores)
     )
 
 
-async def test_rows_of_an_import_are_read_as_they_were_written(stores: Stores) -> None:
-    fencing, intent, hold = await own(stores), uuid4(), uuid4()
+def import_row(stores: Stores) -> ImportRow:
     item = wanted(stores, "a")
     write = Write(Operation.UPSERT, item.identity, b'{"CITY":"K\xc3\xb6ln"}', LIST, join_list=True)
     place = Place(stores.integration, "a@example.com")
-    row = ImportRow(
+    return ImportRow(
         item.contact, place, Head(item.part, 3, LIST, is_late=True), write, 7, b"h", b"k", True
     )
+
+
+def task_of(stores: Stores, source_id: str) -> Task:
+    return replace(import_row(stores).task, source_id=source_id)
+
+
+async def test_rows_of_an_import_are_read_as_they_were_written(stores: Stores) -> None:
+    fencing, intent, hold = await own(stores), uuid4(), uuid4()
+    row = import_row(stores)
     async with stores.begin() as session:
         await stores.writer.insert_intent(
             session,
@@ -654,6 +664,41 @@ async def test_units_are_held_within_the_limit_posted_once_and_given_back(stores
     assert await hold(uuid4(), 9) == 2
     async with stores.begin() as session:
         assert not await stores.ledger.is_open(session, workspace=stores.workspace)
+
+
+async def test_a_reservation_is_whole_or_nothing_and_the_same_when_asked_again(
+    stores: Stores,
+) -> None:
+    fencing, row = await own(stores), import_row(stores)
+    await stores.limit(3)
+
+    async def reserve(reservation: Reservation, *, token: int = fencing) -> int | None:
+        async with stores.begin() as session:
+            granted: int | None = await stores.writer.reserve(
+                session,
+                connection=stores.destination,
+                workspace=stores.workspace,
+                fencing=token,
+                reservation=reservation,
+            )
+            return granted
+
+    both = Reservation(uuid4(), uuid4(), [task_of(stores, "b")], uuid4(), [row])
+    only_tasks = [task_of(stores, name) for name in "cd"]
+    too_many = Reservation(uuid4(), uuid4(), only_tasks, uuid4(), [])
+    last = Reservation(uuid4(), uuid4(), only_tasks[:1], uuid4(), [])
+
+    with pytest.raises(LeaseLostError):
+        await reserve(both, token=fencing + 1)
+    asked = [both, both, too_many, last, too_many]
+    assert [await reserve(each) for each in asked] == [2, 2, None, 1, 0]
+    async with stores.begin() as session:
+        found = await stores.writer.open_intents(session, stores.destination)
+    assert {(each.intent, each.hold): [*each.tasks, *each.rows] for each in found} == {
+        (both.intent, both.hold): both.tasks,
+        (both.import_, both.hold): both.rows,
+        (last.intent, last.hold): last.tasks,
+    }
 
 
 async def claim(stores: Stores, owner: UUID = OWNER) -> Assignment | None:

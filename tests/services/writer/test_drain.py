@@ -5,10 +5,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import ledger
+from libs.common.database import Transaction
 from libs.common.errors import UnavailableError
+from services.writer import store
 from services.writer.drain import ORPHANS
 from tests.fakes import CrashError, Fault
 from tests.services.writer.world import LIST, World, crash_at, leave, upsert
@@ -91,13 +91,13 @@ async def test_a_hold_that_grants_nothing_leaves_no_intent(
     """Proves Q3: the quota ends between the look and the hold; an empty intent would never end."""
     await world.begin_run(1)
     await world.limit(5)
-    hold = ledger.hold
+    reserve = store.reserve
 
-    async def hold_late(session: AsyncSession, **wishes: Any) -> int:
+    async def reserve_late(session: Transaction, **wishes: Any) -> int | None:
         await world.limit(0)
-        return await hold(session, **wishes)
+        return await reserve(session, **wishes)
 
-    monkeypatch.setattr(ledger, "hold", hold_late)
+    monkeypatch.setattr(store, "reserve", reserve_late)
 
     (settled,) = await world.write(world.writer(), world.record(upsert("a")))
 

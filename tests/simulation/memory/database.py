@@ -306,6 +306,9 @@ class _Sessions:
     def begin(self) -> "_Transaction":
         return _Transaction(self._database, self._caller)
 
+    def alone(self) -> "_Transaction":
+        return self.begin()
+
 
 class _Transaction:
     """One transaction; its caller may die before it, and after it without hearing of it."""

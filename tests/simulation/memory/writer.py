@@ -26,6 +26,7 @@ from services.writer.store import (
     Connection,
     FieldWish,
     Granted,
+    Reservation,
     StoredIntent,
 )
 from services.writer.values import (
@@ -316,6 +317,38 @@ async def open_intents(session: Transaction, connection: UUID) -> list[StoredInt
         row.stored for row in tables_of(session).intents.values() if row.connection == connection
     ]
     return sorted(found, key=lambda stored: (stored.created_at, stored.intent))
+
+
+async def reserve(
+    session: Transaction,
+    *,
+    connection: UUID,
+    workspace: UUID,
+    fencing: int,
+    reservation: Reservation,
+) -> int | None:
+    _held(session, connection, fencing)
+    tables, before = tables_of(session), tables_of(session).copy()
+    granted = await ledger.hold(
+        session, workspace=workspace, hold_id=reservation.hold, wanted=reservation.wanted
+    )
+    if 0 < granted < reservation.wanted:
+        tables.restore(before)
+        return None
+    own = reservation.first(granted)
+    for intent, tasks, rows in ((own.intent, own.tasks, ()), (own.import_, (), own.rows)):
+        if tasks or rows:
+            await insert_intent(
+                session,
+                intent=intent,
+                connection=connection,
+                workspace=workspace,
+                hold=own.hold,
+                fencing=fencing,
+                tasks=tasks,
+                rows=rows,
+            )
+    return granted
 
 
 async def insert_intent(
