@@ -20,7 +20,7 @@ from libs.common.lifecycle import Process, run
 from libs.common.secrets import KeyRing
 from libs.common.settings import DatabaseSettings, Environment, SecretsSettings, read
 from libs.connectors.http import HttpClient
-from services.config_api import bootstrap, reseal
+from services.config_api import bootstrap, listening, reseal
 from services.config_api.app import create_app, served
 from services.config_api.keys import FailureThrottle
 from services.config_api.provider_accounts import ProviderAccounts
@@ -44,7 +44,8 @@ async def serve(process: Process, settings: Settings) -> None:
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     try:
         sessions = database.session_maker(engine)
-        app = create_app(_parts(process, settings, sessions, http))
+        parts = _parts(process, settings, sessions, http)
+        app = create_app(parts)
         server = uvicorn.Server(
             uvicorn.Config(
                 served(app, body_bytes_max=settings.body_bytes_max, uploads=settings.uploads),
@@ -56,12 +57,14 @@ async def serve(process: Process, settings: Settings) -> None:
             )
         )
         process.watch("http", ready=lambda: server.started)
+        arranging = process.start(listening.keep_arranged(parts, process.stop))
         serving = asyncio.create_task(_until_stopped(server, _listen(settings)))
         stopping = asyncio.create_task(process.stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.should_exit = True
         await serving
+        await arranging  # What it stands on ends below.
     finally:
         await http.aclose()
         await engine.dispose()

@@ -91,6 +91,15 @@ REMOVALS = (
     ),
     Removal(
         "SF3",
+        "what went both ways before is told of edits by itself",
+        f"{_CONFIG}/listening.py",
+        "        await arrange(parts, Units(parts.sessions, each.workspace_id), each.connection_id)\n",
+        "        pass\n",
+        f"{_CONFIG}/routes/test_provider_events.py"
+        "::test_integrations_that_went_both_ways_before_are_told_of_edits_as_well",
+    ),
+    Removal(
+        "SF3",
         "a changed attribute is written back",
         _PAIRING,
         "        if verdict is Verdict.WRITE:\n            narrowed",

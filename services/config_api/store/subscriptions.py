@@ -44,6 +44,44 @@ async def has_readers(session: AsyncSession, connection: UUID) -> bool:
     return bool(found.scalar_one())
 
 
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """A connection whose edits are read, and whose account sends us no events of them."""
+
+    connection_id: UUID
+    workspace_id: UUID
+
+
+async def claim_unheard(
+    session: AsyncSession, *, providers: Sequence[str], base_url: str, rest_s: float, limit: int
+) -> list[Unheard]:
+    """Return connections of any workspace whose events are wanted and do not come here.
+
+    Also those that send to another address than below `base_url`. Each is claimed: for `rest_s` it
+    is returned to nobody, so that one process asks its account, and not more often than that.
+    """
+    found = await session.execute(
+        text(
+            "update config.connections set events_tried_at = clock_timestamp()"
+            " where connection_id in (select c.connection_id from config.connections c"
+            "  where c.provider = any(:providers) and c.state = 'connected'"
+            "  and (c.events_tried_at is null"
+            "   or c.events_tried_at < clock_timestamp() - make_interval(secs => :rest_s))"
+            "  and exists (select from config.integrations i"
+            "   join config.integrations b on b.way_back_of = i.integration_id"
+            "   where i.destination_connection_id = c.connection_id and i.is_two_way"
+            "   and i.state not in ('draft', 'archived'))"
+            "  and not exists (select from config.event_subscriptions e"
+            "   where e.connection_id = c.connection_id and starts_with(e.url, :base_url || '/'))"
+            "  order by c.events_tried_at nulls first, c.connection_id"
+            "  limit :limit for update of c skip locked)"
+            " returning connection_id, workspace_id"
+        ),
+        {"providers": list(providers), "base_url": base_url, "rest_s": rest_s, "limit": limit},
+    )
+    return [Unheard(*row) for row in found]
+
+
 async def keep(
     session: AsyncSession, subscription: Subscription, workspace: UUID, token_sha256: bytes
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from libs.common.database import SessionMaker
+from services.config_api.listening import arrange_missing, keep_arranged
 from tests.services.config_api.routes.test_two_way import rows, salesforce_draft
-from tests.services.config_api.served import Draft, Served, config_api, edit
+from tests.services.config_api.served import BREVO_KEY, Draft, Served, config_api, edit
 
 ADA = "ada@example.com"
 SECONDS = 5.0
@@ -235,3 +237,110 @@ async def test_only_who_has_the_token_brings_anything_forward(
     assert [each.status_code for each in refused] == [401, 401, 401, 404, 422, 422]
     assert (unknown.status_code, taken.status_code) == (204, 204)
     assert (await due(served))[0]["is_due"]
+
+
+async def test_integrations_that_went_both_ways_before_are_told_of_edits_as_well(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves SF3: without anybody's change, once, and whatever process looks."""
+    contact = await upsert(served, EMAIL=ADA, FIRSTNAME="Ada")
+    await both_ways(served, api)
+    await forget_events(served)
+
+    counts = await asyncio.gather(*(arrange_missing(served.parts) for _ in range(3)))
+    counts.append(await arrange_missing(served.parts))
+
+    assert sorted(counts) == [0, 0, 0, 1]
+    assert len(await webhooks(served)) == 1
+    changed = {"contacts": [{"id": contact, "attributes": {"FIRSTNAME": "Augusta"}}]}
+    await served.control("brevo", "POST", "contacts:upsert", changed)
+    assert await delivered(served, 1) == ["contact_updated HTTP 204"]
+
+
+async def test_only_accounts_whose_edits_are_read_are_asked(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves SF3, X3: no draft, nobody's who is deleted or goes one way, and no lost login."""
+    draft = await salesforce_draft(served, api)
+    await edit(api, "PATCH", draft.path, {"two_way": True})
+    as_draft = await arrange_missing(served.parts)
+    await edit(api, "POST", f"{draft.path}:activate", {}, resource=draft.path)
+    await forget_events(served)
+    async with served.owner.begin() as session:
+        await session.execute(text("update config.connections set state = 'needs_reauth'"))
+    logged_out = await arrange_missing(served.parts)
+    async with served.owner.begin() as session:
+        await session.execute(text("update config.connections set state = 'connected'"))
+    await edit(api, "PATCH", draft.path, {"two_way": False})
+    one_way = await arrange_missing(served.parts)
+
+    assert (as_draft, logged_out, one_way) == (0, 0, 0)
+    assert await webhooks(served) == []
+
+
+async def test_an_account_that_cannot_be_asked_is_asked_again_later(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves SF3, X1: not at every look, and not never."""
+    await both_ways(served, api)
+    await forget_events(served)
+    await served.fail("brevo", "POST", "/v3/webhooks", kind="status", status=500)
+
+    refused, at_once = [await arrange_missing(served.parts) for _ in range(2)]
+    webhooks_then = await webhooks(served)
+    async with served.owner.begin() as session:
+        await session.execute(
+            text(
+                "update config.connections"
+                " set events_tried_at = events_tried_at - interval '2 hours'"
+            )
+        )
+    later = await arrange_missing(served.parts)
+
+    assert (refused, at_once, later) == (1, 0, 1)
+    assert webhooks_then == []
+    assert len(await webhooks(served)) == 1
+
+
+async def test_another_public_address_is_told_to_the_accounts(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves SF3: events would go where nobody listens any more."""
+    await both_ways(served, api)
+    moved = "https://moved.example/v1/provider-events"
+    parts = replace(served.parts, addresses=replace(served.parts.addresses, events_url=moved))
+
+    assert await arrange_missing(served.parts) == 0
+    assert await arrange_missing(parts) == 1
+
+    [kept] = await rows(served, "select url from config.event_subscriptions")
+    assert kept["url"].startswith(f"{moved}/brevo/")
+    assert [each["url"] for each in await webhooks(served)] == [kept["url"]]
+
+
+async def test_what_is_missing_is_arranged_until_told_to_stop(
+    served: Served, api: httpx.AsyncClient
+) -> None:
+    """Proves SF3: the process does it beside its routes, and ends with them."""
+    await both_ways(served, api)
+    await forget_events(served)
+    stop = asyncio.Event()
+    keeping = asyncio.create_task(keep_arranged(served.parts, stop))
+
+    async with asyncio.timeout(SECONDS):
+        while not await webhooks(served):  # noqa: ASYNC110  # it must be asked
+            await asyncio.sleep(0.02)
+        stop.set()
+        await keeping
+
+
+async def forget_events(served: Served) -> None:
+    """Let it be as before there were events: nothing is sent, and nobody has asked for it."""
+    for webhook in await webhooks(served):
+        async with httpx.AsyncClient(base_url=served.providers["brevo"]) as client:
+            ended = await client.delete(
+                f"/v3/webhooks/{webhook['id']}", headers={"api-key": BREVO_KEY}
+            )
+        assert ended.is_success
+    async with served.owner.begin() as session:
+        await session.execute(text("delete from config.event_subscriptions"))
