@@ -218,7 +218,13 @@ NEEDED = (
         "what_may_be_under_way_is_no_edit",
         "What may be written is stored with its unit, before the call.",
         _a_writer_dies_after_its_call,
-        Cut(f"{PAIRING}:Pairing.begin", "if pending:", "if False:"),
+        Cut(f"{PAIRING}:Pairing.begin", "if begun:", "if False:"),
+    ),
+    _needed(
+        "who_begins_a_pair_is_not_reserved_at_once",
+        "What may be written is stored in the transaction that holds its unit.",
+        _a_writer_dies_after_its_call,
+        Cut(f"{PAIRING}:Pairing.has_to_begin", "bool(_to_begin(turn, tasks))", "False"),
     ),
     _needed(
         "what_is_read_back_is_accounted_for",
