@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the indexes of addresses anew: tables are locked for about a second a million links."""
+    """Make the indexes of addresses anew: some 2 s a million links, locked."""
     op.execute("set role contactsync_owner")
     run_script("25_addresses_first.sql")
     op.execute("reset role")  # Alembic keeps its own version table as who it logged in as.
