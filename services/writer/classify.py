@@ -168,15 +168,7 @@ def take_over(item: Wanted, view: View) -> Sequence[Link]:
             or link.key == identity_key(item.identity)
         ):
             changed.append(_inherit(item.contact, link, own, view))
-        changed.append(
-            replace(
-                link,
-                state=LinkState.REMOVED,
-                wish=Wish.DELETE,
-                version=Version(link.version.ms, max(link.version.run_no, item.version.run_no)),
-                identity=Identity(),
-            )
-        )
+        changed.append(link.merged_away(item.version.run_no))
     for link in changed:
         view.links[link.contact] = link
         if link.key is not None and link.state is LinkState.LINKED:

@@ -376,4 +376,15 @@ def conclude_read_back(unit: Unit, *, happened: bool, view: View, changes: Chang
     changes.post(unit)
     link = view.links.get(task.contact)
     changes.links[task.contact] = linked_after(task, link)
+    for merged in _merged_at(task, view):
+        # Its turn ended before it was stored whose address it took over.
+        changes.links[merged.contact] = merged.merged_away(task.run_no)
     changes.extras[task.of_part].written(task, None)
+
+
+def _merged_at(task: Task, view: View) -> list[Link]:
+    """Return the links of who was merged into a contact and stands where it was written."""
+    contacts = (ContactId(task.integration, source_id) for source_id in task.merged)
+    links = [view.links[each] for each in contacts if each in view.links and each != task.contact]
+    key = identity_key(task.identity)
+    return [link for link in links if link.state is LinkState.LINKED and link.key == key]

@@ -169,6 +169,16 @@ class Link(msgspec.Struct, frozen=True, gc=False):
             return self
         return replace(self, version=version, wish=wish)
 
+    def merged_away(self, run_no: int) -> "Link":
+        """Return the tombstone of a contact that lives on in another, which has its address now."""
+        return replace(
+            self,
+            state=LinkState.REMOVED,
+            wish=Wish.DELETE,
+            version=Version(self.version.ms, max(self.version.run_no, run_no)),
+            identity=Identity(),
+        )
+
 
 class Parked(msgspec.Struct, frozen=True, gc=False):
     """What must be known of a parked row to judge a newer or an older version of its contact."""

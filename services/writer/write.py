@@ -327,7 +327,7 @@ class Writing:
 
         async def work(session: Transaction) -> Changes:
             is_new = await account.lease.begin(session, step)
-            links = await store.links(session, [unit.task.contact for unit in units])
+            links = await store.links(session, _contacts_of(units))
             view = View(links=links)
             changes = Changes()
             for unit, has_happened in zip(units, happened, strict=True):
@@ -746,6 +746,13 @@ def _unsent(units: Sequence[Unit], reason: str) -> dict[ContactId, Result]:
 
 def _tasks(rows: Iterable[ImportRow]) -> list[Task]:
     return [row.task for row in rows]
+
+
+def _contacts_of(units: Sequence[Unit]) -> list[ContactId]:
+    """Return whose units these are, and who was merged into them."""
+    tasks = [unit.task for unit in units]
+    merged = [ContactId(task.integration, each) for task in tasks for each in task.merged]
+    return list(dict.fromkeys([*(task.contact for task in tasks), *merged]))
 
 
 def _in_stage(task: Task, turn: Turn) -> Task:

@@ -14,7 +14,7 @@ from uuid import UUID
 from libs.common import tracing
 from libs.common.consumer import Batch, Record
 from libs.common.errors import TransientError, UnavailableError
-from libs.common.events import Changed, Event, Topic
+from libs.common.events import Changed, Event, RunRead, Topic
 from tests.simulation.processes import Process, Weather
 
 REBALANCE_S = 8.0
@@ -51,9 +51,15 @@ class Broker:
             page = (event.run, event.page, event.part)
             if self._pages.setdefault(page, event.id) != event.id:
                 self.reread.add(event.run)
+        elif isinstance(event, RunRead) and self._has_more_than(event):
+            self.reread.add(event.run)
         for group in self.groups:
             if group.topic is topic:
                 group.arrived(key)
+
+    def _has_more_than(self, end: RunRead) -> bool:
+        """Return whether a page of a run was told that its second reading has not any more."""
+        return any(run == end.run and page > end.pages for run, page, _ in self._pages)
 
     @property
     def lag(self) -> int:

@@ -20,7 +20,7 @@ import structlog
 from libs.common import database as common_database
 from libs.common import ids
 from libs.common.backoff import Backoff
-from libs.common.errors import UnavailableError
+from libs.common.errors import MisconfiguredError, NeedsReauthError, UnavailableError
 from libs.common.events import Event, RunMode, Topic, encode
 from libs.connectors import contract
 from libs.connectors.contract import OpenGate
@@ -28,7 +28,7 @@ from services.activity.settle import Projection
 from services.mapper import store as mapper_store
 from services.mapper.map_records import RecordMapper
 from services.mapper.store import StoredMapping
-from services.poller import plan
+from services.poller import leavers, plan
 from services.poller.attend import Attendant, Bounds
 from services.poller.plan import Assignment
 from services.writer import store, usual
@@ -41,7 +41,14 @@ from services.writer.live import Live
 from services.writer.shares import Budget
 from services.writer.values import IntegrationState
 from services.writer.write import Writing
+from tests.fakes import HOST
 from tests.simulation.broker import Broker, Group, Member, Publisher
+from tests.simulation.extras import (
+    GUARD_CONTACTS,
+    Extra,
+    Troublemaker,
+    extras_of,
+)
 from tests.simulation.loop import VirtualClock, VirtualLoop
 from tests.simulation.memory.database import (
     Connection,
@@ -86,6 +93,7 @@ QUOTA_AT_LAST = 10_000
 # Every so many seeds have automatic imports that share a budget in each slot (AC5).
 SHARED_EVERY = 8
 
+PHONE = {"source": "phone", "destination": "SMS", "destination_type": "phone"}
 FIELDS = (
     {"source": "email", "destination": "EMAIL", "destination_type": "email"},
     {"source": "firstname", "destination": "FIRSTNAME", "destination_type": "text"},
@@ -122,7 +130,11 @@ class History:
         self.alive: dict[str, Process] = {}
         self.shows = False
         self._peace_ms = 0
+        self.extras = extras_of(seed)
+        self.refusals: dict[UUID, str] = {}  # How accounts refuse our credentials now.
+        self._troublemaker = Troublemaker(self, seed)
         self.oracle.shares = self.shares
+        self.oracle.is_guarded = Extra.GUARD in self.extras
         self._make()
 
     def _make(self) -> None:
@@ -142,16 +154,41 @@ class History:
             integration = ids.computed("integration", self.workspace, number)
             self._integrate(integration, "ab"[number], destination)
 
+    @property
+    def reachable(self) -> list[UUID]:
+        """Return the connections: the source's, and those of the destinations."""
+        return [self.source, *self.destinations]
+
+    def admit(self, connection: UUID) -> None:
+        """Raise what an account answers that does not take our credentials now."""
+        refusal = self.refusals.get(connection)
+        if refusal is None:
+            return
+        self.oracle.refused(connection)
+        if refusal == "revoked":
+            raise NeedsReauthError(HOST, "unauthorized")
+        raise MisconfiguredError(HOST, "scope_missing")
+
     def account_of(self, integration: UUID) -> Account:
         """Return where an integration's contacts go."""
         return self.accounts[self.database.tables.integrations[integration].destination]
 
     def _integrate(self, integration: UUID, prefix: str, destination: UUID) -> None:
         random, tables = self.random, self.database.tables
-        source = Source(prefix, random, self.database.now_ms, merges=self.merges)
+        source = Source(
+            prefix,
+            random,
+            self.database.now_ms,
+            merges=self.merges,
+            # One of the two: the other's people are known by their addresses, as ever.
+            by_phone=Extra.PHONES in self.extras and prefix == "b",
+            has_poison=Extra.CALLS in self.extras,
+        )
         self.sources[integration] = source
         for _ in range(random.randint(1, 5)):
-            source.add(f"{prefix}-{len(source.account.contacts)}@example.com")
+            by_phone = f"{source.prefix}{len(source.account.contacts):07}"
+            by_email = f"{prefix}-{len(source.account.contacts)}@example.com"
+            source.add(by_phone if source.key == "phone" else by_email)
         tables.integrations[integration] = Integration(
             integration=integration,
             workspace=self.workspace,
@@ -176,7 +213,8 @@ class History:
     def _map(self, integration: UUID, *, fields: int) -> None:
         tables = self.database.tables
         version = 1 + sum(1 for of, _ in tables.mappings if of == integration)
-        chosen = msgspec.json.encode(FIELDS[:fields]).decode()
+        own = PHONE if self.sources[integration].key == "phone" else FIELDS[0]
+        chosen = msgspec.json.encode([own, *FIELDS[1:fields]]).decode()
         tables.mappings[integration, version] = StoredMapping(chosen, None)
         row = tables.integrations[integration]
         tables.integrations[integration] = change(row, mapping_version=version)
@@ -263,19 +301,29 @@ class History:
 
         async def open_source(assignment: Assignment) -> contract.Source:
             await process.step("open")
-            return self.sources[assignment.integration].seen_by(process)
+            self.admit(self.source)
+            return self.sources[assignment.integration].seen_by(process, self._admit_source)
+
+        publisher = Publisher(self.broker, process)
+
+        def publish(topic: Topic, key: str, event: Event) -> asyncio.Task[None]:
+            self.oracle.see_told(event)
+            return publisher.publish(topic, key, event)
 
         attendant = Attendant(
             PROVIDER,
             owner=process.owner,
             sessions=self.database.sessions(process),
             open_source=open_source,
-            publish=Publisher(self.broker, process).publish,
+            publish=publish,
             clock=self.clock,
             bounds=Bounds(claim_every_s=CLAIM_EVERY_S, lease_s=LEASE_S, ending_s=2.0),
             uniform=self.random.uniform,
         )
         return [attendant.run(asyncio.Event())]
+
+    def _admit_source(self) -> None:
+        self.admit(self.source)
 
     def mapper(self, process: Process) -> list[Coroutine[Any, Any, None]]:
         async def load(integration: UUID, versions: set[int]) -> mapper_store.Integration | None:
@@ -311,7 +359,14 @@ class History:
         ) -> contract.Destination:
             gate = LeasedGate(OpenGate(), lease)
             account = self.accounts[connection.connection]
-            return Destination(account, gate, process, self.weather, rows_min=self.rows_min)
+            return Destination(
+                account,
+                gate,
+                process,
+                self.weather,
+                rows_min=self.rows_min,
+                admits=lambda: self.admit(connection.connection),
+            )
 
         accounts = Accounts(sessions, leases, serves=lambda each: member.serves(str(each)))
         imports = Imports(sessions, self.clock, poll_s=20.0, late_call_s=LATE_CALL_S)
@@ -396,11 +451,14 @@ class History:
             print(f"{self.clock.monotonic():8.2f} {what} {shown}")  # noqa: T201  # it was asked for
 
     async def _trouble(self) -> None:
+        extra = asyncio.create_task(self._troublemaker.run()) if self.extras else None
         for _ in range(self.random.randint(10, 45)):
             await now_and_then(self.random, 5.0)
             if self.oracle.broken is not None:
                 return
             self._act()
+        if extra is not None:
+            extra.cancel()
         await self._make_peace()
 
     def _act(self) -> None:
@@ -447,6 +505,7 @@ class History:
 
     async def _make_peace(self) -> None:
         self.weather.clear()
+        await self._troublemaker.make_peace()
         self.raise_quota(QUOTA_AT_LAST)
         for integration in self.sources:
             self.resume(integration)
@@ -461,6 +520,7 @@ class History:
         looks = 0  # Twice, so that drains have seen what the last records have freed.
         while looks < 2:
             await asyncio.sleep(3 * DRAIN_EVERY_S)
+            self._troublemaker.agree()
             looks = looks + 1 if self._is_quiet(began) else 0
             if self.oracle.broken is not None:
                 return
@@ -487,6 +547,7 @@ class History:
             self.broker.lag == 0
             and not tables.intents
             and not tables.outbox
+            and not tables.withheld
             and all(self._runs_read(each) >= began[each] + 3 for each in self.sources)
             and all(map(self._has_read_members, self.sources))
             and all(row.reason == "duplicate_identity" for row in tables.parked.values())
@@ -540,8 +601,10 @@ def play(seed: int, *, show: bool = False) -> History:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         usual_from = 2 if seed % 2 else usual.USUAL_FROM
+        guard = GUARD_CONTACTS if Extra.GUARD in history.extras else leavers.GUARD_CONTACTS
         with (
             _untraced(),
+            mock.patch.object(leavers, "GUARD_CONTACTS", guard),
             _production_made_repeatable(history.random),
             mock.patch.object(usual, "USUAL_FROM", usual_from),  # Batches are small here.
         ):

@@ -476,4 +476,52 @@ MUTATIONS = (
         ),
         seed=503,
     ),
+    Mutation(
+        "refused_credentials_are_asked_again",
+        "401 and 403 mean what the connector says they mean; needs_reauth after 3 failed checks.",
+        (
+            Cut(
+                f"{WRITER}.health:Blocks.rename",
+                "state = await self.count_failure(turn.account, stop.code)",
+                "state = ''",
+            ),
+        ),
+        seed=250,
+    ),
+    Mutation(
+        "a_refused_call_blames_its_contacts",
+        "If every half fails alike, it parks all as configuration.",
+        (
+            Cut(
+                f"{WRITER}.calls:_alike",
+                "if len(codes) == 1 and not any(",
+                "if len(codes) == 0 and not any(",
+            ),
+        ),
+        seed=11,
+    ),
+    Mutation(
+        "a_number_is_nobody",
+        "Unique (integration, destination identity = normalised e-mail, else SMS).",
+        (
+            Cut(
+                f"{WRITER}.values:identity_key",
+                "return identity.sms or None",
+                "return None",
+            ),
+        ),
+        seed=13,
+    ),
+    Mutation(
+        "many_are_deleted_unasked",
+        "Over 10 % and over 20 contacts: none is published, the run says needs_confirmation.",
+        (
+            Cut(
+                "services.poller.leavers:is_suspicious",
+                "return gone > GUARD_CONTACTS and",
+                "return gone > 20 * GUARD_CONTACTS and",
+            ),
+        ),
+        seed=16,
+    ),
 )

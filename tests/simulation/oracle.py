@@ -6,7 +6,7 @@ destination holds the newest version of each contact and nobody twice, every wri
 no unit is open, every run's proof fits, and nothing waits without cause.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,16 +14,22 @@ from uuid import UUID
 
 import msgspec
 
+from libs.common.events import Changed, Event, Operation
 from libs.connectors.contract import Write
 from services.writer.calls import has_happened
 from services.writer.email_changes import Change, Decision
 from services.writer.store import StoredIntent
 from services.writer.values import ContactId, LinkState, Task, Wish
 from tests.fakes import FakeDestination
+from tests.simulation.extras import GUARD_CONTACTS
 from tests.simulation.memory.database import Database, Period, Tables
 from tests.simulation.people import INVALID, Source
-from tests.simulation.provider import REFUSED_NAME, Account
+from tests.simulation.provider import POISON, REFUSED_NAME, Account
 
+# Three checks make a connection need a person. Two pollers may have one under way meanwhile, and a
+# process may die before it counts.
+REFUSED_MAX = 6
+REFUSED_NAMES = (REFUSED_NAME, POISON)
 # A block lasts a quarter of an hour at most, and what waits for it goes on by then.
 QUIET_WITHIN_S = 5_400.0
 SLOT = timedelta(seconds=60)  # AC5's half hour in small.
@@ -60,6 +66,32 @@ class Oracle:
         self.broken: ViolationError | None = None  # The first one: what follows is its consequence.
         self._written: set[bytes] = set()
         self._charged: set[bytes] = set()
+        self.is_guarded = False  # Whether many deletions at once are few enough to be seen.
+        self._refused: Counter[UUID] = Counter()  # Calls with credentials that are not taken.
+        self._told_gone: defaultdict[UUID, set[str]] = defaultdict(set)  # By run.
+
+    def refused(self, connection: UUID) -> None:
+        """See a call that was refused for its credentials: not again and again."""
+        row = self._database.tables.connections[connection]
+        self._refused[connection] += 1
+        if row.state == "connected" and row.failed_checks == 0:
+            self._refused[connection] = 1
+        self._keep(self._refused[connection] <= REFUSED_MAX, "refused again and again", row)
+
+    def see_told(self, event: Event) -> None:
+        """See what a poller tells: who is gone, and many only with a person's word."""
+        if not (self.is_guarded and isinstance(event, Changed)):
+            return
+        gone = {each.id for each in event.changes if each.op is not Operation.UPSERT}
+        tables = self._database.tables
+        agreed = {id_ for (run, id_), _ in tables.withheld.items() if tables.runs[run].confirmed_at}
+        self._told_gone[event.run] |= gone - agreed
+        few = len(self._told_gone[event.run]) <= GUARD_CONTACTS
+        self._keep(few, "deleted without a word", self._told_gone[event.run])
+
+    def _keep(self, holds: object, kind: str, detail: object) -> None:
+        if not holds:
+            self.broken = self.broken or ViolationError(kind, detail)
 
     def watch(self, tables: Tables) -> None:
         """Look at what a transaction has left."""
@@ -181,6 +213,11 @@ def _is_of(task: Task, write: Write) -> bool:
     )
 
 
+def _place(key: str) -> str:
+    """Return how the destination has an address: of a number the digits alone."""
+    return key.removeprefix("+")
+
+
 def _waiting(tables: Tables) -> list[object]:
     parked = [
         (contact.integration, contact.source_id, row.reason)
@@ -222,7 +259,7 @@ class _Ended:
     def _judge_present(self, source_id: str) -> None:
         contact = ContactId(self._integration, source_id)
         known = self._source.account.contacts[source_id]
-        email, name = known.properties["email"] or "", known.properties["firstname"]
+        email, name = known.properties[self._source.key] or "", known.properties["firstname"]
         link, parked = self._tables.links.get(contact), self._tables.parked.get(contact)
         if parked is not None:
             self._judge_waiting(contact, email)
@@ -230,7 +267,7 @@ class _Ended:
         require(link is not None, "lost", contact)
         assert link is not None
         require(link.version.ms == known.modified_ms, "stale version", (known, link))
-        if email == INVALID or name == REFUSED_NAME:
+        if email == INVALID or name in REFUSED_NAMES:
             return
         require(link.state is LinkState.LINKED, "not linked", (known, link))
         if link.key != email:
@@ -245,7 +282,7 @@ class _Ended:
 
     def _was_refused(self, source_id: str, email: str) -> bool:
         mark = Change(source_id, email).mark
-        return email in self._account.taken or any(
+        return _place(email) in self._account.taken or any(
             each.refused.get(source_id) == mark
             and (self._row.email_change_policy == "none" or len(each.refused) > 1)
             for each in self._decisions
@@ -265,19 +302,20 @@ class _Ended:
         require(reason == "duplicate_identity" and owners, "waits without cause", (contact, reason))
 
     def _judge_content(self, contact: ContactId, key: str) -> None:
-        there = self._there.get(key)
+        there = self._there.get(_place(key))
         require(there is not None, "not there", (contact, key))
         assert there is not None
         mapping = self._tables.mappings[self._integration, self._row.mapping_version]
         for field in msgspec.json.decode(mapping.fields):
-            if field["source"] == "email":
+            if field["source"] == self._source.key:
                 continue
             wanted = self._source.account.contacts[contact.source_id].properties[field["source"]]
             found = there.attributes.get(field["destination"])
             require(found == wanted, "stale content", (contact, wanted, found))
         # A leave may be late itself, and its address be another contact's by then.
         is_on_list = self._row.list_id in there.list_ids
-        require(is_on_list or key in self._account.overdue, "not on the list", contact)
+        is_late = _place(key) in self._account.overdue
+        require(is_on_list or is_late, "not on the list", contact)
 
     def _judge_gone(self, contact: ContactId) -> None:
         link = self._tables.links[contact]
@@ -285,11 +323,11 @@ class _Ended:
             return
         require(link.state is not LinkState.LINKED, "gone, but linked", link)
         key = link.key
-        if key is None or self._row.deletion_policy == "keep" or key not in self._there:
+        if key is None or self._row.deletion_policy == "keep" or _place(key) not in self._there:
             return
         if link.wish not in (Wish.LEAVE, Wish.DELETE):
             return
-        is_on_list = self._row.list_id in self._there[key].list_ids
+        is_on_list = self._row.list_id in self._there[_place(key)].list_ids
         require(not is_on_list or self._is_held(key, contact), "gone, but on the list", link)
 
     def _lives_on(self, source_id: str) -> bool:
@@ -297,14 +335,17 @@ class _Ended:
         return any(
             source_id in each.merged_from
             and (
-                each.properties["email"] == INVALID or each.properties["firstname"] == REFUSED_NAME
+                each.properties[self._source.key] == INVALID
+                or each.properties["firstname"] in REFUSED_NAMES
             )
             for each in self._source.account.contacts.values()
         )
 
     def _is_held(self, key: str, but: ContactId | None = None) -> bool:
         return any(
-            link.key == key and contact.integration == self._integration and contact != but
+            _place(link.key or "") == _place(key)
+            and contact.integration == self._integration
+            and contact != but
             for contact, link in self._tables.links.items()
         )
 
@@ -313,7 +354,8 @@ class _Ended:
 
         Two that were there when they became one at the source stay, as S4 has it.
         """
+        merged = set(map(_place, self._source.merged))
         for key in self._there:
-            is_ours = key.startswith(self._source.prefix) and key not in self._source.merged
+            is_ours = key.startswith(_place(self._source.prefix)) and key not in merged
             if is_ours and key not in self._account.overdue:
                 require(self._is_held(key), "there twice", key)

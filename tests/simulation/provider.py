@@ -10,18 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from libs.common.errors import RateLimitedError, UnavailableError, UnknownOutcomeError
+from libs.common.errors import (
+    RateLimitedError,
+    RequestRefusedError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
 from libs.common.events import Identity
 from libs.common.reasons import Reject
 from libs.connectors.contract import (
     Gate,
     ImportState,
     ListPage,
+    NotTried,
     Outcome,
     Refused,
     RemoteContact,
     Taken,
     Write,
+    WriteReport,
     identity_key,
 )
 from tests.fakes import HOST, FakeAccount, FakeDestination, FakeImport
@@ -32,6 +39,7 @@ DOWN = "HTTP 503"
 BUCKET = "contacts"
 IMPORTS_ARE_ROUGHER = 4.0  # There are few of them.
 REFUSED_NAME = "Refused"  # A value that the destination does not take.
+POISON = "Poison"  # A value for which it refuses the whole call that it is in.
 
 
 class Covers(Protocol):
@@ -48,6 +56,8 @@ class Account(FakeAccount):
         super().__init__()
         self.overdue: set[str] = set()
         self.taken: set[str] = set()  # Addresses that somebody wanted to move to, in vain.
+        self.refuses_calls = False  # Whatever is in them.
+        self.has_poison = True  # Later it refuses such a contact by name, as any other.
         self._covers = covers
         self._tells = tells
         self._stood_still = False
@@ -91,7 +101,14 @@ class Account(FakeAccount):
         return RemoteContact(found.identity, found.attributes, frozenset(found.list_ids))
 
     def is_refused(self, write: Write) -> bool:
-        return REFUSED_NAME.encode() in write.attributes
+        """Return whether a contact is refused by name."""
+        is_poison = POISON.encode() in write.attributes and not self.has_poison
+        return is_poison or REFUSED_NAME.encode() in write.attributes
+
+    def spoils_a_call(self, writes: Sequence[Write]) -> bool:
+        """Return whether a call with these is refused as a whole."""
+        is_poison = any(POISON.encode() in write.attributes for write in writes)
+        return self.refuses_calls or (is_poison and self.has_poison)
 
 
 class Destination(FakeDestination):
@@ -105,8 +122,10 @@ class Destination(FakeDestination):
         weather: Weather,
         *,
         rows_min: int,
+        admits: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(account, gate)
+        self._admits = admits  # Raises if the account does not take its credentials.
         self.facts = replace(FakeDestination.facts, import_rows_min=rows_min)
         self._account = account
         self._process = process
@@ -115,6 +134,7 @@ class Destination(FakeDestination):
     async def _call(self, name: str, bucket: str = BUCKET) -> None:
         await super()._call(name, bucket)
         await self._process.step(name)
+        self._admits()
         if self._weather.draw(self._weather.fault / 3):
             raise UnavailableError(HOST, DOWN)
 
@@ -128,11 +148,19 @@ class Destination(FakeDestination):
         await self._process.step("read")
         return found
 
+    async def write(self, writes: Sequence[Write]) -> WriteReport:
+        """Refuse a batch in which one contact spoils it, before any of it is applied."""
+        if len(writes) > 1 and self._account.spoils_a_call(writes):
+            await self._call("write")
+            refused = RequestRefusedError(HOST, 400, "bad")
+            return WriteReport([NotTried()] * len(writes), stopped_by=refused)
+        return await super().write(writes)
+
     async def _apply(self, write: Write) -> Outcome:
         await self._gate.enter(BUCKET)
         stood_still = await self._process.stand_still()
         await self._process.step("write")
-        self._meet()
+        self._meet([write])
         loop, random = asyncio.get_running_loop(), self._weather.random
         fate = self._fate()
         answer: asyncio.Future[Outcome] = loop.create_future()
@@ -161,11 +189,22 @@ class Destination(FakeDestination):
             return "answered"
         return self._weather.random.choice(["lost", "unanswered", "unanswered"])
 
-    def _meet(self) -> None:
+    def _meet(self, writes: Sequence[Write]) -> None:
+        self._admits()
+        if self._account.spoils_a_call(writes):
+            raise RequestRefusedError(HOST, 400, "bad")
         if self._weather.draw(self._weather.fault / 2):
             if self._weather.random.random() < 0.5:
                 raise RateLimitedError(BUCKET, self._weather.random.uniform(1.0, 20.0))
             raise UnavailableError(HOST, DOWN)
+
+    def importable(self, writes: Sequence[Write]) -> Sequence[bool]:
+        """Return who may go by import: nobody who is known by a number, as at Brevo."""
+        may = super().importable(writes)
+        return [
+            is_so and each.identity.email is not None
+            for is_so, each in zip(may, writes, strict=True)
+        ]
 
     def _effect(self, write: Write, key: str) -> Outcome:
         if self._account.is_refused(write):
@@ -175,7 +214,7 @@ class Destination(FakeDestination):
     async def start_import(self, writes: Sequence[Write], notify_url: str | None) -> str:
         await self._gate.enter(BUCKET)
         await self._process.step("import")
-        self._meet()
+        self._meet(writes)
         loop, random = asyncio.get_running_loop(), self._weather.random
         fate = self._fate(IMPORTS_ARE_ROUGHER)
         answer: asyncio.Future[str] = loop.create_future()

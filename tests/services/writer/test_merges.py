@@ -1,7 +1,7 @@
 """Merges at the source: the surviving contact takes over what stands at the destination."""
 
 from libs.common.events import Operation
-from tests.services.writer.world import LIST, World, leave, upsert
+from tests.services.writer.world import LIST, World, crash_at, leave, upsert
 
 
 async def test_a_survivor_takes_over_the_merged_contacts_link(world: World) -> None:
@@ -175,4 +175,32 @@ async def test_a_merged_contact_that_waited_for_an_address_is_not_written_later(
     assert links["b"].identity == "x@example.com"
     assert links["a"].identity is None
     assert await world.parked() == {}
+    await world.check_ledger()
+
+
+async def test_a_survivor_that_is_found_at_the_merged_contacts_address_has_it_alone(
+    world: World,
+) -> None:
+    """Proves X2: killed after the call, and the next version comes before the first is stored.
+
+    A look finds the survivor where the merged contact is linked: two links of one address would be
+    refused, each time that the record comes.
+    """
+    await world.begin_run(1)
+    await world.begin_run(2)
+    await world.write(world.writer(), world.record(upsert("a", "x@example.com")))
+    merged = upsert("b", "x@example.com", ms=2000, merged_from=["a"], VORNAME="B")
+    later = upsert("b", "x@example.com", ms=3000, merged_from=["a"], VORNAME="C")
+    await world.lapse()
+    writer = await world.killed(
+        world.writer(reached=crash_at("called")), world.record(merged, run_no=2)
+    )
+
+    await world.write(writer, world.record(later, run_no=2, page=2))
+
+    links = await world.links()
+    assert (links["b"].state, links["b"].identity) == ("linked", "x@example.com")
+    assert (links["a"].state, links["a"].identity) == ("removed", None)
+    assert world.account.contacts["x@example.com"].attributes == {"VORNAME": "C"}
+    assert await world.posted() == 3
     await world.check_ledger()
