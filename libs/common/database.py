@@ -228,6 +228,25 @@ async def transact_alone(
     return await _repeated(attempt, attempts_max)
 
 
+async def look(
+    sessions: Alone[Session],
+    work: Callable[[Session], Awaitable[T]],
+    *,
+    attempts_max: int = ATTEMPTS_MAX,
+) -> T:
+    """Run `work`, which only reads, without a transaction around it, again like `transact`.
+
+    Its statements see no more of one another than within a transaction of ours, in which each sees
+    what was committed when it began; and to begin and to end one are two answers to wait for.
+    """
+
+    async def attempt() -> T:
+        async with sessions.alone() as session:
+            return await work(session)
+
+    return await _repeated(attempt, attempts_max)
+
+
 async def fetch_alone(
     sessions: SessionMaker, statement: str, *arguments: object, attempts_max: int = ATTEMPTS_MAX
 ) -> "list[asyncpg.Record[Any]]":

@@ -22,9 +22,9 @@ from libs.common.errors import LeaseLostError, UnavailableError
 from libs.connectors.contract import Destination, Write
 from services.writer import store
 from services.writer.lease import Lease, Leases
+from services.writer.rows import Held, Importing, Rows
 from services.writer.values import (
     ContactId,
-    ImportRow,
     Place,
     Task,
     Unit,
@@ -66,7 +66,7 @@ class Intent:
     hold: UUID
     state: str
     tasks: dict[ContactId, Task] = field(default_factory=dict)
-    rows: dict[ContactId, ImportRow] = field(default_factory=dict)
+    rows: Rows = field(default_factory=Rows)
     process_id: str | None = None
     created_at: datetime | None = None
     sent_at: datetime | None = None
@@ -97,8 +97,8 @@ class Account:
     lease: Lease
     intents: dict[UUID, Intent] = field(default_factory=dict)
     units: dict[ContactId, Unit] = field(default_factory=dict)
-    importing: dict[ContactId, ImportRow] = field(default_factory=dict)
-    claims: dict[Place, str] = field(default_factory=dict)  # Of units and rows.
+    importing: Importing = field(default_factory=Importing)
+    claims: dict[Place, str] = field(default_factory=dict)  # Of units.
     destination: Destination | None = None
     opened_for: store.Connection | None = None
     attempts: int = 0
@@ -106,6 +106,11 @@ class Account:
     rewritable: dict[ContactId, Task] = field(default_factory=dict)
     ask_at: float = 0.0  # When the provider may next be asked how imports stand.
     singly_until: float = 0.0  # Until when no import is looked for among those that wait.
+
+    @property
+    def held(self) -> Held:
+        """Return which addresses units and rows of imports take."""
+        return Held(self.claims, self.importing)
 
     def next_attempt(self) -> str:
         """Return what tells this batch of effects from an earlier try of the same ones."""
@@ -128,7 +133,7 @@ class Account:
                 row.hold,
                 row.state,
                 {task.contact: task for task in map(_shared, tasks)},
-                {each.contact: each for each in rows},
+                Rows.of(rows),
                 row.process_id,
                 row.created_at,
                 row.sent_at,
@@ -143,10 +148,8 @@ class Account:
         for contact, task in intent.tasks.items():
             self.units[contact] = Unit(task, intent.intent, intent.hold, is_doubtful=is_doubtful)
             self.claims.update(claims_of(task))
-        rows = intent.rows.values()
-        self.importing.update(intent.rows)
-        self.claims.update({row.place: row.contact.source_id for row in rows})
-        intent.away = {row.place.address: row.write for row in rows}
+        self.importing.begin(intent.rows)
+        intent.away = dict(zip(intent.rows.addresses, intent.rows.writes, strict=True))
 
     def begin_import(self, intent: UUID, sent_at: datetime | None) -> None:
         """Let an intent's rows be those of an import that is about to be sent."""
@@ -157,11 +160,7 @@ class Account:
 
     def end_import(self, intent: Intent) -> None:
         """Forget an import, whose rows were all posted or released."""
-        importing, claims = self.importing, self.claims
-        for contact, row in intent.rows.items():
-            del importing[contact]
-            if claims.get(row.place) == contact.source_id:
-                del claims[row.place]
+        self.importing.end(intent.rows)
         del self.intents[intent.intent]
 
     def end(self, contacts: Iterable[ContactId]) -> None:

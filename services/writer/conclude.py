@@ -8,6 +8,7 @@ may be stored again by a repeated transaction.
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from uuid import UUID
 
 import msgspec
@@ -26,9 +27,9 @@ from services.writer.classify import (
     Superseded,
     Unchanged,
 )
+from services.writer.rows import Rows
 from services.writer.values import (
     ContactId,
-    ImportRow,
     Kind,
     Link,
     LinkState,
@@ -162,7 +163,7 @@ class Changes:
     """
 
     links: dict[ContactId, Link] = field(default_factory=dict)
-    firsts: list[ImportRow] = field(default_factory=list)
+    firsts: Rows = field(default_factory=Rows)
     moved: list[Moved] = field(default_factory=list)
     parks: dict[ContactId, Row] = field(default_factory=dict)
     drops: dict[ContactId, Version] = field(default_factory=dict)
@@ -291,33 +292,25 @@ def conclude_effect(item: Wanted, unit: Unit, result: Result, view: View, change
             _wait(item, unit, reason, view, changes)
 
 
-def begin_rows(rows: Sequence[ImportRow], view: View, changes: Changes) -> None:
+def begin_rows(rows: Rows, view: View, changes: Changes) -> None:
     """Count effects that became rows of an import; their parked rows are settled by that."""
-    for head, count in Counter([row.head for row in rows]).items():
+    for head, count in Counter(rows.heads).items():
         if not head.is_late:
             changes.tallies[head.part].importing += count
-    if not view.parked:
-        return
-    for row in rows:
-        parked = view.parked.get(row.contact)
-        if parked is not None and not is_older(
-            row.version, Wish.UPSERT, parked.version, parked.wish
-        ):
-            changes.drop_row(row.contact, view)
+    for contact, parked in view.parked.items():
+        row = rows.of_contact(contact)
+        if row is not None and not is_older(row.version, Wish.UPSERT, parked.version, parked.wish):
+            changes.drop_row(contact, view)
 
 
-def end_rows(rows: Sequence[ImportRow], hold: UUID, changes: Changes) -> None:
+def end_rows(rows: Rows, hold: UUID, changes: Changes) -> None:
     """Link and charge contacts that stand at the destination and that nothing was known of."""
-    changes.firsts += rows
+    changes.firsts.extend(rows)
     postings = changes.posts[hold]
-    by_part: dict[PartId, list[str]] = defaultdict(list)
-    for row in rows:
-        contact, part = row.contact, row.head.part
-        postings.append(
-            Posting(row.key, part.integration, contact.source_id, part.run, Kind.UPSERT)
-        )
-        by_part[part].append(contact.source_id)
-    for part, source_ids in by_part.items():
+    for head, own in rows.stretches():
+        part, source_ids = head.part, rows.source_ids[own]
+        in_common = (repeat(part.integration), source_ids, repeat(part.run), repeat(Kind.UPSERT))
+        postings += map(Posting, rows.keys[own], *in_common)
         changes.tallies[part].created += source_ids
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from libs.common import ids, ledger, logs, metrics
+from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, transact
+from libs.common.database import Transaction, Transactions, look, transact
 from libs.common.errors import LeaseLostError, SyncError, UnavailableError
 from libs.common.reasons import Park
 from services.writer import store
@@ -177,7 +177,7 @@ class Drain:
         async def work(session: Transaction) -> bool:
             return await store.is_any_open(session, self._stopped)
 
-        return await transact(self._sessions, work)
+        return await look(self._sessions, work)
 
     def _is_running(self, connection: UUID) -> bool:
         task = self._running.get(connection)
@@ -280,17 +280,18 @@ class Drain:
         async def work(session: Transaction) -> Standing:
             is_new = await account.lease.begin(session, step)
             marked = await store.take_rechecks(session, connection=account.connection)
-            connection = await store.connection_of(session, account.connection)
-            dropped: list[Wanted] = []
-            if is_new and await store.has_parked(session, account.connection):
+            found = await store.standing_of(
+                session, connection=account.connection, workspace=account.workspace
+            )
+            if is_new and found.has_parked:
                 dropped = await store.drop_outdated(
                     session, account.connection, [*account.units, *account.importing]
                 )
                 await tell_late(session, account, _superseded(dropped), f"drain:{step}")
             return Standing(
-                connection is not None and connection.state == CONNECTED,
-                await store.block_of(session, account.connection),
-                await ledger.is_open(session, workspace=account.workspace),
+                found.connection is not None and found.connection.state == CONNECTED,
+                found.block,
+                found.is_open,
                 marked,
                 await store.wanted_fields(session, account.connection, again=FIELDS_AGAIN),
             )
@@ -315,7 +316,7 @@ class Drain:
                 limit=ROWS_MAX if self._may_import(account) else DRAINED_SINGLY_MAX,
             )
 
-        return await transact(self._sessions, work)
+        return await look(self._sessions, work)
 
     def _may_import(self, account: Account) -> bool:
         is_time = self._clock.monotonic() >= account.singly_until
@@ -387,7 +388,7 @@ class Drain:
         async def work(session: Transaction) -> set[ContactId]:
             return set(await store.parked(session, [unit.task.contact for unit in units]))
 
-        parked = await transact(self._sessions, work)
+        parked = await look(self._sessions, work)
         alone = [unit for unit in units if unit.task.contact not in parked]
         self._count_orphans(account, alone)
         destination = await self._writing.destination_of(account)

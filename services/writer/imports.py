@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, transact
+from libs.common.database import Transaction, Transactions, transact, transact_alone
 from libs.common.errors import (
     LeaseLostError,
     MisconfiguredError,
@@ -89,10 +89,9 @@ class Imports:
 
     async def send(self, account: Account, destination: Destination, intent: Intent) -> None:
         """Send an import that was just written down; what is surely not sent is parked."""
-        writes = [row.write for row in intent.rows.values()]
         intent.check_at = self._clock.monotonic() + self._check_first_s
         try:
-            process_id = await destination.start_import(writes, None)
+            process_id = await destination.start_import(intent.rows.writes, None)
         except LeaseLostError:
             raise
         except UnknownOutcomeError:
@@ -106,7 +105,7 @@ class Imports:
             await self._finish(
                 account,
                 intent,
-                dict.fromkeys(intent.rows, not_sent),
+                dict.fromkeys(intent.rows.contacts(), not_sent),
                 must_be_single=not isinstance(error, TransientError),
             )
             return
@@ -115,16 +114,16 @@ class Imports:
 
     async def _run(self, account: Account, intent: Intent, process_id: str) -> None:
         async def work(session: Transaction) -> None:
-            await account.lease.keep(session)
-            await store.move_import(
-                session,
-                intent=intent.intent,
-                before="sending",
-                after="running",
-                process_id=process_id,
-            )
+            with account.lease.counted():
+                await store.run_import(
+                    session,
+                    connection=account.connection,
+                    fencing=account.lease.fencing,
+                    intent=intent.intent,
+                    process_id=process_id,
+                )
 
-        await transact(self._sessions, work)
+        await transact_alone(self._sessions, work)
         intent.state, intent.process_id = "running", process_id
         IMPORTS.labels("sent").inc()
 
@@ -151,7 +150,7 @@ class Imports:
             await self._ask(account, destination)
         by_list: dict[str, list[Intent]] = defaultdict(list)
         for intent in due:
-            by_list[next(iter(intent.rows.values())).write.list_id].append(intent)
+            by_list[intent.rows.writes[0].list_id].append(intent)
         for list_id, intents in by_list.items():
             await self._read(account, destination, list_id, intents)
             for intent in intents:
@@ -262,7 +261,7 @@ class Imports:
 
     async def _judge(self, account: Account, destination: Destination, intent: Intent) -> None:
         """End an import whose rows are all there, or that has ended; else look again later."""
-        away = [row for row in intent.rows.values() if row.place.address in intent.away]
+        away = intent.rows.compressed([each in intent.away for each in intent.rows.addresses])
         if away and not (intent.has_ended or self._is_too_old(intent)):
             self._look_later(intent)
             return
@@ -313,31 +312,29 @@ class Imports:
         are. The others failed, or something happened to their contacts beside the import.
         """
         rows = intent.rows
-        is_late = next(iter(rows.values())).head.is_late
+        is_late = rows.heads[0].is_late
         stage = f"{'drain' if is_late else 'import'}:{intent.intent}"
         step = ids.computed("import", account.next_attempt())
 
         async def work(session: Transaction) -> None:
             is_new = await account.lease.begin(session, step)
+            stored = await store.known(session, rows)
             view = View(
-                links=await store.links(session, rows), parked=await store.parked(session, rows)
+                links=await store.links(session, stored), parked=await store.parked(session, stored)
             )
             changes = Changes()
-            known = {*view.links, *view.parked, *failed}
-            end_rows(
-                [row for contact, row in rows.items() if contact not in known],
-                intent.hold,
-                changes,
-            )
-            for contact in known:
-                item = replace(rows[contact].wanted, must_be_single=must_be_single)
-                unit = Unit(rows[contact].task, intent.intent, intent.hold, in_import=True)
-                conclude_effect(item, unit, failed.get(contact, Done()), view, changes)
+            known = {*stored, *failed}
+            end_rows(rows.without(known), intent.hold, changes)
+            for row in map(rows.of_contact, known):
+                assert row is not None, "nobody else was asked for"
+                item = replace(row.wanted, must_be_single=must_be_single)
+                unit = Unit(row.task, intent.intent, intent.hold, in_import=True)
+                result = failed.get(row.contact, Done())
+                conclude_effect(item, unit, result, view, changes)
             if is_new:
                 await store.shrink_intent(session, intent=intent.intent, left=[])
                 await store_changes(session, account, changes)
-                brought = [row for contact, row in rows.items() if contact not in failed]
-                await agree_on(session, account.workspace, brought)
+                await agree_on(session, account.workspace, rows.without(failed))
                 await tell_late(session, account, changes, stage)
 
         await transact(self._sessions, work)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from libs.common import logs
 from libs.common.consumer import Batch
-from libs.common.database import Transaction, Transactions, transact
+from libs.common.database import Transaction, Transactions, look, transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.common.events import DIRECT, Event, Mapped, RunRead, Settled, Topic
 from libs.common.failpoints import Reached, nothing
@@ -105,10 +105,9 @@ class Live:
         direct = {record.id: settled_id(part_of(record), DIRECT) for record in mapped}
 
         async def stored(session: Transaction) -> tuple[dict[UUID, Settled], set[UUID]]:
-            outcomes = await store.outcomes(session, [record.id for record in mapped])
-            return outcomes, await store.told(session, direct.values())
+            return await store.told(session, records=direct.keys(), settled=direct.values())
 
-        told, parts = await transact(self._sessions, stored)
+        told, parts = await look(self._sessions, stored)
         fresh = [record for record in mapped if record.id not in told]
         for is_again in (False, True):
             records = [each for each in fresh if (direct[each.id] in parts) is is_again]

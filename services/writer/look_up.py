@@ -1,4 +1,4 @@
-"""Step 1: everything that a turn is judged by, in a few queries of one transaction."""
+"""Step 1: everything that a turn is judged by, in a few queries."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -7,7 +7,6 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from libs.common import ledger
 from libs.common.database import Transaction
 from libs.common.events import Mapped
 from libs.common.reasons import Park
@@ -84,12 +83,15 @@ async def look_around(
     runs: AbstractSet[UUID],
 ) -> Around:
     """Return what is the same for all contacts of these integrations and runs."""
+    standing = await store.standing_of(
+        session, connection=account.connection, workspace=account.workspace
+    )
     return Around(
-        connection=await store.connection_of(session, account.connection),
-        block=await store.block_of(session, account.connection),
+        connection=standing.connection,
+        block=standing.block,
         integrations=await store.integrations(session, integrations),
         runs=await store.runs(session, runs),
-        is_open=await ledger.is_open(session, workspace=account.workspace),
+        is_open=standing.is_open,
     )
 
 
@@ -129,7 +131,7 @@ async def look_up(
         parked=rows,
         units=account.units,
         importing=account.importing,
-        held=account.claims,
+        held=account.held,
         blocked=around.blocked(is_probe=is_probe),
         is_probe=is_probe,
         is_open=around.is_open,

@@ -41,6 +41,7 @@ from services.writer.calls import stop_of
 from services.writer.classify import Remembered, Superseded, Unchanged
 from services.writer.conclude import Changes, Done, Result, conclude
 from services.writer.pair_store import Agreed, Pair
+from services.writer.rows import Rows
 from services.writer.values import (
     ContactId,
     ImportRow,
@@ -379,23 +380,23 @@ class Pairing:
         return None
 
 
-async def agree_on(session: Transaction, workspace: UUID, rows: Iterable[ImportRow]) -> None:
+async def agree_on(session: Transaction, workspace: UUID, rows: Rows) -> None:
     """Store what an import has brought to new contacts as agreed on, in the same transaction.
 
     Else an edit at the destination would give way until the way back has seen each of them: it may
     have read the account before they were linked.
     """
-    by_integration: dict[UUID, list[ImportRow]] = defaultdict(list)
-    for row in rows:
-        by_integration[row.contact.integration].append(row)
-    for flow in (await store.integrations(session, set(by_integration))).values():
+    concerned = {head.part.integration for head in set(rows.heads)}
+    for flow in (await store.integrations(session, concerned)).values():
         if not flow.is_two_way or flow.is_way_back:
             continue
         terms = (await pair_store.terms(session, [flow.leading])).get(flow.leading)
         agreed_on = [
             _brought(row, terms)
-            for row in by_integration[flow.integration]
-            if terms is not None and row.head.mapping_version == terms.version
+            for row in rows
+            if row.contact.integration == flow.integration
+            and terms is not None
+            and row.head.mapping_version == terms.version
         ]
         await pair_store.store(session, workspace, agreed_on)
 

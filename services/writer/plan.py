@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.writer.values import ContactId, ImportRow, Task
+from services.writer.rows import Rows
+from services.writer.values import ContactId, Task
 
 SINGLES_MAX = 100  # About 12 s at Brevo's slowest tier.
 GATHER_FROM = 50  # Rows of a live batch that are worth waiting for more (PROTOCOL.md 6).
@@ -31,7 +32,7 @@ class Plan:
     """Where each fresh effect goes; effects whose unit was taken along are always single."""
 
     singles: Sequence[Task]
-    rows: Sequence[ImportRow]
+    rows: Rows
     later: Sequence[ContactId]
 
 
@@ -44,37 +45,36 @@ def way(rows: int, *, rows_min: int, open_imports: int, is_late: bool) -> Way:
     return Way.GATHER
 
 
-def rows_that_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> list[ImportRow]:
+def rows_that_fit(rows: Rows, rows_max: int, bytes_max: int) -> Rows:
     """Return the first rows that fit one import, all of one list.
 
     An address is in it once: two integrations may share a list, and what stands there can be
     compared with one of them only.
     """
     if _surely_fit(rows, rows_max, bytes_max):
-        return list(rows)
-    fitting: list[ImportRow] = []
+        return rows
+    fit = [False] * len(rows)
     addresses: set[str] = set()
-    list_id = rows[0].write.list_id if rows else ""
+    list_id = rows.writes[0].list_id
     weight = 0
-    for row in rows:
-        write, address = row.write, row.place.address
+    for place, (write, address) in enumerate(zip(rows.writes, rows.addresses, strict=True)):
         if write.list_id != list_id or address in addresses:
             continue
-        addresses.add(address)
         weight += len(write.attributes) + ROW_BYTES
-        if len(fitting) == rows_max or (fitting and weight > bytes_max):
+        if len(addresses) == rows_max or (addresses and weight > bytes_max):
             break
-        fitting.append(row)
-    return fitting
+        addresses.add(address)
+        fit[place] = True
+    return rows.compressed(fit)
 
 
-def _surely_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> bool:
+def _surely_fit(rows: Rows, rows_max: int, bytes_max: int) -> bool:
     """Return whether all fit together, asked of all at once: of a live batch they mostly do."""
-    writes = [row.write for row in rows]
+    writes = rows.writes
     return (
         len(rows) <= rows_max
         and len({write.list_id for write in writes}) <= 1
-        and len({row.place.address for row in rows}) == len(rows)
+        and len(set(rows.addresses)) == len(rows)
         and sum([len(write.attributes) for write in writes]) + ROW_BYTES * len(rows) <= bytes_max
     )
 
@@ -82,12 +82,13 @@ def _surely_fit(rows: Sequence[ImportRow], rows_max: int, bytes_max: int) -> boo
 def plan(
     tasks: Sequence[Task],
     *,
-    rows: Sequence[ImportRow] = (),
+    rows: Rows | None = None,
     gathered: Collection[ContactId] = (),
     singles_max: int = SINGLES_MAX,
 ) -> Plan:
     """Split effects into the rows of an import, those that wait for one, and singles."""
-    elsewhere = {row.contact for row in rows}.union(gathered) if tasks else ()
+    rows = rows if rows is not None else Rows()
+    elsewhere = {*rows.contacts(), *gathered} if tasks else ()
     others = [task for task in tasks if task.contact not in elsewhere]
     later = [task.contact for task in others[singles_max:]]
     return Plan(others[:singles_max], rows, [*later, *gathered])

@@ -30,6 +30,7 @@ from libs.common.reasons import Trouble
 from libs.connectors.automatic import Standard, WantedField
 from libs.connectors.contract import FieldType, Write
 from services.writer.conclude import Changes, Moved, Row
+from services.writer.rows import Rows
 from services.writer.values import (
     ContactId,
     Head,
@@ -250,6 +251,46 @@ class Block:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a destination stands: `connection` is None if it was removed, `block` if there is none.
+
+    `is_open`: its workspace may write. `has_parked`: somebody waits at it.
+    """
+
+    connection: Connection | None
+    block: Block | None
+    is_open: bool
+    has_parked: bool
+
+
+async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID) -> Standing:
+    """Return how a destination stands, in one question: every turn asks it."""
+    found = await session.connection.fetchrow(
+        """
+        select d.block_reason, extract(epoch from d.blocked_until - clock_timestamp())::float8,
+          d.block_attempts, ledger.is_open($2),
+          exists (select from delivery.parked p where p.connection_id = $1),
+          c.connection_id, c.workspace_id, c.provider, c.state,
+          coalesce(c.account_id, '') as account_id, c.tier, c.time_zone, c.sealed_api_key,
+          c.failed_checks, c.account_url
+        from (values ($1::uuid)) asked (id)
+        left join config.connections c on c.connection_id = asked.id
+        left join delivery.destinations d on d.connection_id = asked.id
+        """,
+        connection,
+        workspace,
+    )
+    assert found is not None, "there is one row, whatever is joined to it"
+    reason, wait_s, attempts, is_open, has_parked, *configured = found.values()
+    return Standing(
+        Connection(*configured) if configured[0] is not None else None,
+        Block(reason, wait_s, attempts) if reason is not None else None,
+        is_open,
+        has_parked,
+    )
+
+
 async def connection_of(session: Transaction, connection: UUID) -> Connection | None:
     """Return a destination's configuration; None if there is no such connection."""
     found = await session.connection.fetchrow(
@@ -261,19 +302,6 @@ async def connection_of(session: Transaction, connection: UUID) -> Connection | 
         connection,
     )
     return Connection(*found.values()) if found is not None else None
-
-
-async def block_of(session: Transaction, connection: UUID) -> Block | None:
-    """Return why a destination is blocked; None if it is not."""
-    found = await session.connection.fetchrow(
-        """
-        select block_reason, extract(epoch from blocked_until - clock_timestamp())::float8,
-          block_attempts
-        from delivery.destinations where connection_id = $1 and block_reason is not null
-        """,
-        connection,
-    )
-    return Block(*found.values()) if found is not None else None
 
 
 async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Integration]:
@@ -344,6 +372,13 @@ def _source_ids(contacts: Iterable[ContactId]) -> dict[UUID, str]:
     found: dict[UUID, list[str]] = defaultdict(list)
     for contact in contacts:
         found[contact.integration].append(contact.source_id)
+    return {integration: packed(own) for integration, own in found.items()}
+
+
+def _source_ids_of(rows: Rows) -> dict[UUID, str]:
+    found: dict[UUID, list[str]] = defaultdict(list)
+    for head, own in rows.stretches():
+        found[head.part.integration] += rows.source_ids[own]
     return {integration: packed(own) for integration, own in found.items()}
 
 
@@ -439,6 +474,25 @@ async def parked(session: Transaction, contacts: Iterable[ContactId]) -> dict[Co
     return found
 
 
+async def known(session: Transaction, rows: Rows) -> set[ContactId]:
+    """Return which of these rows' contacts have a link or a parked row."""
+    found: set[ContactId] = set()
+    for integration, ids in _source_ids_of(rows).items():
+        own = await session.connection.fetch(
+            """
+            select source_id from delivery.links
+            where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+            union all
+            select source_id from delivery.parked
+            where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+            """,
+            integration,
+            ids,
+        )
+        found.update([ContactId(integration, row[0]) for row in own])
+    return found
+
+
 async def glance(session: Transaction, integration: UUID, addresses: Mapping[str, str]) -> Seen:
     """Return as little of these contacts of an integration as tells the usual cases.
 
@@ -472,21 +526,24 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     return Seen(links, dict(map(tuple, waiting)), held)
 
 
-async def outcomes(session: Transaction, records: Collection[UUID]) -> dict[UUID, Settled]:
-    """Return what was told of these records before."""
+async def told(
+    session: Transaction, *, records: Collection[UUID], settled: Collection[UUID]
+) -> tuple[dict[UUID, Settled], set[UUID]]:
+    """Return what was told of these records before, and which of `settled`, by whatever record."""
     found = await session.connection.fetch(
-        "select record_id, body from delivery.outcomes where record_id = any ($1)", list(records)
-    )
-    return {row["record_id"]: _SETTLED.decode(row["body"]) for row in found}
-
-
-async def told(session: Transaction, settled: Collection[UUID]) -> set[UUID]:
-    """Return which of these were told already, by whatever record."""
-    found = await session.connection.fetch(
-        "select distinct settled_id from delivery.outcomes where settled_id = any ($1)",
+        """
+        select record_id, body, null::uuid as settled_id
+        from delivery.outcomes where record_id = any ($1)
+        union all
+        select null, null, settled_id from delivery.outcomes where settled_id = any ($2)
+        """,
+        list(records),
         list(settled),
     )
-    return {row["settled_id"] for row in found}
+    of_records = {
+        row["record_id"]: _SETTLED.decode(row["body"]) for row in found if row["body"] is not None
+    }
+    return of_records, {row["settled_id"] for row in found if row["body"] is None}
 
 
 _SETTLED = msgspec.json.Decoder(Settled)
@@ -560,24 +617,22 @@ class _PackedRows(msgspec.Struct, frozen=True):
 _UNITS = msgspec.json.Decoder(list[Task] | _PackedRows)
 
 
-def _packed_rows(rows: Sequence[ImportRow]) -> bytes:
-    places = {head: place for place, head in enumerate(dict.fromkeys([row.head for row in rows]))}
+def _packed_rows(rows: Rows) -> bytes:
+    places = {head: place for place, head in enumerate(dict.fromkeys(rows.heads))}
     # Tuples in the order of `_PackedRow`: they cost a third of a struct that nobody looks at.
-    packed_rows = [
-        (
-            places[row.head],
-            row.contact.source_id,
-            row.write.identity.email,
-            row.write.identity.sms,
-            msgspec.Raw(row.write.attributes),
-            row.version_ms,
-            row.hash,
-            row.key,
-            row.was_linked,
-        )
-        for row in rows
-    ]
-    return msgspec.json.encode({"heads": list(places), "rows": packed_rows})
+    packed_rows = zip(
+        [places[head] for head in rows.heads],
+        rows.source_ids,
+        [write.identity.email for write in rows.writes],
+        [write.identity.sms for write in rows.writes],
+        [msgspec.Raw(write.attributes) for write in rows.writes],
+        rows.versions_ms,
+        rows.hashes,
+        rows.keys,
+        rows.were_linked,
+        strict=True,
+    )
+    return msgspec.json.encode({"heads": list(places), "rows": list(packed_rows)})
 
 
 def _units_in(body: bytes) -> tuple[Sequence[Task], Sequence[ImportRow]]:
@@ -626,7 +681,7 @@ class Reservation:
     intent: UUID
     tasks: Sequence[Task]
     import_: UUID
-    rows: Sequence[ImportRow]
+    rows: Rows
 
     @property
     def wanted(self) -> int:
@@ -635,7 +690,7 @@ class Reservation:
 
     def first(self, units: int) -> "Reservation":
         """Return what so many units are enough for: single effects come first."""
-        own, own_rows = self.tasks[:units], self.rows[: max(0, units - len(self.tasks))]
+        own, own_rows = self.tasks[:units], self.rows.first(max(0, units - len(self.tasks)))
         return Reservation(self.hold, self.intent, own, self.import_, own_rows)
 
 
@@ -691,7 +746,7 @@ async def insert_intent(
     hold: UUID,
     fencing: int,
     tasks: Sequence[Task] = (),
-    rows: Sequence[ImportRow] = (),
+    rows: Rows | None = None,
 ) -> None:
     """Say which granted units belong to which contacts; said twice, it is said once.
 
@@ -734,19 +789,31 @@ async def begin_import(session: Transaction, *, intent: UUID) -> None:
     )
 
 
-async def move_import(
-    session: Transaction, *, intent: UUID, before: str, after: str, process_id: str | None
-) -> bool:
-    """Move an import from one state to the next by compare-and-set; False if it had moved."""
-    moved = await session.connection.fetchval(
-        "update delivery.intents set state = $3, process_id = coalesce($4, process_id)"
-        " where intent_id = $1 and state = $2 returning intent_id",
+async def run_import(
+    session: Transaction, *, connection: UUID, fencing: int, intent: UUID, process_id: str
+) -> None:
+    """Say that an import that was being sent runs, and by which id the provider knows it.
+
+    One statement, which holds the lease's row as `keep_lease` does, and raises like it. An import
+    that is not being sent (any more) stays as it is.
+    """
+    found = await session.connection.fetchval(
+        """
+        with lease as (
+          select fencing from delivery.destinations
+          where connection_id = $1 and lease_owner is not null for share
+        ), moved as (
+          update delivery.intents set state = 'running', process_id = $4
+          where intent_id = $3 and state = 'sending' and (select fencing from lease) = $2)
+        select fencing from lease
+        """,
+        connection,
+        fencing,
         intent,
-        before,
-        after,
         process_id,
     )
-    return moved is not None
+    if found != fencing:
+        raise LeaseLostError(lease_name(connection))
 
 
 # What changes
@@ -793,15 +860,18 @@ async def _store_links(session: Transaction, workspace: UUID, changed: list[Link
     for (is_linked, integration), own in sorted(groups.items()):
         if is_linked:
             await _let_go(
-                session, integration, [(each.contact.source_id, each.key or "") for each in own]
+                session,
+                integration,
+                source_ids=packed([each.contact.source_id for each in own]),
+                addresses=packed([each.key or "" for each in own]),
             )
         await _upsert_links(session, workspace, integration, own)
 
 
 async def _let_go(
-    session: Transaction, integration: UUID, linked: Sequence[tuple[str, str]]
+    session: Transaction, integration: UUID, *, source_ids: str, addresses: str
 ) -> None:
-    """Let tombstones go of the addresses that others (contact, address) are linked by now."""
+    """Let tombstones go of the addresses that others are linked by now (both packed)."""
     await session.connection.execute(
         """
         update delivery.links l set identity = null, email = null, sms = null
@@ -810,8 +880,8 @@ async def _let_go(
           and l.state = 'removed'
         """,
         integration,
-        packed([source_id for source_id, _ in linked]),
-        packed([address for _, address in linked]),
+        source_ids,
+        addresses,
     )
 
 
@@ -895,28 +965,23 @@ from unnest(string_to_array($4, chr(31)), string_to_array($5, chr(31)),
 """
 
 
-async def _store_firsts(session: Transaction, workspace: UUID, firsts: Sequence[ImportRow]) -> None:
+async def _store_firsts(session: Transaction, workspace: UUID, firsts: Rows) -> None:
     """Link contacts that had no link, by columns."""
-    alike = defaultdict(list)
-    for row in firsts:
-        part = row.head.part
-        alike[part.integration, part.run_no].append(row)
-    for (integration, run_no), own in alike.items():
-        addresses = [row.place.address for row in own]
-        source_ids = [row.contact.source_id for row in own]
-        await _let_go(session, integration, list(zip(source_ids, addresses, strict=True)))
+    for (integration, run_no), own in firsts.by_run().items():
+        source_ids, addresses = packed(own.source_ids), packed(own.addresses)
+        await _let_go(session, integration, source_ids=source_ids, addresses=addresses)
         await session.connection.execute(
             _INSERT_FIRSTS,
             workspace,
             integration,
             run_no,
-            packed(source_ids),
-            packed(addresses),
-            packed([row.write.identity.email or "" for row in own]),
-            packed([row.write.identity.sms or "" for row in own]),
-            packed([str(row.version_ms) for row in own]),
-            b"".join([row.hash for row in own]),
-            b"".join([digest(row.write.attributes) for row in own]),
+            source_ids,
+            addresses,
+            packed([write.identity.email or "" for write in own.writes]),
+            packed([write.identity.sms or "" for write in own.writes]),
+            packed(map(str, own.versions_ms)),
+            b"".join(own.hashes),
+            b"".join([digest(write.attributes) for write in own.writes]),
         )
 
 

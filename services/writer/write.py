@@ -17,7 +17,7 @@ import msgspec
 
 from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, transact, transact_alone
+from libs.common.database import Transaction, Transactions, look, transact, transact_alone
 from libs.common.errors import LeaseLostError, SyncError
 from libs.common.events import DIRECT, Mapped, Settled
 from libs.common.failpoints import Reached, nothing
@@ -53,6 +53,7 @@ from services.writer.look_up import Known, look_around, look_up, sort_out
 from services.writer.outcome import store_changes, tell_late
 from services.writer.pairing import Pairing, Pairs
 from services.writer.plan import SINGLES_MAX, Plan, Way, plan, rows_that_fit, way
+from services.writer.rows import Rows
 from services.writer.shares import Budget, by_account
 from services.writer.usual import Usual
 from services.writer.values import (
@@ -105,7 +106,7 @@ class Turn:
     is_probe: bool = False
     singles_max: int = SINGLES_MAX
     known: Known = field(init=False)
-    firsts: list[ImportRow] = field(default_factory=list)
+    firsts: Rows = field(default_factory=Rows)
     chosen: dict[ContactId, Wanted] = field(init=False)  # The newest state of each contact.
     destination: Destination | None = None
     changes: Changes = field(default_factory=Changes)
@@ -199,7 +200,7 @@ class Writing:
                 session, turn.account, usual.rest, around, is_probe=turn.is_probe
             )
 
-        usual, turn.known = await transact(self._sessions, work)
+        usual, turn.known = await look(self._sessions, work)
         turn.changes.moved += usual.moved
         for part, count in usual.unchanged.items():
             turn.changes.tallies[part].unchanged += count
@@ -210,7 +211,7 @@ class Writing:
         async def work(session: Transaction) -> Known:
             return await self._known(session, turn, turn.items)
 
-        turn.known = await transact(self._sessions, work)
+        turn.known = await look(self._sessions, work)
         await self._begin(turn)
 
     async def _known(self, session: Transaction, turn: Turn, items: Sequence[Wanted]) -> Known:
@@ -236,10 +237,10 @@ class Writing:
         if not turn.firsts:
             return
         if view.blocked is None and turn.items:
-            view.claims |= {row.place: row.contact.source_id for row in turn.firsts}
+            view.claims |= turn.firsts.claims()
         elif view.blocked is not None:
             turn.items = [*turn.items, *(row.wanted for row in turn.firsts)]
-            turn.firsts = []
+            turn.firsts = Rows()
 
     async def _connect(self, turn: Turn) -> None:
         connection = turn.known.connection
@@ -254,7 +255,7 @@ class Writing:
         async def work(session: Transaction) -> store.Connection | None:
             return await store.connection_of(session, account.connection)
 
-        connection = await transact(self._sessions, work)
+        connection = await look(self._sessions, work)
         return await self._opened(account, connection) if connection is not None else None
 
     async def _opened(self, account: Account, connection: store.Connection) -> Destination | None:
@@ -420,7 +421,7 @@ class Writing:
         if not (may_need and self.budget.contacts_max):
             return effects
         contacts = [item.contact for item, _ in effects if item.contact not in account.units]
-        contacts += [row.contact for row in turn.firsts]
+        contacts += turn.firsts.contacts()
         needed = by_account(contacts, view.integrations)
         if not needed:
             return effects
@@ -429,7 +430,7 @@ class Writing:
         for row in turn.firsts:
             if row.contact in without:
                 park(row.wanted, Park.SYNC_BUDGET, view, turn.changes)
-        turn.firsts = [row for row in turn.firsts if row.contact not in without]
+        turn.firsts = turn.firsts.without(without)
         for item, task in effects:
             # A write beside a change of address is left out: the change waits with all fields.
             if item.contact in without and not task.is_extra:
@@ -460,7 +461,7 @@ class Writing:
 
     async def _hold(
         self, turn: Turn, effects: list[tuple[Wanted, Task]]
-    ) -> tuple[list[Unit], Sequence[ImportRow]]:
+    ) -> tuple[list[Unit], Rows]:
         """Reserve units and write down whose they are; return what to call for, and the rows.
 
         New contacts that no import takes now, and those that no unit is left for, join the effects.
@@ -473,9 +474,11 @@ class Writing:
         planned = await self._plan(turn, effects)
         granted = await self._reserve(turn, planned.singles, planned.rows)
         singles = [task.contact for task in planned.singles[:granted]]
-        rows = planned.rows[: granted - len(singles)]
-        held = {row.contact for row in rows}
-        effects += [(row.wanted, row.task) for row in turn.firsts if row.contact not in held]
+        rows = planned.rows.first(granted - len(singles))
+        if not effects and len(rows) == len(turn.firsts):
+            return [], rows  # As mostly: everybody is new, and goes by import.
+        held = set(rows.contacts())
+        effects += [(row.wanted, row.task) for row in turn.firsts.without(held)]
         later = set(planned.later) | set(taken_along) - set(known)
         has_unit = {*singles, *held, *known}
         for item, task in effects:
@@ -499,11 +502,10 @@ class Writing:
             if not (task.is_extra or task.merged or item.must_be_single)
             and item.contact not in account.units
         ]
-        may = destination.importable(
-            [row.write for row in turn.firsts] + [task.write() for task in candidates]
-        )
-        rows = list(compress(turn.firsts, may))
-        rows += map(row_of, compress(candidates, may[len(turn.firsts) :]))
+        may = destination.importable([*turn.firsts.writes, *(task.write() for task in candidates)])
+        rows = turn.firsts.compressed(may[: len(turn.firsts)])
+        if candidates:
+            rows = rows.followed_by(map(row_of, compress(candidates, may[len(turn.firsts) :])))
         chosen = await self._way(turn, destination, len(rows))
         gathered: list[ContactId] = []
         if chosen is Way.IMPORT:
@@ -511,16 +513,14 @@ class Writing:
             fitting = rows_that_fit(rows, rows_max, destination.facts.import_bytes_max)
             if len(fitting) == rows_max:
                 # The others go by the next imports: singly each would cost calls of its own.
-                kept = {row.contact for row in fitting}
-                gathered = [row.contact for row in rows if row.contact not in kept]
+                gathered = list(rows.without(set(fitting.contacts())).contacts())
             rows = await self._screened(turn, destination, fitting)
         elif chosen is Way.GATHER:
-            gathered, rows = [row.contact for row in rows], []
+            gathered, rows = list(rows.contacts()), Rows()
         else:
-            rows = []
+            rows = Rows()
         if len(rows) < len(may):  # Else all of them are among the rows, as mostly.
-            imported = {row.contact for row in rows}
-            tasks += _tasks(row for row in turn.firsts if row.contact not in imported)
+            tasks += _tasks(turn.firsts.without(set(rows.contacts())))
         return plan(tasks, rows=rows, gathered=gathered, singles_max=turn.singles_max)
 
     async def _way(self, turn: Turn, destination: Destination, rows: int) -> Way:
@@ -538,28 +538,24 @@ class Writing:
             await self._imports.make_room(turn.account, destination)
         return now()
 
-    async def _screened(
-        self, turn: Turn, destination: Destination, rows: list[ImportRow]
-    ) -> list[ImportRow]:
+    async def _screened(self, turn: Turn, destination: Destination, rows: Rows) -> Rows:
         """Return the rows that an import may take; none if too few of them are new there."""
         awaited = turn.account.awaited()
         try:
-            screening = await destination.screen_import(
-                [row.place.address for row in rows], awaited
-            )
+            screening = await destination.screen_import(rows.addresses, awaited)
         except LeaseLostError:
             raise
         except SyncError as error:
             turn.stop = stop_of(error)
-            return []
+            return Rows()
         # What it came across of imports under way need not be read for them once more.
         self._imports.see(awaited, screening.arrived)
-        screened = list(compress(rows, screening.may))
-        return screened if len(screened) >= destination.facts.import_rows_min else []
+        screened = rows.compressed(screening.may)
+        return screened if len(screened) >= destination.facts.import_rows_min else Rows()
 
-    async def _reserve(self, turn: Turn, singles: Sequence[Task], rows: Sequence[ImportRow]) -> int:
+    async def _reserve(self, turn: Turn, singles: Sequence[Task], rows: Rows) -> int:
         """Hold units for these effects in their order; return for how many of them."""
-        keys = [task.key for task in singles] + [row.key for row in rows]
+        keys = [task.key for task in singles] + rows.keys
         if not keys:
             return 0
         account = turn.account
@@ -577,8 +573,7 @@ class Writing:
             tasks = {task.contact: task for task in own.tasks}
             account.add(Intent(intent, hold, "open", tasks, created_at=created_at))
         if own.rows:
-            held = {row.contact: row for row in own.rows}
-            account.add(Intent(import_, hold, "open", rows=held, created_at=created_at))
+            account.add(Intent(import_, hold, "open", rows=own.rows, created_at=created_at))
             turn.import_intent = import_
         return granted
 
@@ -613,7 +608,8 @@ class Writing:
             )
             own = reservation.first(granted)
             # An intent without a unit would never end.
-            for intent, tasks, rows in ((own.intent, own.tasks, ()), (own.import_, (), own.rows)):
+            each_kind = ((own.intent, own.tasks, Rows()), (own.import_, (), own.rows))
+            for intent, tasks, rows in each_kind:
                 if tasks or rows:
                     await store.insert_intent(
                         session,

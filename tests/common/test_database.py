@@ -18,6 +18,7 @@ from libs.common.database import (
     driver,
     engine_of,
     fetch_alone,
+    look,
     transact,
     transact_alone,
 )
@@ -196,6 +197,25 @@ async def test_a_plain_transaction_that_is_given_up_leaves_nobody_its_connection
 
     async with transactions.begin() as session:
         assert await session.connection.fetchval("select pg_backend_pid()") not in backends
+
+
+async def test_a_backend_killed_under_a_look_costs_a_second_try(
+    sessions: SessionMaker,
+) -> None:
+    """Proves R10: the whole of it is run again, on another connection."""
+    transactions = Transactions(engine_of(sessions))
+    backends: list[int] = []
+
+    async def work(session: Transaction) -> int:
+        backends.append(await session.connection.fetchval("select pg_backend_pid()"))
+        if len(backends) == 1:
+            async with transactions.begin() as other:
+                await other.connection.execute("select pg_terminate_backend($1)", backends[0])
+        found: int = await session.connection.fetchval("select 7")
+        return found
+
+    assert await look(transactions, work) == 7
+    assert len(set(backends)) == 2
 
 
 async def test_a_statement_alone_is_a_transaction(sessions: SessionMaker) -> None:

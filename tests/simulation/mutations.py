@@ -185,8 +185,8 @@ MUTATIONS = (
         (
             Cut(
                 f"{WRITER}.imports:Imports._judge",
-                "away = [row for row in intent.rows.values()",
-                "away = [] if intent.has_ended else [row for row in intent.rows.values()",
+                "away = intent.rows.compressed(",
+                "away = intent.rows[:0] if intent.has_ended else intent.rows.compressed(",
             ),
         ),
         seed=4,
@@ -380,9 +380,9 @@ MUTATIONS = (
         "Two source contacts with one address: the older link or open unit owns it.",
         (
             Cut(
-                f"{WRITER}.usual:_sort_record",
-                "                and address not in owned\n",
-                "",
+                f"{WRITER}.usual:_taken",
+                "column.shared.union(seen.owned, claims, rows)",
+                "column.shared.union(claims, rows)",
             ),
         ),
         seed=27,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,7 +27,8 @@ from libs.connectors.automatic import Standard, WantedField
 from libs.connectors.contract import FieldType, Write
 from services.poller.plan import Assignment, Roll, begin, run_id
 from services.writer.conclude import Changes, Moved, Row
-from services.writer.store import Reservation
+from services.writer.rows import Rows
+from services.writer.store import Reservation, Standing
 from services.writer.values import (
     ContactId,
     Head,
@@ -469,7 +470,7 @@ async def test_links_move_and_new_contacts_are_linked_by_columns(stores: Stores)
     place = Place(stores.integration, "c@example.com")
     row = ImportRow(new.contact, place, head, write, 7, b"h" * 16, b"k" * 16)
     moved = Moved(stores.integration, 4, ["a"], [9])
-    await apply(stores, Changes(moved=[moved], firsts=[row]))
+    await apply(stores, Changes(moved=[moved], firsts=Rows.of([row])))
     async with stores.begin() as session:
         found = await stores.writer.links(session, [*links, new.contact])
 
@@ -510,7 +511,7 @@ async def test_rows_of_an_import_are_read_as_they_were_written(stores: Stores) -
             workspace=stores.workspace,
             hold=hold,
             fencing=fencing,
-            rows=[row],
+            rows=Rows.of([row]),
         )
     async with stores.begin() as session:
         (stored,) = await stores.writer.open_intents(session, stores.destination)
@@ -518,6 +519,87 @@ async def test_rows_of_an_import_are_read_as_they_were_written(stores: Stores) -
     assert (stored.intent, stored.hold, stored.state) == (intent, hold, "open")
     assert list(stored.rows) == [row]
     assert not stored.tasks
+
+
+async def test_an_import_runs_once_and_only_with_the_token(stores: Stores) -> None:
+    """Proves R11: who lost the lease changes nothing, and is told so."""
+    fencing, intent = await own(stores), uuid4()
+    lease = {"connection": stores.destination, "fencing": fencing}
+    async with stores.begin() as session:
+        await stores.writer.insert_intent(
+            session, intent=intent, workspace=stores.workspace, hold=uuid4(), **lease
+        )
+
+    async def run(process_id: str, **other: object) -> tuple[str, str | None]:
+        given = {**lease, "intent": intent, "process_id": process_id, **other}
+        async with stores.begin() as session:
+            await stores.writer.run_import(session, **given)
+        async with stores.begin() as session:
+            (found,) = await stores.writer.open_intents(session, stores.destination)
+        return found.state, found.process_id
+
+    assert await run("1") == ("open", None)  # It was not about to be sent.
+    async with stores.begin() as session:
+        await stores.writer.begin_import(session, intent=intent)
+    with pytest.raises(LeaseLostError):
+        await run("2", fencing=fencing + 1)
+    assert await run("3") == ("running", "3")
+    assert await run("4") == ("running", "3")
+    async with stores.begin() as session:
+        await stores.writer.release_lease(session, owner=OWNER, **lease)
+    with pytest.raises(LeaseLostError):
+        await run("5")
+
+
+async def test_how_a_destination_stands_is_one_answer(stores: Stores) -> None:
+    await own(stores)
+    asked = {"connection": stores.destination, "workspace": stores.workspace}
+    async with stores.begin() as session:
+        quiet = await stores.writer.standing_of(session, **asked)
+        connection = await stores.writer.connection_of(session, stores.destination)
+    await stores.limit(0)
+    await park(stores, (wanted(stores, "a"), "quota", None))
+    async with stores.begin() as session:
+        await stores.writer.block(
+            session, connection=stores.destination, reason="destination_down", seconds=60.0
+        )
+        shut = await stores.writer.standing_of(session, **asked)
+        unknown = await stores.writer.standing_of(session, **{**asked, "connection": uuid4()})
+
+    assert quiet == Standing(connection, None, is_open=True, has_parked=False)
+    assert connection is not None
+    assert shut.block is not None
+    assert (shut.block.reason, shut.block.attempts) == ("destination_down", 1)
+    assert shut.block.wait_s == pytest.approx(60, abs=10)
+    assert (shut.connection, shut.is_open, shut.has_parked) == (connection, False, True)
+    assert unknown == Standing(None, None, is_open=False, has_parked=False)
+
+
+def rows_of(items: Iterable[Wanted]) -> Rows:
+    """Return rows of an import for these contacts."""
+    return Rows.of(
+        ImportRow(
+            item.contact,
+            Place(item.contact.integration, item.identity.email or ""),
+            Head(item.part, 1, LIST),
+            Write(Operation.UPSERT, item.identity, b"{}", LIST, join_list=True),
+            item.version.ms,
+            b"h" * 16,
+            b"k" * 16,
+        )
+        for item in items
+    )
+
+
+async def test_who_is_linked_or_waits_is_known(stores: Stores) -> None:
+    items = {each: wanted(stores, each) for each in "abc"}
+    linked_one, parked_one, _ = items.values()
+    await apply(stores, Changes(links={linked_one.contact: linked(linked_one)}))
+    await park(stores, (parked_one, "quota", None))
+    async with stores.begin() as session:
+        found = await stores.writer.known(session, rows_of(items.values()))
+
+    assert found == {linked_one.contact, parked_one.contact}
 
 
 async def test_marks_make_links_doubtful_once(stores: Stores) -> None:
@@ -635,8 +717,8 @@ async def test_an_outcome_is_told_again_as_it_was(stores: Stores) -> None:
         async with stores.begin() as session:
             await stores.writer.store_outcomes(session, [(record, each)])
     async with stores.begin() as session:
-        assert await stores.writer.outcomes(session, [record]) == {record: settled}
-        assert await stores.writer.told(session, [settled.id, uuid4()]) == {settled.id}
+        found = await stores.writer.told(session, records=[record], settled=[settled.id, uuid4()])
+        assert found == ({record: settled}, {settled.id})
 
 
 async def test_units_are_held_within_the_limit_posted_once_and_given_back(stores: Stores) -> None:
@@ -683,10 +765,10 @@ async def test_a_reservation_is_whole_or_nothing_and_the_same_when_asked_again(
             )
             return granted
 
-    both = Reservation(uuid4(), uuid4(), [task_of(stores, "b")], uuid4(), [row])
+    both = Reservation(uuid4(), uuid4(), [task_of(stores, "b")], uuid4(), Rows.of([row]))
     only_tasks = [task_of(stores, name) for name in "cd"]
-    too_many = Reservation(uuid4(), uuid4(), only_tasks, uuid4(), [])
-    last = Reservation(uuid4(), uuid4(), only_tasks[:1], uuid4(), [])
+    too_many = Reservation(uuid4(), uuid4(), only_tasks, uuid4(), Rows())
+    last = Reservation(uuid4(), uuid4(), only_tasks[:1], uuid4(), Rows())
 
     with pytest.raises(LeaseLostError):
         await reserve(both, token=fencing + 1)
@@ -696,7 +778,7 @@ async def test_a_reservation_is_whole_or_nothing_and_the_same_when_asked_again(
         found = await stores.writer.open_intents(session, stores.destination)
     assert {(each.intent, each.hold): [*each.tasks, *each.rows] for each in found} == {
         (both.intent, both.hold): both.tasks,
-        (both.import_, both.hold): both.rows,
+        (both.import_, both.hold): list(both.rows),
         (last.intent, last.hold): last.tasks,
     }
 

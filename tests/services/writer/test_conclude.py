@@ -24,6 +24,7 @@ from services.writer.conclude import (
     linked_after,
     park,
 )
+from services.writer.rows import Rows
 from services.writer.values import (
     ContactId,
     Kind,
@@ -190,8 +191,8 @@ def test_what_is_written_beside_a_parked_change_is_counted_apart() -> None:
 def test_a_row_of_an_import_is_counted_when_it_is_live_only() -> None:
     live, late = Changes(), Changes()
 
-    begin_rows([row_of(unit().task)], View(), live)
-    begin_rows([row_of(unit(is_late=True).task)], View(), late)
+    begin_rows(Rows.of([row_of(unit().task)]), View(), live)
+    begin_rows(Rows.of([row_of(unit(is_late=True).task)]), View(), late)
 
     assert live.tallies[PART].importing == 1
     assert not late.tallies
@@ -200,8 +201,8 @@ def test_a_row_of_an_import_is_counted_when_it_is_live_only() -> None:
 def test_a_row_of_an_import_settles_what_is_parked_unless_that_is_newer() -> None:
     older, newer = Changes(), Changes()
 
-    begin_rows([row_of(unit().task)], View(parked={A: row()}), older)
-    begin_rows([row_of(unit().task)], View(parked={A: row(ms=30)}), newer)
+    begin_rows(Rows.of([row_of(unit().task)]), View(parked={A: row()}), older)
+    begin_rows(Rows.of([row_of(unit().task)]), View(parked={A: row(ms=30)}), newer)
 
     assert older.drops == {A: Version(20, 1)}
     assert not newer.drops
@@ -210,7 +211,7 @@ def test_a_row_of_an_import_settles_what_is_parked_unless_that_is_newer() -> Non
 def test_rows_that_are_there_are_linked_charged_and_counted() -> None:
     changes = Changes()
 
-    end_rows([row_of(unit().task)], HOLD, changes)
+    end_rows(Rows.of([row_of(unit().task)]), HOLD, changes)
 
     assert [each.contact for each in changes.firsts] == [A]
     assert [(each.effect_key, each.operation) for each in changes.posts[HOLD]] == [

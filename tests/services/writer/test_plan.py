@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from services.writer.plan import Way, plan, rows_that_fit, way
-from services.writer.values import ImportRow, Kind, Task, Wish, row_of
+from services.writer.rows import Rows
+from services.writer.values import Kind, Task, Wish, row_of
 
 HEAVY = 6_000_000  # More bytes than any import of these tests has, but those that shall.
 
@@ -34,8 +35,8 @@ def tasks(count: int, *, list_id: str = "7", weight: int = 2) -> list[Task]:
     ]
 
 
-def rows(count: int, **kind: Any) -> list[ImportRow]:
-    return [row_of(task) for task in tasks(count, **kind)]
+def rows(count: int, **kind: Any) -> Rows:
+    return Rows.of(map(row_of, tasks(count, **kind)))
 
 
 @pytest.mark.parametrize(
@@ -57,17 +58,17 @@ def test_many_go_by_import_few_singly_and_between_they_gather(
 
 
 def test_an_import_holds_one_list_and_is_bounded() -> None:
-    mixed = [*rows(3), *rows(2, list_id="8"), *rows(1)]
+    mixed = Rows.of([*rows(3), *rows(2, list_id="8"), *rows(1)])
 
     assert {row.write.list_id for row in rows_that_fit(mixed, 10, HEAVY)} == {"7"}
-    apart = [*rows(3), *rows(2, list_id="8")]
+    apart = Rows.of([*rows(3), *rows(2, list_id="8")])
     assert rows_that_fit(apart, 10, HEAVY) == apart[:3]
     assert rows_that_fit(apart[:3], 10, HEAVY) == apart[:3]
     assert len(rows_that_fit(rows(5), 3, HEAVY)) == 3
     heavy = rows_that_fit(rows(5, weight=HEAVY // 2), 100, HEAVY)
     assert len(heavy) == 1
     assert len(rows_that_fit(rows(1, weight=HEAVY * 2), 100, HEAVY)) == 1
-    assert rows_that_fit([], 5, HEAVY) == []
+    assert rows_that_fit(Rows(), 5, HEAVY) == Rows()
 
 
 def test_an_import_has_an_address_once() -> None:
@@ -77,16 +78,17 @@ def test_an_import_has_an_address_once() -> None:
         for number, task in enumerate(tasks(2))
     )
 
-    assert rows_that_fit([row_of(first), row_of(other)], 10, HEAVY) == [row_of(first)]
+    both = Rows.of([row_of(first), row_of(other)])
+    assert list(rows_that_fit(both, 10, HEAVY)) == [row_of(first)]
 
 
 def test_what_is_too_much_for_now_is_left_for_later() -> None:
     all_tasks = tasks(10)
-    imported = [row_of(task) for task in all_tasks[:4]]
+    imported = Rows.of(map(row_of, all_tasks[:4]))
     gathered = [task.contact for task in all_tasks[4:6]]
 
     planned = plan(all_tasks, rows=imported, gathered=gathered, singles_max=3)
 
     assert list(planned.singles) == all_tasks[6:9]
-    assert list(planned.rows) == imported
+    assert planned.rows == imported
     assert list(planned.later) == [all_tasks[9].contact, *gathered]

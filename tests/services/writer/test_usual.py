@@ -15,6 +15,7 @@ from libs.common.events import Effect, Identity, Mapped, Operation, RunMode
 from services.writer import classify, usual
 from services.writer.account import Account
 from services.writer.records import part_of, wanted_in
+from services.writer.rows import Rows
 from services.writer.usual import Usual, columns, sort_column
 from services.writer.values import (
     ContactId,
@@ -188,7 +189,7 @@ def test_whose_unit_is_open_or_whose_address_is_taken_needs_a_closer_look() -> N
     (row,) = sorted_out(record(effect("a"))).firsts
     (other,) = sorted_out(record(effect("b", "a@example.com"))).firsts
     importing, claimed = account(), account()
-    importing.importing[row.contact] = row
+    importing.importing.begin(Rows.of([row]))
     claimed.claims[other.place] = "b"
 
     for owner in (importing, claimed):
@@ -221,6 +222,15 @@ def test_a_merge_or_a_small_batch_is_looked_at_one_by_one(
     assert columns([record(effect(merged_from=["b"]), effect("c"))]) == {}
     monkeypatch.setattr(usual, "USUAL_FROM", 2)
     assert columns([record(effect())]) == {}
+
+
+def test_who_needs_a_closer_look_is_left_in_the_order_of_the_batch() -> None:
+    """Who of two has an address is judged by it (PROTOCOL.md 5)."""
+    first, last = effect("a", "x@example.com"), effect("c", "X@example.com")
+
+    found = sorted_out(record(first, effect("b"), last), links=[link("b", hash=OTHER)])
+
+    assert [item.contact.source_id for item in found.rest] == ["a", "b", "c"]
 
 
 ADDRESSES = st.sampled_from(["a@example.com", "B@example.com", "b@example.com", "c@example.com"])
@@ -298,7 +308,7 @@ def test_the_closer_look_would_have_said_the_same(
             ContactId(ID, each): Parked(Version(9, 9), Wish.UPSERT, "quota", None, None)
             for each in parked
         },
-        held=owner.claims,
+        held=owner.held,
     )
     items = [item for each in records for item in wanted_in(each)]
     newest = classify.newest(items)

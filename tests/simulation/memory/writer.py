@@ -19,6 +19,7 @@ from services.poller.setbacks import SOURCE_TROUBLE
 from services.writer import store
 from services.writer.conclude import Changes, Moved
 from services.writer.conclude import Row as ParkedItem
+from services.writer.rows import Rows
 from services.writer.store import (
     Backlog,
     Block,
@@ -27,6 +28,7 @@ from services.writer.store import (
     FieldWish,
     Granted,
     Reservation,
+    Standing,
     StoredIntent,
 )
 from services.writer.values import (
@@ -176,7 +178,16 @@ async def connection_of(session: Transaction, connection: UUID) -> Connection | 
     )
 
 
-async def block_of(session: Transaction, connection: UUID) -> Block | None:
+async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID) -> Standing:
+    return Standing(
+        await connection_of(session, connection),
+        _block_of(session, connection),
+        await ledger.is_open(session, workspace=workspace),
+        await has_parked(session, connection),
+    )
+
+
+def _block_of(session: Transaction, connection: UUID) -> Block | None:
     row = tables_of(session).destinations.get(connection)
     if row is None or row.block_reason is None or row.blocked_until is None:
         return None
@@ -270,6 +281,11 @@ async def parked(session: Transaction, contacts: Iterable[ContactId]) -> dict[Co
     }
 
 
+async def known(session: Transaction, rows: Rows) -> set[ContactId]:
+    tables = tables_of(session)
+    return {each for each in rows.contacts() if each in tables.links or each in tables.parked}
+
+
 async def glance(session: Transaction, integration: UUID, addresses: Mapping[str, str]) -> Seen:
     tables = tables_of(session)
     links: dict[str, SeenLink] = {}
@@ -295,18 +311,13 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     return Seen(links, waiting, owned)
 
 
-async def outcomes(session: Transaction, records: Collection[UUID]) -> dict[UUID, Settled]:
+async def told(
+    session: Transaction, *, records: Collection[UUID], settled: Collection[UUID]
+) -> tuple[dict[UUID, Settled], set[UUID]]:
+    stored = tables_of(session).outcomes
     wanted = set(records)
-    return {
-        record: row.settled
-        for (record, _), row in tables_of(session).outcomes.items()
-        if record in wanted
-    }
-
-
-async def told(session: Transaction, settled: Collection[UUID]) -> set[UUID]:
-    known = {row.settled.id for row in tables_of(session).outcomes.values()}
-    return known & set(settled)
+    of_records = {record: row.settled for (record, _), row in stored.items() if record in wanted}
+    return of_records, {row.settled.id for row in stored.values()} & set(settled)
 
 
 # What is under way
@@ -336,7 +347,8 @@ async def reserve(
         tables.restore(before)
         return None
     own = reservation.first(granted)
-    for intent, tasks, rows in ((own.intent, own.tasks, ()), (own.import_, (), own.rows)):
+    each_kind = ((own.intent, own.tasks, Rows()), (own.import_, (), own.rows))
+    for intent, tasks, rows in each_kind:
         if tasks or rows:
             await insert_intent(
                 session,
@@ -360,11 +372,11 @@ async def insert_intent(
     hold: UUID,
     fencing: int,
     tasks: Sequence[Task] = (),
-    rows: Sequence[ImportRow] = (),
+    rows: Rows | None = None,
 ) -> None:
     created_at = database_of(session).now()
     stored = StoredIntent(
-        intent, hold, "single", "open", fencing, list(tasks), list(rows), None, created_at, None
+        intent, hold, "single", "open", fencing, list(tasks), rows or (), None, created_at, None
     )
     row = IntentRow(connection=connection, workspace=workspace, stored=stored)
     tables_of(session).intents.setdefault(intent, row)
@@ -391,14 +403,13 @@ async def begin_import(session: Transaction, *, intent: UUID) -> None:
         _change_intent(session, intent, kind="import", state="sending", sent_at=now)
 
 
-async def move_import(
-    session: Transaction, *, intent: UUID, before: str, after: str, process_id: str | None
-) -> bool:
+async def run_import(
+    session: Transaction, *, connection: UUID, fencing: int, intent: UUID, process_id: str
+) -> None:
+    _held(session, connection, fencing)
     row = tables_of(session).intents.get(intent)
-    if row is None or row.stored.state != before:
-        return False
-    _change_intent(session, intent, state=after, process_id=process_id or row.stored.process_id)
-    return True
+    if row is not None and row.stored.state == "sending":
+        _change_intent(session, intent, state="running", process_id=process_id)
 
 
 # What changes
