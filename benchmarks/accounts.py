@@ -28,6 +28,10 @@ class Account(Provider):
         """Make another account; return its id and its credentials."""
         return await self._call("POST", "accounts", {"name": name})
 
+    async def add_key(self) -> str:
+        """Give another person of the account a key, where each has one; return it."""
+        return str((await self._call("POST", "keys"))["api_key"])
+
     async def add(self, count: int, *, seed: int, name: str) -> list[str]:
         """Add seeded valid contacts to a list; return their ids."""
         wish = {"count": count, "seed": seed, "list": name, "invalid_share": 0.0}

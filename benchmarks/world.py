@@ -61,25 +61,29 @@ class World:
     operator: Api
     database: "asyncpg.Connection[Any]"
     reads: str = HUBSPOT.provider
+    writes: str = BREVO.provider
     workspace: str = ""
     api: Api | None = None
     yardstick: Yardstick = field(default_factory=Yardstick)
     integrations: list[str] = field(default_factory=list)
-    accounts: list[Account] = field(default_factory=list)  # At Brevo, beside the default one.
+    accounts: list[Account] = field(default_factory=list)  # Destinations', beside the default one.
     exits: AsyncExitStack = field(default_factory=AsyncExitStack)  # What closes with the world.
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, stack: Stack, reads: str = HUBSPOT.provider) -> AsyncIterator["World"]:
+    async def over(
+        cls, stack: Stack, reads: str = HUBSPOT.provider, writes: str = BREVO.provider
+    ) -> AsyncIterator["World"]:
         """Connect to a running stack for as long as the block lasts.
 
-        `reads` is its source; of one that reads files there is no account: `source` is not used.
+        `reads` is its source, `writes` its destination. Of a source of files there is no account:
+        `source` is not used.
         """
         async with AsyncExitStack() as exits:
             has_account = reads in stack.providers
             source, destination = [
                 await exits.enter_async_context(Account.connect(stack.providers[name]))
-                for name in (reads if has_account else BREVO.provider, BREVO.provider)
+                for name in (reads if has_account else writes, writes)
             ]
             operator = await exits.enter_async_context(Api.connect(stack.api, stack.operator_key))
             database = await asyncpg.connect(stack.database)
@@ -96,6 +100,7 @@ class World:
                 operator,
                 database,
                 reads,
+                writes,
                 yardstick=yardstick,
                 exits=exits,
             )
@@ -205,7 +210,7 @@ class World:
         )
 
     async def _calls(self) -> dict[str, int]:
-        at = {"brevo": [self.destination, *self.accounts]}
+        at = {self.writes: [self.destination, *self.accounts]}
         if not self.reads_files:
             at = {self.reads: [self.source], **at}
         return {
