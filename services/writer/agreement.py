@@ -14,6 +14,7 @@ knows no smaller ones), and on a tie the source's (docs/decisions/0131).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
@@ -137,6 +138,24 @@ def _number(text: str) -> object:
         return float(text)
     except ValueError:
         return text or None
+
+
+def is_kept_form(kept: Mapping[str, object], given: Mapping[str, object]) -> bool:
+    """Return whether `kept` is what becomes of `given` where numbers have fewer decimal places.
+
+    Of a side to which something may be under way, this says that it has arrived and was rounded.
+    """
+    return kept.keys() == given.keys() and all(
+        _is_rounded(value, given[name]) for name, value in kept.items()
+    )
+
+
+def _is_rounded(kept: object, given: object) -> bool:
+    if not isinstance(kept, float) or not isinstance(given, float):
+        return kept == given
+    places = int(Decimal(str(kept)).normalize().as_tuple().exponent)
+    last_place = Decimal(1).scaleb(min(places, 0))
+    return abs(Decimal(str(given)) - Decimal(str(kept))) <= last_place / 2
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

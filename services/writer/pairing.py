@@ -34,6 +34,7 @@ from services.writer.agreement import (
     content_of,
     decide,
     found_same,
+    is_kept_form,
     is_newer,
     yielded,
 )
@@ -332,14 +333,7 @@ class Pairing:
             return None
         values = _compared(each, remote)
         guarded = replace(guarded, record=each.record, content_hash=each.content)
-        verdict = decide(
-            each.pair.seen,
-            each.here,
-            each.content,
-            each.item.version.ms,
-            content_of(values),
-            remote.modified_ms,
-        )
+        verdict = _verdict(each, values, remote.modified_ms)
         if verdict is Verdict.YIELD:
             turn.pairs.fence(each, remote)
         return self._carry_out(turn, each, verdict, guarded, values)
@@ -515,6 +509,14 @@ def _compared(each: Paired, remote: RemoteContact) -> dict[str, object]:
     each.values = each.terms.kept(each.values, there)
     each.content = content_of(each.values)
     return there
+
+
+def _verdict(each: Paired, there: Mapping[str, object], there_ms: int) -> Verdict:
+    seen = each.pair.seen
+    if seen.is_pending(each.here) and is_kept_form(each.values, there):
+        return Verdict.AGREE  # A write of ours that was not read back: rounded, it is no edit.
+    at_ms = each.item.version.ms
+    return decide(seen, each.here, each.content, at_ms, content_of(there), there_ms)
 
 
 def _named(each: Paired, remote: RemoteContact) -> Pair:

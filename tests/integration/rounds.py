@@ -59,8 +59,11 @@ class Couple:
 
     def at(self, side: Side, content: Content) -> int | None:
         """Return the last second in which a person left this on a side; None: nobody did."""
+        return max(self._when(side, content), default=None)
+
+    def _when(self, side: Side, content: Content) -> list[int]:
         wanted = rounded(content)
-        return max((at for each, at in self.seen[side] if rounded(each) == wanted), default=None)
+        return [at for each, at in self.seen[side] if rounded(each) == wanted]
 
     def may_be_late(self, side: Side, content: Content) -> bool:
         """Return whether a flow wrote this on a side before its last write, in the same second.
@@ -81,8 +84,8 @@ class Couple:
         is_late = written is None and self.may_be_late(other, content)
         assert is_late or written is not None, f"an echo at {side}: {content}, not {self.agreed}"
         if written is not None and rounded(self.stands[side]) != rounded(self.agreed):
-            edit = self.at(side, self.stands[side])
-            assert edit is not None
+            # What has given way, was edited and was taken back, still looks as it did (ADR 0131).
+            edit = min(self._when(side, self.stands[side]))
             stands = edit >= written if side == "salesforce" else edit > written
             assert not stands, f"{side}: {self.stands[side]} of {edit} lost to one of {written}"
         self.stands[side] = self.agreed = content

@@ -161,6 +161,15 @@ async def _a_merged_record_is_written_before_that_is_known(history: Rounds) -> N
     await _flow(history, world.there)
 
 
+async def _a_rounded_write_is_not_read_back(history: Rounds) -> None:
+    """Die between a call and reading back: Salesforce keeps two places of what it was given."""
+    [couple], world = history.couples, history.world
+    await history.enter(couple, "brevo", Points__c=history.entered + 0.718)
+    await world.poll(world.back)
+    await _write(history, world.back, dies_at="called")
+    await _flow(history, world.there)
+
+
 async def _a_record_is_deleted_and_added_anew(history: Rounds) -> None:
     """Let the dead link's address go: the contact is found again by it."""
     [couple] = history.couples
@@ -235,6 +244,12 @@ NEEDED = (
             "agreed(each.here, each.content, content_of(values))",
             "agreed(each.here, each.content, each.content)",
         ),
+    ),
+    _needed(
+        "what_is_under_way_may_be_rounded",
+        "What may be a write of ours under way is so with fewer decimal places, too.",
+        _a_rounded_write_is_not_read_back,
+        Cut(f"{PAIRING}:_verdict", "seen.is_pending(each.here) and", "False and"),
     ),
     _needed(
         "the_same_accounts_for_ones_own_side_only",

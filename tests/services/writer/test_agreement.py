@@ -15,6 +15,7 @@ from services.writer.agreement import (
     content_of,
     decide,
     found_same,
+    is_kept_form,
     yielded,
 )
 
@@ -100,6 +101,29 @@ def test_the_same_edit_on_both_sides_is_still_one_on_the_other(here: Side) -> No
     assert decide(seen, here, TWO, 10_000, ONE, 50_000) is Verdict.YIELD
     assert decide(seen, here, TWO, 50_000, ONE, 10_000) is Verdict.WRITE
     assert found_same(AGREED, here, OLD) == AGREED
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "is_form"),
+    [
+        (2.72, 2.718, True),
+        (2.72, 2.725, True),  # Providers differ in how they round a half.
+        (3.0, 2.718, True),
+        (1e21, 1e21, True),
+        (300.0, 300.4, True),
+        (300.0, 340.0, False),
+        (2.71, 2.718, False),
+        (2.718, 2.72, False),
+        (None, 2.718, False),
+        ("2.72", 2.718, False),
+    ],
+)
+def test_what_a_side_keeps_may_have_fewer_places(
+    kept: object, given: object, *, is_form: bool
+) -> None:
+    """Proves SF10: a write of ours is known by it before it was read back."""
+    assert is_kept_form({"A": "x", "N": kept}, {"A": "x", "N": given}) is is_form
+    assert not is_kept_form({"A": "y", "N": kept}, {"A": "x", "N": given})
 
 
 def test_where_nothing_was_agreed_the_source_stands() -> None:
