@@ -143,7 +143,7 @@ def _number(text: str) -> object:
 def is_kept_form(kept: Mapping[str, object], given: Mapping[str, object]) -> bool:
     """Return whether `kept` is what becomes of `given` where numbers have fewer decimal places.
 
-    Of a side to which something may be under way, this says that it has arrived and was rounded.
+    If `given` is an edit that nobody has accounted for, it has been written here and was rounded.
     """
     return kept.keys() == given.keys() and all(
         _is_rounded(value, given[name]) for name, value in kept.items()

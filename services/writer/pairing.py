@@ -512,11 +512,12 @@ def _compared(each: Paired, remote: RemoteContact) -> dict[str, object]:
 
 
 def _verdict(each: Paired, there: Mapping[str, object], there_ms: int) -> Verdict:
-    seen = each.pair.seen
-    if seen.is_pending(each.here) and is_kept_form(each.values, there):
-        return Verdict.AGREE  # A write of ours that was not read back: rounded, it is no edit.
-    at_ms = each.item.version.ms
-    return decide(seen, each.here, each.content, at_ms, content_of(there), there_ms)
+    seen, content = each.pair.seen, content_of(there)
+    if is_kept_form(each.values, there) and not seen.holds(each.here.other, content):
+        # The edit that stands there was written here already, which died before it was read back:
+        # what was rounded on the way is no edit.
+        return Verdict.AGREE
+    return decide(seen, each.here, each.content, each.item.version.ms, content, there_ms)
 
 
 def _named(each: Paired, remote: RemoteContact) -> Pair:

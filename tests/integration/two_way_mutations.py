@@ -246,10 +246,10 @@ NEEDED = (
         ),
     ),
     _needed(
-        "what_is_under_way_may_be_rounded",
-        "What may be a write of ours under way is so with fewer decimal places, too.",
+        "what_was_rounded_on_its_way_is_no_edit",
+        "A side that holds the other's edit with fewer decimal places holds the same.",
         _a_rounded_write_is_not_read_back,
-        Cut(f"{PAIRING}:_verdict", "seen.is_pending(each.here) and", "False and"),
+        Cut(f"{PAIRING}:_verdict", "if is_kept_form(each.values, there) and", "if False and"),
     ),
     _needed(
         "the_same_accounts_for_ones_own_side_only",
