@@ -239,12 +239,7 @@ async def look(
     Its statements see no more of one another than within a transaction of ours, in which each sees
     what was committed when it began; and to begin and to end one are two answers to wait for.
     """
-
-    async def attempt() -> T:
-        async with sessions.alone() as session:
-            return await work(session)
-
-    return await _repeated(attempt, attempts_max)
+    return await transact_alone(sessions, work, attempts_max=attempts_max)
 
 
 async def fetch_alone(

@@ -251,6 +251,13 @@ class Block:
     attempts: int
 
 
+# A destination's configuration out of `config.connections c`, as `Connection` has it.
+_CONNECTION = """
+  c.connection_id, c.workspace_id, c.provider, c.state, coalesce(c.account_id, '') as account_id,
+  c.tier, c.time_zone, c.sealed_api_key, c.failed_checks, c.account_url
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a destination stands: `connection` is None if it was removed, `block` if there is none.
@@ -267,17 +274,15 @@ class Standing:
 async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID) -> Standing:
     """Return how a destination stands, in one question: every turn asks it."""
     found = await session.connection.fetchrow(
-        """
+        f"""
         select d.block_reason, extract(epoch from d.blocked_until - clock_timestamp())::float8,
           d.block_attempts, ledger.is_open($2),
           exists (select from delivery.parked p where p.connection_id = $1),
-          c.connection_id, c.workspace_id, c.provider, c.state,
-          coalesce(c.account_id, '') as account_id, c.tier, c.time_zone, c.sealed_api_key,
-          c.failed_checks, c.account_url
+          {_CONNECTION}
         from (values ($1::uuid)) asked (id)
         left join config.connections c on c.connection_id = asked.id
         left join delivery.destinations d on d.connection_id = asked.id
-        """,
+        """,  # noqa: S608  # names of columns, not values
         connection,
         workspace,
     )
@@ -294,11 +299,7 @@ async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID
 async def connection_of(session: Transaction, connection: UUID) -> Connection | None:
     """Return a destination's configuration; None if there is no such connection."""
     found = await session.connection.fetchrow(
-        """
-        select connection_id, workspace_id, provider, state, coalesce(account_id, '') as account_id,
-          tier, time_zone, sealed_api_key, failed_checks, account_url
-        from config.connections where connection_id = $1
-        """,
+        f"select {_CONNECTION} from config.connections c where c.connection_id = $1",  # noqa: S608  # names
         connection,
     )
     return Connection(*found.values()) if found is not None else None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -95,8 +96,9 @@ async def test_a_plain_transaction_is_all_or_nothing_and_leaves_its_connection_w
         assert await driver(session) is session.connection
 
 
-async def test_a_backend_killed_under_a_plain_transaction_costs_a_second_try(
-    sessions: SessionMaker,
+@pytest.mark.parametrize("run", [transact, transact_alone, look])
+async def test_a_backend_killed_under_plain_work_costs_a_second_try(
+    sessions: SessionMaker, run: Any
 ) -> None:
     """Proves R10: the whole of it is run again, on another connection."""
     transactions = Transactions(engine_of(sessions))
@@ -110,7 +112,7 @@ async def test_a_backend_killed_under_a_plain_transaction_costs_a_second_try(
         found: int = await session.connection.fetchval("select 7")
         return found
 
-    assert await transact(transactions, work) == 7
+    assert await run(transactions, work) == 7
     assert len(set(backends)) == 2
 
 
@@ -157,34 +159,16 @@ async def test_a_statement_alone_that_is_refused_by_the_commit_is_run_again(
         assert await other.connection.fetchval("select count(*) from late") == 1
 
 
-async def test_a_backend_killed_under_a_statement_alone_costs_a_second_try(
-    sessions: SessionMaker,
-) -> None:
-    """Proves R10: it is run again, on another connection."""
-    transactions = Transactions(engine_of(sessions))
-    backends: list[int] = []
-
-    async def statement(session: Transaction) -> int:
-        backends.append(session.connection.get_server_pid())
-        if len(backends) == 1:
-            async with transactions.begin() as other:
-                await other.connection.execute("select pg_terminate_backend($1)", backends[0])
-        found: int = await session.connection.fetchval("select 7")
-        return found
-
-    assert await transact_alone(transactions, statement) == 7
-    assert len(set(backends)) == 2
-
-
-async def test_a_plain_transaction_that_is_given_up_leaves_nobody_its_connection(
-    sessions: SessionMaker,
+@pytest.mark.parametrize("opened", [Transactions.begin, Transactions.alone])
+async def test_plain_work_that_is_given_up_leaves_nobody_its_connection(
+    sessions: SessionMaker, opened: Any
 ) -> None:
     transactions = Transactions(engine_of(sessions))
     backends: list[int] = []
     begun = asyncio.Event()
 
     async def wait() -> None:
-        async with transactions.begin() as session:
+        async with opened(transactions) as session:
             backends.append(await session.connection.fetchval("select pg_backend_pid()"))
             begun.set()
             await session.connection.execute("select pg_sleep(60)")
@@ -197,25 +181,6 @@ async def test_a_plain_transaction_that_is_given_up_leaves_nobody_its_connection
 
     async with transactions.begin() as session:
         assert await session.connection.fetchval("select pg_backend_pid()") not in backends
-
-
-async def test_a_backend_killed_under_a_look_costs_a_second_try(
-    sessions: SessionMaker,
-) -> None:
-    """Proves R10: the whole of it is run again, on another connection."""
-    transactions = Transactions(engine_of(sessions))
-    backends: list[int] = []
-
-    async def work(session: Transaction) -> int:
-        backends.append(await session.connection.fetchval("select pg_backend_pid()"))
-        if len(backends) == 1:
-            async with transactions.begin() as other:
-                await other.connection.execute("select pg_terminate_backend($1)", backends[0])
-        found: int = await session.connection.fetchval("select 7")
-        return found
-
-    assert await look(transactions, work) == 7
-    assert len(set(backends)) == 2
 
 
 async def test_a_statement_alone_is_a_transaction(sessions: SessionMaker) -> None:

@@ -90,7 +90,7 @@ MUTATIONS = (
                 "Run(tables.schedules[row.integration].fencing",
             ),
         ),
-        seed=3,
+        seed=14,
     ),
     Mutation(
         "doubtful_is_not_read_back",
@@ -102,7 +102,7 @@ MUTATIONS = (
                 "if contact != item.contact:",
             ),
         ),
-        seed=26,
+        seed=47,
     ),
     Mutation(
         "read_back_is_not_linked",
@@ -226,7 +226,7 @@ MUTATIONS = (
                 "return False and settled",
             ),
         ),
-        seed=175,
+        seed=302,
     ),
     Mutation(
         "a_joiner_is_stored_too_late",
@@ -337,7 +337,7 @@ MUTATIONS = (
                 "row.item.version.run_no == run_no",
             ),
         ),
-        seed=14,
+        seed=89,
     ),
     Mutation(
         "a_refused_address_is_forgotten",
