@@ -299,7 +299,9 @@ async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID
 async def connection_of(session: Transaction, connection: UUID) -> Connection | None:
     """Return a destination's configuration; None if there is no such connection."""
     found = await session.connection.fetchrow(
-        f"select {_CONNECTION} from config.connections c where c.connection_id = $1",  # noqa: S608  # names
+        f"""
+        select {_CONNECTION} from config.connections c where c.connection_id = $1
+        """,  # noqa: S608  # names of columns, not values
         connection,
     )
     return Connection(*found.values()) if found is not None else None
