@@ -278,7 +278,10 @@ class _Job:
             return False
         # First contacts wait for one another, to be imported together.
         path = f"/v1/integrations/{self.integration}/contacts"
-        return not (await self.api.get(path, status="parked", page_size=1))["items"]
+        if (await self.api.get(path, status="parked", page_size=1))["items"]:
+            return False
+        # Who left for the destination between the two looks holds its units by now.
+        return await self._is_booked(now)
 
     async def _all_has_stopped(self, before: _Totals, now: _Totals, still_s: float) -> bool:
         """Return whether nothing happens any more, for want of quota; a run may be half read."""
