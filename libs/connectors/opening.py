@@ -45,7 +45,7 @@ def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
     for name, provider in registry.PROVIDERS.items():
         if provider.facts.oauth is not None:
             ours = settings.provider_clients.get(name, ClientSettings())
-            found[name] = Client(ours.id, ours.secret.get_secret_value())
+            found[name] = Client(ours.id, ours.secret.reveal())
     return found
 
 

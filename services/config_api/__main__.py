@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -102,7 +102,7 @@ async def _until_stopped(server: uvicorn.Server, listener: socket.socket) -> Non
 def _parts(
     process: Process, settings: Settings, sessions: database.SessionMaker, http: HttpClient
 ) -> Parts:
-    secrets = KeyRing.parse(settings.keys.get_secret_value())
+    secrets = KeyRing.parse(settings.keys.reveal())
     own = urlsplit(settings.base_url)
     return Parts(
         sessions=sessions,
@@ -138,6 +138,7 @@ async def _bootstrap(*, replace: bool) -> str:
         await engine.dispose()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ResealSettings(DatabaseSettings, SecretsSettings):
     """What `reseal` reads."""
 
@@ -147,7 +148,7 @@ async def _reseal() -> reseal.Resealed:
     engine = database.create_engine(
         str(settings.database_url), pool_size_max=1, application_name=f"{SERVICE}_reseal"
     )
-    keys = KeyRing.parse(settings.keys.get_secret_value())
+    keys = KeyRing.parse(settings.keys.reveal())
     try:
         return await reseal.reseal(database.session_maker(engine), keys)
     finally:

@@ -1,13 +1,28 @@
 """What the config API may be told."""
 
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from msgspec import Meta
 
-from libs.common.settings import DatabaseSettings, Environment, ProviderSettings, SecretsSettings
+from libs.common.settings import (
+    DatabaseSettings,
+    Environment,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ProviderSettings,
+    SecretsSettings,
+)
 from services.config_api.routing import UploadBounds
 
+NumbersByProvider = Annotated[
+    dict[str, NonNegativeInt],
+    Meta(description='numbers by provider in JSON, like {"<provider>": 3}'),
+]
 
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
     """Where it listens, where browsers may be sent, and how much it takes."""
 
@@ -32,7 +47,7 @@ class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
 
     # CC1, SF7, liftable: how many integrations may read one account, by provider
     # (`{"constant_contact": 3}`; 0: any number). Who is not named has what its rule says.
-    integrations_per_account: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    integrations_per_account: NumbersByProvider = field(default_factory=dict)
 
     @property
     def uploads(self) -> UploadBounds:
@@ -50,10 +65,10 @@ class Settings(DatabaseSettings, SecretsSettings, ProviderSettings):
         is_reachable = self.public_url or self.environment is not Environment.PRODUCTION
         return f"{self.base_url}/v1/provider-events" if is_reachable else None
 
-    @model_validator(mode="after")
-    def _browsers_come_back_over_tls(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse logins that would come back over plain HTTP."""
+        super().__post_init__()
         is_production = self.environment is Environment.PRODUCTION
         if is_production and self.public_url and not self.public_url.startswith("https://"):
             message = "PUBLIC_URL must begin with https:// in production: logins come back to it"
             raise ValueError(message)
-        return self

@@ -1,12 +1,24 @@
 """What the notifier may be told."""
 
-from typing import Literal, Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-from pydantic import EmailStr, FilePath, PositiveFloat, PositiveInt, SecretStr, model_validator
+from libs.common import email
+from libs.common.errors import ContactRejectedError
+from libs.common.settings import (
+    NO_SECRET,
+    DatabaseSettings,
+    Environment,
+    KafkaSettings,
+    PositiveFloat,
+    PositiveInt,
+    Secret,
+    ServiceSettings,
+)
 
-from libs.common.settings import DatabaseSettings, Environment, KafkaSettings, ServiceSettings
 
-
+@dataclass(frozen=True, kw_only=True)
 class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
     """Where mails leave, and under which name."""
 
@@ -14,14 +26,14 @@ class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
     smtp_port: PositiveInt = 587
     smtp_starttls: bool = False
     smtp_username: str = ""
-    smtp_password: SecretStr = SecretStr("")
-    mail_from: EmailStr
+    smtp_password: Secret = NO_SECRET
+    mail_from: str
 
     # Whose certificates are believed (PEM), where the mail server's is none of the public ones.
-    smtp_ca_file: FilePath | None = None
+    smtp_ca_file: Path | None = None
 
     # Who is told what only the operator can mend: requests for more, drift. Nobody without it.
-    operator_email: EmailStr | None = None
+    operator_email: str | None = None
     operator_language: Literal["en", "de"] = "en"
 
     # The front end that a mail's link leads to. Without one, mails carry no link.
@@ -33,8 +45,19 @@ class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
     # A notifier that dies while it sends keeps its notices this long. Longer than SMTP's time-out.
     claim_s: PositiveFloat = 120.0
 
-    @model_validator(mode="after")
-    def _a_login_is_not_shown_to_the_network(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse what is no address or no file, and a login that the network would see."""
+        super().__post_init__()
+        for name, address in (
+            ("MAIL_FROM", self.mail_from),
+            ("OPERATOR_EMAIL", self.operator_email),
+        ):
+            if address is not None and not _is_address(address):
+                message = f"{name} must be an e-mail address"
+                raise ValueError(message)
+        if self.smtp_ca_file is not None and not self.smtp_ca_file.is_file():
+            message = "SMTP_CA_FILE must be the path of a file that is there"
+            raise ValueError(message)
         if (
             self.environment is Environment.PRODUCTION
             and self.smtp_username
@@ -42,4 +65,11 @@ class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
         ):
             message = "SMTP_USERNAME would go over the network in the clear: set SMTP_STARTTLS=true"
             raise ValueError(message)
-        return self
+
+
+def _is_address(address: str) -> bool:
+    try:
+        email.normalise(address)
+    except ContactRejectedError:
+        return False
+    return True

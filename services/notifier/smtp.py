@@ -64,7 +64,7 @@ def sender_by(settings: Settings) -> Send:
                 start_tls=settings.smtp_starttls,
                 tls_context=context,
                 username=settings.smtp_username or None,
-                password=settings.smtp_password.get_secret_value() or None,
+                password=settings.smtp_password.reveal() or None,
                 timeout=SMTP_S,
             )
         except (SMTPException, OSError, ValueError) as error:

@@ -47,7 +47,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
     opener = Opener(
         http=http,
         sessions=sessions,
-        keys=KeyRing.parse(settings.keys.get_secret_value()),
+        keys=KeyRing.parse(settings.keys.reveal()),
         clock=process.clock,
         patience_s=PATIENCE_S,
         clients=clients_of(settings),

@@ -1,15 +1,19 @@
 """What the poller may be told."""
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from dataclasses import dataclass
 
 from libs.common.settings import (
     DatabaseSettings,
     KafkaSettings,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
     ProviderSettings,
     SecretsSettings,
 )
 
 
+@dataclass(frozen=True, kw_only=True)
 class Settings(DatabaseSettings, KafkaSettings, SecretsSettings, ProviderSettings):
     """One poller's settings; which provider it reads is its command's argument."""
 

@@ -1,12 +1,21 @@
 """What the accountant may be told."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat
+from msgspec import Meta
 
-from libs.common.settings import DatabaseSettings, KafkaSettings, ServiceSettings
+from libs.common.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    PositiveFloat,
+    ServiceSettings,
+)
+
+MonthsKept = Annotated[int, Meta(ge=2, description="a whole number of at least 2")]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
     """Who is the accountant for how long, and how often it looks at what."""
 
@@ -19,7 +28,7 @@ class Settings(DatabaseSettings, KafkaSettings, ServiceSettings):
 
     # Each task is in the ledger for so many months after its own; the counters stay. Two is the
     # least: what is posted may belong to the month before.
-    postings_months_kept: Annotated[int, Field(ge=2)] = 13
+    postings_months_kept: MonthsKept = 13
 
     # How long after a look a workspace's month is looked at again.
     reconcile_every_s: PositiveFloat = 3600.0

@@ -131,7 +131,7 @@ def _opener(
     return Opener(
         http=http,
         sessions=sessions,
-        keys=KeyRing.parse(settings.keys.get_secret_value()),
+        keys=KeyRing.parse(settings.keys.reveal()),
         clock=process.clock,
         patience_s=settings.patience_s,
         clients=clients_of(settings),

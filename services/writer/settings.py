@@ -1,12 +1,22 @@
 """What the writer reads from its environment."""
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from dataclasses import dataclass
 
-from libs.common.settings import DatabaseSettings, KafkaSettings, ProviderSettings, SecretsSettings
+from libs.common.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ProviderSettings,
+    SecretsSettings,
+)
 from libs.connectors.automatic import CONTACTS_MAX
 from services.writer.lease import LATE_CALL_S
 
 
+@dataclass(frozen=True, kw_only=True)
 class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderSettings):
     """All times in seconds."""
 
@@ -20,7 +30,7 @@ class WriterSettings(KafkaSettings, DatabaseSettings, SecretsSettings, ProviderS
     late_call_s: PositiveFloat = LATE_CALL_S
 
     # How long a lane's first record waits for company (PERFORMANCE.md 4).
-    collect_s: float = Field(default=0.2, ge=0)
+    collect_s: NonNegativeFloat = 0.2
 
     # How often what is parked is looked at, without an event that shortens it.
     drain_every_s: PositiveFloat = 5.0

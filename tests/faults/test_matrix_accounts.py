@@ -20,7 +20,7 @@ from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
-from libs.common.settings import Environment
+from libs.common.settings import Environment, Secret
 from libs.common.topics import TopicNames
 from sandbox.brevo.app import create_app
 from sandbox.brevo.state import State
@@ -179,7 +179,7 @@ async def writing(
     settings = WriterSettings(
         kafka_bootstrap=kafka,
         database_url=database,
-        keys=KEYS,
+        keys=Secret(KEYS),
         environment=Environment.TEST,
         provider_base_urls={"brevo": brevo.url},
         drain_every_s=0.5,

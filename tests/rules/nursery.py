@@ -17,7 +17,7 @@ from pathlib import Path
 _IMPORTED = (
     *("aiohttp", "aiokafka", "aiosmtpd.controller", "aiosmtplib", "alembic.command", "asyncpg"),
     *("cryptography.hazmat.primitives.ciphers.aead", "email_validator", "fastapi", "httpx", "jgo"),
-    *("hypothesis.strategies", "jinja2", "msgspec", "psutil", "pydantic_settings", "pytest"),
+    *("hypothesis.strategies", "jinja2", "msgspec", "psutil", "pydantic", "pytest"),
     *("prometheus_client", "rich.console", "sqlalchemy.ext.asyncio", "structlog", "uvicorn"),
 )
 # Modules that pytest would rather have rewritten are here before it: their asserts are not ours.

@@ -111,14 +111,12 @@ class Office:
         host, port = address.split(":")
         self.wake = asyncio.Event()
         self.recorder = Recorder(sessions, self.wake, operator=Recipient("ops@example.org", "en"))
-        settings = Settings.model_validate(
-            {
-                "smtp_host": host,
-                "smtp_port": int(port),
-                "mail_from": "contactsync@example.org",
-                "kafka_bootstrap": "unused:9092",
-                "database_url": "postgresql://unused/unused",
-            }
+        settings = Settings(
+            smtp_host=host,
+            smtp_port=int(port),
+            mail_from="contactsync@example.org",
+            kafka_bootstrap="unused:9092",
+            database_url="postgresql://unused/unused",
         )
         self.sender = Sender(
             sessions,

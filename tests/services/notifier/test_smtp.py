@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from libs.common.settings import NO_SECRET, Environment, Secret
 from services.notifier.settings import Settings
 from services.notifier.smtp import (
     ANSWER_MAX,
@@ -148,21 +149,19 @@ async def server(authority: Authority) -> AsyncIterator[MailServer]:
 
 @pytest.fixture
 def settings(server: MailServer, authority: Authority) -> Callable[..., Settings]:
-    def make(**members: object) -> Settings:
-        return Settings.model_validate(
-            {
-                "smtp_host": "127.0.0.1",
-                "smtp_port": server.port,
-                "smtp_starttls": True,
-                "smtp_username": "contactsync",
-                "smtp_password": PASSWORD,
-                "smtp_ca_file": authority.own,
-                "mail_from": "contactsync@example.org",
-                "kafka_bootstrap": "unused:9092",
-                "database_url": "postgresql://unused/unused",
-                **members,
-            }
-        )
+    def make(**members: Any) -> Settings:
+        usual = {
+            "smtp_host": "127.0.0.1",
+            "smtp_port": server.port,
+            "smtp_starttls": True,
+            "smtp_username": "contactsync",
+            "smtp_password": Secret(PASSWORD),
+            "smtp_ca_file": authority.own,
+            "mail_from": "contactsync@example.org",
+            "kafka_bootstrap": "unused:9092",
+            "database_url": "postgresql://unused/unused",
+        }
+        return Settings(**{**usual, **members})
 
     return make
 
@@ -195,7 +194,7 @@ async def test_a_wrong_password_is_the_operators_business_and_no_mail_is_lost(
     server: MailServer, settings: Callable[..., Settings]
 ) -> None:
     """Proves X2 and X4: it would be refused for every mail alike; nothing says who logs in."""
-    error = await refusal(settings(smtp_password="wrong"))
+    error = await refusal(settings(smtp_password=Secret("wrong")))
 
     assert isinstance(error, MailPostponedError)
     assert (error.reason, error.answer) == ("smtp_login_535", "")
@@ -228,7 +227,7 @@ async def test_a_server_that_offers_no_tls_gets_neither_login_nor_mail(
 async def test_a_forgotten_login_is_not_held_against_the_reader(
     settings: Callable[..., Settings],
 ) -> None:
-    error = await refusal(settings(smtp_username="", smtp_password=""))
+    error = await refusal(settings(smtp_username="", smtp_password=NO_SECRET))
 
     assert isinstance(error, MailPostponedError)
     assert error.reason == "smtp_530"
@@ -296,10 +295,26 @@ def test_a_login_without_tls_is_refused_in_production(
     settings: Callable[..., Settings], environment: str
 ) -> None:
     """Proves X4."""
-    wanted = {"environment": environment, "smtp_starttls": False}
+    wanted = {"environment": Environment(environment), "smtp_starttls": False}
 
     if environment == "production":
         with pytest.raises(ValueError, match="SMTP_STARTTLS"):
             settings(**wanted)
     else:
         assert settings(**wanted).smtp_username
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mail_from", "contactsync"),
+        ("operator_email", "ops at example.org"),
+        ("smtp_ca_file", Path("/nowhere/ca.pem")),
+    ],
+)
+def test_what_no_mail_could_leave_with_is_told_at_the_start(
+    settings: Callable[..., Settings], name: str, value: object
+) -> None:
+    """Proves X1: by the variable's name, and not when the first mail is due."""
+    with pytest.raises(ValueError, match=f"^{name.upper()} must be "):
+        settings(**{name: value})

@@ -2,6 +2,7 @@
 
 import pytest
 
+from libs.common.settings import read
 from libs.connectors.opening import clients_of
 from services.poller.__main__ import provider_of
 from services.poller.settings import Settings
@@ -19,7 +20,7 @@ ENVIRONMENT = {
 def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    return Settings()
+    return read(Settings)
 
 
 def test_a_process_reads_one_provider() -> None:

@@ -11,7 +11,7 @@ from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
-from libs.common.settings import Environment
+from libs.common.settings import Environment, Secret
 from libs.common.topics import TopicNames
 from sandbox.activecampaign.app import create_app
 from sandbox.activecampaign.state import State
@@ -67,7 +67,7 @@ async def test_an_account_is_filled_in_silence_until_it_is_full(
     settings = WriterSettings(
         kafka_bootstrap=kafka,
         database_url=role_url("writer"),
-        keys=KEYS,
+        keys=Secret(KEYS),
         environment=Environment.TEST,
         provider_base_urls={"activecampaign": account.url},
         drain_every_s=0.5,

@@ -13,7 +13,7 @@ from libs.common.health import HealthServer
 from libs.common.lifecycle import Process
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
-from libs.common.settings import Environment
+from libs.common.settings import Environment, Secret
 from libs.common.topics import TopicNames
 from sandbox.brevo.app import create_app
 from sandbox.brevo.state import State
@@ -87,7 +87,7 @@ async def test_what_was_mapped_is_written_to_brevo_and_told(
     settings = WriterSettings(
         kafka_bootstrap=kafka,
         database_url=role_url("writer"),
-        keys=KEYS,
+        keys=Secret(KEYS),
         environment=Environment.TEST,
         provider_base_urls={"brevo": brevo.url},
         drain_every_s=0.5,

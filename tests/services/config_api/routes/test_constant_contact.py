@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from libs.common.clock import SystemClock
+from libs.common.settings import NO_SECRET, Environment
 from services.config_api.provider_accounts import ProviderAccounts
 from services.config_api.settings import Settings
 from tests.services.config_api.served import Served, codes, connect_by_login, edit, pointers
@@ -159,8 +160,12 @@ def test_the_operator_may_lift_the_limit(
 ) -> None:
     """Proves CC1 is a default: `integrations_per_account` lifts it."""
     accounts: Any = served.parts.accounts
-    settings = Settings.model_construct(
-        integrations_per_account=lifted, provider_base_urls={}, rate_limits=False
+    settings = Settings(
+        database_url="postgresql://unused/unused",
+        keys=NO_SECRET,
+        environment=Environment.TEST,
+        integrations_per_account=lifted,
+        rate_limits=False,
     )
 
     wired = ProviderAccounts.wired(
