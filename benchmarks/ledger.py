@@ -28,9 +28,9 @@ from uuid import UUID, uuid4
 import asyncpg
 
 import migrations
-from libs.common import database, ledger
-from libs.common.database import Transaction, Transactions, transact, transact_alone
+from libs.common import ledger
 from libs.common.ledger import Posting
+from libs.common.postgres import Transaction, Transactions, create_pool, transact, transact_alone
 from local import postgres
 from local.stack import as_role
 
@@ -188,10 +188,8 @@ def write(shift: Shift) -> tuple[int, list[float]]:
 
 
 async def _write(shift: Shift) -> tuple[int, list[float]]:
-    engine = database.create_engine(
-        shift.url, pool_size_max=shift.connections, application_name="bench"
-    )
-    sessions = Transactions(engine)
+    pool = create_pool(shift.url, size_max=shift.connections, application_name="bench")
+    sessions = Transactions(pool)
     took_s: list[float] = []
     posted = 0
 
@@ -215,7 +213,7 @@ async def _write(shift: Shift) -> tuple[int, list[float]]:
         until = time.monotonic() + shift.seconds
         await asyncio.gather(*(writer(number, until) for number in range(shift.connections)))
     finally:
-        await engine.dispose()
+        await pool.close()
     return posted, took_s
 
 

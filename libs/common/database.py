@@ -1,20 +1,19 @@
-"""PostgreSQL: engines, sessions, and transactions that are run again when they lost a race.
+"""PostgreSQL through SQLAlchemy: engines, sessions, and what a role may see.
 
-Promises: a unit of work is one transaction, opened and ended here (`transact`); it is run again
-as a whole when its connection died or its lock was lost, never in part (RELIABILITY R10), so the
-work handed in must be idempotent and must not call anything but the database (R6).
+Promises: sessions are run by `libs.common.postgres.transact`, as asyncpg's own transactions are;
+what dies or loses a race is the same to it. For the API, quota and notifier; the services that
+contacts go through carry no SQLAlchemy (docs/decisions/0158).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -23,29 +22,19 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from libs.common.backoff import Backoff
+from libs.common import postgres
+from libs.common.postgres import (
+    ATTEMPTS_MAX,
+    CONNECT_S,
+    LENT_S,
+    STATEMENT_S,
+    Transaction,
+    Transactions,
+    is_spoilt,
+    server_settings,
+)
 
 SessionMaker = async_sessionmaker[AsyncSession]
-
-T = TypeVar("T")
-Session = TypeVar("Session")
-SessionCo = TypeVar("SessionCo", covariant=True)
-
-# 40001 serialization failure, 40P01 deadlock, 55P03 lock not available in time; 08… the connection
-# failed, 57P… the server ends it or is starting, 25006 it takes no writes yet, as after a fail-over
-# (https://www.postgresql.org/docs/18/errcodes-appendix.html).
-RETRIED_STATES = ("40001", "40P01", "55P03", "08", "57P01", "57P02", "57P03", "57P05", "25006")
-
-# What asyncpg raises when its connection is gone; the last is its own confusion on killed
-# backends (asyncpg#1069).
-GONE = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-# Everything that a statement or a connection may raise, SQLAlchemy's way or asyncpg's own.
-FAILURES = (SQLAlchemyError, asyncpg.PostgresError, *GONE)
-
-# With the back-off below about half a minute in all: longer than a crash-restart of PostgreSQL.
-ATTEMPTS_MAX = 10
-BACKOFF_FIRST_S = 0.05
-BACKOFF_MOST_S = 5.0
 
 
 def create_engine(
@@ -53,23 +42,17 @@ def create_engine(
 ) -> AsyncEngine:
     """Return an engine for `postgresql://…`; it never holds more than `pool_size_max` connections.
 
-    JIT is off: our statements are short, and compiling them costs more than running them.
-    `by_key`: whoever logs in here names the rows it wants, so a table is read through only where no
-    index will do. A plan that is made while a table is nearly empty would read it through, and is
-    kept while the table grows.
+    `by_key` and the rest as in `libs.common.postgres.server_settings`.
     """
-    settings = {"application_name": application_name, "jit": "off"}
-    if by_key:
-        settings["enable_seqscan"] = "off"
     engine = create_async_engine(
         url.replace("postgresql://", "postgresql+asyncpg://", 1),
         pool_size=pool_size_max,
         max_overflow=0,
-        pool_timeout=30,
+        pool_timeout=LENT_S,
         connect_args={
-            "timeout": 10,
-            "command_timeout": 30,
-            "server_settings": settings,
+            "timeout": CONNECT_S,
+            "command_timeout": STATEMENT_S,
+            "server_settings": server_settings(application_name, by_key=by_key),
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
@@ -94,198 +77,45 @@ def session_maker(engine: AsyncEngine) -> SessionMaker:
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
-def engine_of(sessions: SessionMaker) -> AsyncEngine:
-    """Return the engine that sessions are opened on."""
-    engine = sessions.kw["bind"]
-    assert isinstance(engine, AsyncEngine)
-    return engine
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return whether running the same transaction again may succeed.
-
-    A connection that cannot be made or that died, or a lost race for a lock; asked of
-    SQLAlchemy's errors and of asyncpg's own, which `driver` lets through.
-    """
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    cause: BaseException | None = error
-    while cause is not None:
-        state = getattr(cause, "sqlstate", None) or ""
-        if isinstance(cause, GONE) or state.startswith(RETRIED_STATES):
-            return True
-        cause = cause.__cause__
-    return False
-
-
-class Opens(Protocol[SessionCo]):
-    """What opens transactions: a session maker, or `Transactions`."""
-
-    def begin(self) -> AbstractAsyncContextManager[SessionCo]:
-        """Return a transaction, which is committed unless its block raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A transaction of asyncpg's own: statements have `$1`, `$2`, …, errors are asyncpg's."""
-
-    connection: asyncpg.Connection
-
-
-class Alone(Protocol[SessionCo]):
-    """What runs a statement as a transaction of its own: `Transactions`."""
-
-    def alone(self) -> AbstractAsyncContextManager[SessionCo]:
-        """Return what runs one statement, which is committed by the time it is answered."""
-
-
-class Transactions:
-    """Opens transactions past SQLAlchemy's session, on connections of the engine's pool.
-
-    For whoever has many short ones: they cost 0.2 instead of 0.6 ms of our time.
-    """
+class EnginePool:
+    """Lends connections of an engine's pool, for code that is shared with who has no engine."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Transaction]:
-        """Open a transaction; it is committed unless its block raises."""
+    async def lend(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a connection; it is closed, not lent on, if its block leaves it `is_spoilt`."""
         lent = await self._engine.raw_connection()
         connection = lent.driver_connection
         assert isinstance(connection, asyncpg.Connection)
         try:
-            async with connection.transaction():
-                yield Transaction(connection)
-        except Exception:
-            if connection.is_closed() or connection.is_in_transaction():
-                lent.invalidate()  # It could not be rolled back.
-            raise
-        except BaseException:
-            lent.invalidate()  # Cancelled, perhaps with a statement under way.
-            raise
-        finally:
-            lent.close()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[Transaction]:
-        """Run one statement, and nothing else: it is committed by the time it is answered.
-
-        Beginning and committing would be two answers more to wait for. Two statements would be two
-        transactions, of which the first stands if the second fails.
-        """
-        lent = await self._engine.raw_connection()
-        connection = lent.driver_connection
-        assert isinstance(connection, asyncpg.Connection)
-        try:
-            yield Transaction(connection)
-        except Exception as error:
-            if isinstance(error, GONE) or connection.is_closed():
-                lent.invalidate()  # Cut, or timed out with the statement under way.
-            raise
-        except BaseException:
-            lent.invalidate()  # Cancelled, perhaps with the statement under way.
+            yield connection
+        except BaseException as error:
+            if is_spoilt(connection, error):
+                lent.invalidate()
             raise
         finally:
             lent.close()
 
 
-async def transact(
-    sessions: Opens[Session],
-    work: Callable[[Session], Awaitable[T]],
-    *,
-    attempts_max: int = ATTEMPTS_MAX,
-) -> T:
-    """Run `work` in one transaction, the whole of it again after a transient failure.
-
-    A commit whose answer was lost is run again too: `work` must be idempotent. The last
-    attempt's error is raised.
-    """
-
-    async def attempt() -> T:
-        async with sessions.begin() as session:
-            return await work(session)
-
-    return await _repeated(attempt, attempts_max)
-
-
-async def transact_alone(
-    sessions: Alone[Session],
-    statement: Callable[[Session], Awaitable[T]],
-    *,
-    attempts_max: int = ATTEMPTS_MAX,
-) -> T:
-    """Run one statement as a transaction of its own, again like `transact`.
-
-    It must be idempotent as well: the answer may be lost after it was committed. What a deferred
-    trigger refuses as it is committed is raised as the statement's own error.
-    """
-
-    async def attempt() -> T:
-        async with sessions.alone() as session:
-            return await statement(session)
-
-    return await _repeated(attempt, attempts_max)
-
-
-async def look(
-    sessions: Alone[Session],
-    work: Callable[[Session], Awaitable[T]],
-    *,
-    attempts_max: int = ATTEMPTS_MAX,
-) -> T:
-    """Run `work`, which only reads, without a transaction around it, again like `transact`.
-
-    Its statements see no more of one another than within a transaction of ours, in which each sees
-    what was committed when it began; and to begin and to end one are two answers to wait for.
-    """
-    return await transact_alone(sessions, work, attempts_max=attempts_max)
+def transactions_of(sessions: SessionMaker) -> Transactions:
+    """Return what opens transactions of asyncpg's own on the engine of sessions."""
+    engine = sessions.kw["bind"]
+    assert isinstance(engine, AsyncEngine)
+    return Transactions(EnginePool(engine))
 
 
 async def fetch_alone(
     sessions: SessionMaker, statement: str, *arguments: object, attempts_max: int = ATTEMPTS_MAX
 ) -> "list[asyncpg.Record[Any]]":
-    """Run one statement as a transaction of its own, again like `transact`; return its rows.
-
-    Its parameters are `$1`, `$2`, …; its errors are asyncpg's. For what is run over and over: it
-    costs 0.13 ms of our time, a transaction of a session with one statement 0.9 ms.
-    """
-    engine = engine_of(sessions)
-
-    async def attempt() -> "list[asyncpg.Record[Any]]":
-        lent = await engine.raw_connection()
-        connection = lent.driver_connection
-        assert isinstance(connection, asyncpg.Connection)
-        try:
-            return list(await connection.fetch(statement, *arguments))
-        except asyncpg.PostgresError:
-            raise  # Answered: the connection is as good as before.
-        except BaseException:
-            lent.invalidate()  # Cut, or cancelled with a statement under way.
-            raise
-        finally:
-            lent.close()
-
-    return await _repeated(attempt, attempts_max)
+    """Run one statement on the engine of sessions; see `libs.common.postgres.fetch_alone`."""
+    pool = transactions_of(sessions)
+    return await postgres.fetch_alone(pool, statement, *arguments, attempts_max=attempts_max)
 
 
-async def _repeated(attempt_once: Callable[[], Awaitable[T]], attempts_max: int) -> T:
-    backoff = Backoff(first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
-    attempt = 0
-    while True:
-        try:
-            return await attempt_once()
-        except Exception as error:
-            attempt += 1
-            if attempt >= attempts_max or not is_transient(error):
-                raise
-        await backoff.wait()
-
-
-async def driver(session: AsyncSession | Transaction) -> asyncpg.Connection:
+async def driver(session: AsyncSession) -> asyncpg.Connection:
     """Return asyncpg's connection of this transaction, for statements with arrays on hot paths."""
-    if isinstance(session, Transaction):
-        return session.connection
     connection = await session.connection()
     raw = await connection.get_raw_connection()
     inner = raw.driver_connection
@@ -296,6 +126,11 @@ async def driver(session: AsyncSession | Transaction) -> asyncpg.Connection:
         adapted: Any = raw.dbapi_connection
         await adapted._start_transaction()  # noqa: SLF001  # see above
     return inner
+
+
+async def transaction_of(session: AsyncSession) -> Transaction:
+    """Return a session's transaction as one of asyncpg's own, for code that knows no sessions."""
+    return Transaction(await driver(session))
 
 
 async def enter_workspace(session: AsyncSession, workspace: UUID) -> None:

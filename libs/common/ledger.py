@@ -10,13 +10,9 @@ from uuid import UUID
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import Transaction, driver
 from libs.common.forecast import RECENT_DAYS
-
-Session = AsyncSession | Transaction  # Whose transaction it is makes no difference here.
+from libs.common.postgres import Transaction
 
 SEPARATOR = "\x1f"  # In no id: the poller leaves out whom it is in.
 
@@ -49,22 +45,22 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     operation: str
 
 
-async def hold(session: Session, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
+async def hold(session: Transaction, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
     """Reserve up to `wanted` units and return how many were granted.
 
     Asked again with the same id it grants nothing new and returns what is still open of it.
     It stands once the transaction is committed, which may fail as a lost race does if the room is
-    gone by then: to be called within `database.transact`, or alone within `transact_alone`. Raises
+    gone by then: to be called within `postgres.transact`, or alone within `transact_alone`. Raises
     a database error when the month's partition is missing: without a ledger, no write.
     """
-    granted = await (await driver(session)).fetchval(
+    granted = await session.connection.fetchval(
         "select ledger.hold($1, $2, $3)", workspace, hold_id, wanted
     )
     assert isinstance(granted, int)
     return granted
 
 
-async def post(session: Session, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
+async def post(session: Transaction, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
     """Turn a hold's units into postings; return how many were new.
 
     A key that this hold posted before changes nothing; one that another hold posted gives its
@@ -72,7 +68,7 @@ async def post(session: Session, *, hold_id: UUID, postings: Sequence[Posting]) 
     """
     if not postings:
         return 0
-    connection = await driver(session)
+    connection = session.connection
     if len(postings) == 1:
         return int(await connection.fetchval(_POST_ONE, hold_id, *astuple(postings[0])))
     alike: dict[tuple[UUID, UUID, str], list[Posting]] = {}
@@ -93,23 +89,22 @@ async def post(session: Session, *, hold_id: UUID, postings: Sequence[Posting]) 
     return new
 
 
-async def release(session: Session, *, hold_id: UUID, units: int) -> None:
+async def release(session: Transaction, *, hold_id: UUID, units: int) -> None:
     """Give units of a hold back; raise a database error if it has fewer open ones."""
-    await (await driver(session)).execute("select ledger.release($1, $2)", hold_id, units)
+    await session.connection.execute("select ledger.release($1, $2)", hold_id, units)
 
 
-async def is_open(session: Session, *, workspace: UUID) -> bool:
+async def is_open(session: Transaction, *, workspace: UUID) -> bool:
     """Return whether the workspace may write now (posted + held < limit)."""
-    return bool(await (await driver(session)).fetchval("select ledger.is_open($1)", workspace))
+    return bool(await session.connection.fetchval("select ledger.is_open($1)", workspace))
 
 
-async def use_per_day(session: AsyncSession, *, workspace: UUID) -> Mapping[date, int]:
+async def use_per_day(session: Transaction, *, workspace: UUID) -> Mapping[date, int]:
     """Return the tasks of each UTC day that a forecast looks at; days without any are left out.
 
     For `forecast.exhausted_at`; by the roles of the API, the operator and the notifier.
     """
-    rows = await session.execute(
-        text("select day, used from ledger.use_per_day(:workspace, :days)"),
-        {"workspace": workspace, "days": RECENT_DAYS},
+    rows = await session.connection.fetch(
+        "select day, used from ledger.use_per_day($1, $2)", workspace, RECENT_DAYS
     )
-    return {row.day: row.used for row in rows}
+    return {row["day"]: row["used"] for row in rows}

@@ -16,21 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.common import database, logs, metrics
+from libs.common import logs, metrics
 from libs.common.backoff import Backoff
-from libs.common.database import (
-    FAILURES,
-    SessionMaker,
-    Transaction,
-    Transactions,
-    engine_of,
-    fetch_alone,
-    transact,
-)
 from libs.common.deadletters import REASON
 from libs.common.errors import MalformedEventError, UnavailableError
 from libs.common.events import Topic, decode
 from libs.common.failpoints import Reached, nothing
+from libs.common.postgres import (
+    FAILURES,
+    Transaction,
+    Transactions,
+    fetch_alone,
+    is_transient,
+    transact,
+)
 from libs.common.publisher import SEND_S, Publisher
 
 ROWS_MAX = 200
@@ -62,7 +61,7 @@ class OutboxRelay:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        transactions: Transactions,
         table: str,
         publisher: Publisher,
         *,
@@ -71,8 +70,7 @@ class OutboxRelay:
         reached: Reached = nothing,
     ) -> None:
         assert table.replace(".", "").replace("_", "").isalnum(), "a qualified table name"
-        self._sessions = sessions
-        self._transactions = Transactions(engine_of(sessions))
+        self._transactions = transactions
         self._table = table
         self._publisher = publisher
         self._poll_s = poll_s
@@ -91,7 +89,7 @@ class OutboxRelay:
             try:
                 published = await self.publish_waiting()
             except (UnavailableError, *FAILURES) as error:
-                if not isinstance(error, UnavailableError) and not database.is_transient(error):
+                if not isinstance(error, UnavailableError) and not is_transient(error):
                     raise
                 log.warning("outbox_delayed", table=self._table, exc_info=error)
                 await _wait(stop, self._backoff.next_s())
@@ -107,7 +105,7 @@ class OutboxRelay:
         deleted, except behind one of their own key that it did not.
         """
         # An idle table costs one statement, and no lock: this is asked all the time.
-        oldest = await fetch_alone(self._sessions, self._sql(_OLDEST))
+        oldest = await fetch_alone(self._transactions, self._sql(_OLDEST))
         self._measure(oldest[0]["age_s"] if oldest else None)
         if not oldest:
             return 0

@@ -26,8 +26,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, fetch_alone, transact
+from libs.common.database import SessionMaker, fetch_alone
 from libs.common.errors import RateLimitedError
+from libs.common.postgres import transact
 
 INTERACTIVE = "interactive"
 # How late a call may be made at most, and at least: less than this no network keeps.

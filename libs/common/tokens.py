@@ -14,14 +14,9 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import (
-    SessionMaker,
-    driver,
-    enter_workspace,
-    fetch_alone,
-    transact,
-)
+from libs.common.database import SessionMaker, driver, enter_workspace, fetch_alone
 from libs.common.errors import NeedsReauthError
+from libs.common.postgres import transact
 from libs.common.secrets import KeyRing, Sealed, SecretsError
 
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field, not a token

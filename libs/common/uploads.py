@@ -12,7 +12,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.csvfile.rows import Chunk, Form, StoredFile, lines_of
-from libs.common.database import SessionMaker, driver, enter_workspace, fetch_alone, transact
+from libs.common.database import SessionMaker, driver, enter_workspace, fetch_alone
+from libs.common.postgres import transact
 
 # The newest by upload is the one that counts: by its time versions are told apart.
 _FILE = """

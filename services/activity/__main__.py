@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from libs.common import database
 from libs.common.consumer import Bounds, Consumer
 from libs.common.events import Event, Settled, Topic
 from libs.common.lifecycle import Process, run
+from libs.common.postgres import Transactions, create_pool
 from libs.common.publisher import Publisher
 from libs.common.settings import read
 from services.activity.settings import Settings
@@ -24,9 +24,9 @@ def weigh(event: Event) -> int:
 
 async def main(process: Process, settings: Settings) -> None:
     """Wire the consumer to the read model, and run until told to stop."""
-    engine = database.create_engine(
+    pool = create_pool(
         str(settings.database_url),
-        pool_size_max=settings.database_pool_size_max,
+        size_max=settings.database_pool_size_max,
         application_name=process.service,
     )
     try:
@@ -35,7 +35,7 @@ async def main(process: Process, settings: Settings) -> None:
                 settings.kafka_bootstrap,
                 group=process.service,
                 topics=[Topic.CONTACTS_SETTLED],
-                handler=Projection(database.Transactions(engine)),
+                handler=Projection(Transactions(pool)),
                 publisher=publisher,
                 weigh=weigh,
                 bounds=replace(Bounds.of(settings), read_pause_s=READ_PAUSE_S),
@@ -43,7 +43,7 @@ async def main(process: Process, settings: Settings) -> None:
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
             await consumer.run(process.stop)
     finally:
-        await engine.dispose()
+        await pool.close()
 
 
 if __name__ == "__main__":

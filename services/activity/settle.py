@@ -10,8 +10,8 @@ from uuid import UUID
 
 from libs.common import metrics
 from libs.common.consumer import Batch
-from libs.common.database import Transaction, Transactions, transact
 from libs.common.events import RunRead, Settled
+from libs.common.postgres import Transaction, Transactions, transact
 from services.activity import store
 from services.activity.project import deltas, ending, split, statuses
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from uuid import UUID
 
-from libs.common.database import Transaction
 from libs.common.events import RunRead, Settled
+from libs.common.postgres import Transaction
 from services.activity.project import (
     COUNTS,
     ContactStatus,

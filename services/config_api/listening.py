@@ -17,8 +17,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, logs
-from libs.common.database import is_transient
 from libs.common.ids import Prefix
+from libs.common.postgres import is_transient
 from libs.connectors.contract import Announcer, Destination
 from services.config_api import connect
 from services.config_api.accounts import find_facts

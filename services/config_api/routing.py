@@ -28,8 +28,9 @@ from starlette.exceptions import HTTPException
 
 from libs.common import ids
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, is_transient, transact
+from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
+from libs.common.postgres import is_transient, transact
 from libs.common.secrets import KeyRing
 from services.config_api import idempotency, keys
 from services.config_api.accounts import Accounts

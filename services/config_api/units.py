@@ -2,7 +2,7 @@
 
 Promises: no statement of a request runs without row-level security knowing whose it is (X3); a
 transaction that lost its connection or its race is run again as a whole, a few times only, because
-a person is waiting (libs.common.database.transact).
+a person is waiting (libs.common.postgres.transact).
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import SessionMaker, become_operator, enter_workspace, transact
+from libs.common.database import SessionMaker, become_operator, enter_workspace
+from libs.common.postgres import transact
 
 # About 0.3 s of waiting; a client repeats with its Idempotency-Key after that.
 ATTEMPTS_MAX = 3

@@ -5,10 +5,10 @@ from dataclasses import replace
 from uuid import UUID
 
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import create_engine, session_maker
 from libs.common.events import Changed, Event, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
+from libs.common.postgres import Transactions, create_pool
 from libs.common.publisher import Publisher
 from libs.common.settings import read
 from services.mapper import store
@@ -29,15 +29,15 @@ def weigh(event: Event) -> int:
 
 async def main(process: Process, settings: Settings) -> None:
     """Map records until told to stop."""
-    engine = create_engine(
+    pool = create_pool(
         str(settings.database_url),
-        pool_size_max=settings.database_pool_size_max,
+        size_max=settings.database_pool_size_max,
         application_name=f"contactsync_{GROUP}",
     )
-    sessions = session_maker(engine)
+    transactions = Transactions(pool)
 
     async def load(integration: UUID, versions: set[int]) -> Integration | None:
-        return await store.load_integration(sessions, integration, versions=versions)
+        return await store.load_integration(transactions, integration, versions=versions)
 
     try:
         async with Publisher(settings.kafka_bootstrap, source=GROUP) as publisher:
@@ -63,7 +63,7 @@ async def main(process: Process, settings: Settings) -> None:
             process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
             await consumer.run(process.stop)
     finally:
-        await engine.dispose()
+        await pool.close()
 
 
 if __name__ == "__main__":

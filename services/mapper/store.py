@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from libs.common.database import SessionMaker, fetch_alone
+from libs.common.postgres import Transactions, fetch_alone
 
 _LOAD = """
     select i.state, i.destination_connection_id, i.default_country,
@@ -38,10 +38,10 @@ class Integration:
 
 
 async def load_integration(
-    sessions: SessionMaker, integration: UUID, *, versions: Collection[int]
+    transactions: Transactions, integration: UUID, *, versions: Collection[int]
 ) -> Integration | None:
     """Return an integration with those of its mapping versions; None if there is none."""
-    rows = await fetch_alone(sessions, _LOAD, integration, sorted(versions))
+    rows = await fetch_alone(transactions, _LOAD, integration, sorted(versions))
     if not rows:
         return None
     return Integration(

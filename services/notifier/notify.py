@@ -20,11 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, ledger, logs, metrics
 from libs.common.consumer import Batch
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker, transaction_of
 from libs.common.failpoints import Reached, nothing
 from libs.common.ids import Prefix
 from libs.common.mails import MailKind
 from libs.common.moments import moment_of
+from libs.common.postgres import transact
 from services.notifier import store
 from services.notifier.decide import (
     ATTEMPTS_MAX,
@@ -116,7 +117,7 @@ async def _payload(session: AsyncSession, mail: Mail) -> Mapping[str, Any]:
     known = await store.quota_facts(
         session, workspace=mail.workspace, period=mail.period, revision=mail.facts["revision"]
     )
-    per_day = await ledger.use_per_day(session, workspace=mail.workspace)
+    per_day = await ledger.use_per_day(await transaction_of(session), workspace=mail.workspace)
     return {
         **told,
         **outlook(mail, held=known.held, per_day=per_day, at=at),

@@ -3,7 +3,7 @@
 import argparse
 
 from libs.common import ids
-from libs.common.database import create_engine, session_maker
+from libs.common.database import create_engine, session_maker, transactions_of
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
@@ -74,7 +74,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
             )
             process.watch("attendant", live=attendant.is_alive, ready=attendant.is_ready)
             relay = OutboxRelay(
-                sessions,
+                transactions_of(sessions),
                 "sync.outbox",
                 publisher,
                 claim_s=settings.outbox_claim_s,

@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import logs
 from libs.common.backoff import SYSTEM_UNIFORM, Uniform
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker
 from libs.common.errors import ConfigurationError, LeaseLostError, TransientError
 from libs.common.events import IntegrationKind
 from libs.common.failpoints import Reached, nothing
+from libs.common.postgres import transact
 from libs.connectors.contract import Source
 from services.poller import setbacks, store
 from services.poller.plan import Assignment, run_id

@@ -11,8 +11,9 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker
 from libs.common.events import IntegrationChanged, IntegrationKind
+from libs.common.postgres import transact
 from libs.connectors.automatic import WantedField
 from services.poller import store
 from services.poller.plan import Assignment, Sweeping, run_id

@@ -18,6 +18,7 @@ from libs.common.failpoints import reached_by
 from libs.common.ids import Prefix
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
+from libs.common.postgres import transact
 from libs.common.publisher import Publisher
 from libs.common.settings import DatabaseSettings, read
 from services.quota import account
@@ -64,7 +65,7 @@ async def _account(
     term: Term,
 ) -> None:
     relay = OutboxRelay(
-        sessions,
+        database.transactions_of(sessions),
         "ledger.outbox",
         publisher,
         claim_s=settings.outbox_claim_s,
@@ -95,7 +96,7 @@ async def _look(workspace: UUID, period: date | None) -> Report | list[date]:
     )
     sessions = database.session_maker(engine)
     try:
-        months = await database.transact(sessions, lambda session: months_of(session, workspace))
+        months = await transact(sessions, lambda session: months_of(session, workspace))
         wanted = period or next(iter(months), None)
         if wanted is None or wanted not in months:
             return months

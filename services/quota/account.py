@@ -13,8 +13,9 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import database, logs, metrics
-from libs.common.database import SessionMaker, transact
+from libs.common import logs, metrics
+from libs.common.database import SessionMaker
+from libs.common.postgres import is_transient, transact
 from services.quota import store
 from services.quota.lease import pause
 
@@ -74,7 +75,7 @@ async def drop_partitions(sessions: SessionMaker, *, months_kept: int) -> int:
         # Not again at once: while it waits for its lock, writers wait behind it.
         dropped = await transact(sessions, work, attempts_max=1)
     except (DBAPIError, asyncpg.PostgresError) as error:
-        if not database.is_transient(error):
+        if not is_transient(error):
             raise
         log.info("partitions_not_dropped", reason=type(error).__name__)
         return 0

@@ -16,9 +16,10 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import database, logs, metrics
+from libs.common import logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker
+from libs.common.postgres import is_transient, transact
 from services.quota import store
 
 MARGIN_S = 1.0  # We stop this much before the lease ends: clocks drift.
@@ -119,7 +120,7 @@ class Accountant:
         try:
             answer = asking.result()
         except (SQLAlchemyError, OSError) as error:
-            if isinstance(error, SQLAlchemyError) and not database.is_transient(error):
+            if isinstance(error, SQLAlchemyError) and not is_transient(error):
                 raise
             log.warning("accountant_not_asked", reason=type(error).__name__)
             return None

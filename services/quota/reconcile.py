@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, transact
+from libs.common.database import SessionMaker
 from libs.common.errors import LeaseLostError
 from libs.common.ids import Prefix
+from libs.common.postgres import transact
 from libs.common.reconciliation import MEANINGS, REMEDIES, Check, drift_of
 from services.quota import store
 from services.quota.lease import Term, pause

@@ -8,11 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import SessionMaker, Transactions, session_maker
+from libs.common.database import EnginePool, SessionMaker, session_maker
 from libs.common.events import Event, Mapped, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
+from libs.common.postgres import Transactions
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
 from libs.common.settings import read
@@ -62,7 +63,7 @@ async def serve(
     http: HttpClient,
 ) -> None:
     """Consume, drain and relay until told to stop; then let go of every destination."""
-    transactions, sessions = Transactions(engine), session_maker(engine)
+    transactions, sessions = Transactions(EnginePool(engine)), session_maker(engine)
     leases = Leases(
         transactions,
         process.clock,
@@ -113,7 +114,7 @@ async def serve(
     )
     process.watch("consumer", live=consumer.is_alive, ready=consumer.is_ready)
     relay = OutboxRelay(
-        sessions,
+        transactions,
         "delivery.outbox",
         publisher,
         claim_s=settings.outbox_claim_s,

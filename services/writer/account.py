@@ -17,8 +17,8 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from libs.common import logs
-from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError, UnavailableError
+from libs.common.postgres import Transaction, Transactions, transact
 from libs.connectors.contract import Destination, Write
 from services.writer import store
 from services.writer.lease import Lease, Leases

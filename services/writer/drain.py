@@ -16,8 +16,8 @@ from uuid import UUID
 
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, look, transact
 from libs.common.errors import LeaseLostError, SyncError, UnavailableError
+from libs.common.postgres import Transaction, Transactions, look, transact
 from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account, Accounts

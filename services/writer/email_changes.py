@@ -13,8 +13,8 @@ from enum import StrEnum
 import msgspec
 
 from libs.common import logs, metrics
-from libs.common.database import Transaction
 from libs.common.events import RunRead
+from libs.common.postgres import Transaction
 from services.writer import store
 from services.writer.account import Account
 from services.writer.values import digest

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from libs.common import logs
-from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import (
     ConfigurationError,
     LeaseLostError,
@@ -21,6 +20,7 @@ from libs.common.errors import (
     RequestRefusedError,
     SyncError,
 )
+from libs.common.postgres import Transaction, Transactions, transact
 from libs.common.reasons import Trouble
 from libs.connectors.automatic import WantedField, place_of
 from libs.connectors.contract import Destination, Field

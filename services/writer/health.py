@@ -12,8 +12,8 @@ from uuid import UUID
 from libs.common import ids
 from libs.common.backoff import ASKED_MAX_S, SYSTEM_UNIFORM, Uniform
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, transact
 from libs.common.events import IntegrationChanged, IntegrationKind, Topic
+from libs.common.postgres import Transaction, Transactions, transact
 from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account

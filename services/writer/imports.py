@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from libs.common import ids, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, transact, transact_alone
 from libs.common.errors import (
     LeaseLostError,
     MisconfiguredError,
@@ -28,6 +27,7 @@ from libs.common.errors import (
     UnknownOutcomeError,
 )
 from libs.common.failpoints import Reached, nothing
+from libs.common.postgres import Transaction, Transactions, transact, transact_alone
 from libs.common.reasons import Park
 from libs.connectors.contract import Arrived, Cursor, Destination, ImportState, Write
 from services.writer import store

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from libs.common import logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import FAILURES, Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError
+from libs.common.postgres import FAILURES, Transaction, Transactions, transact
 from libs.connectors.contract import Gate
 from services.writer import store
 

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from libs.common import logs
 from libs.common.consumer import Batch
-from libs.common.database import Transaction, Transactions, look, transact
 from libs.common.errors import LeaseLostError, UnavailableError
 from libs.common.events import DIRECT, Event, Mapped, RunRead, Settled, Topic
 from libs.common.failpoints import Reached, nothing
+from libs.common.postgres import Transaction, Transactions, look, transact
 from services.writer import store
 from services.writer.account import Account, Accounts
 from services.writer.conclude import settled_id

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from libs.common.database import Transaction
 from libs.common.events import Mapped
+from libs.common.postgres import Transaction
 from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account

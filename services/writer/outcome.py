@@ -1,7 +1,7 @@
 """Storing what a step changed, and telling of what no record brings again."""
 
-from libs.common.database import Transaction
 from libs.common.events import Topic
+from libs.common.postgres import Transaction
 from services.writer import store
 from services.writer.account import Account
 from services.writer.conclude import Changes

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from libs.common.database import Transaction
 from libs.common.events import Identity
+from libs.common.postgres import Transaction
 from libs.connectors.contract import FieldType
 from services.writer.agreement import Seen, Term, Terms
 from services.writer.values import identity_key

@@ -20,8 +20,8 @@ import msgspec
 from msgspec.structs import replace
 
 from libs.common import logs
-from libs.common.database import Transaction, Transactions, transact
 from libs.common.errors import LeaseLostError, SyncError
+from libs.common.postgres import Transaction, Transactions, transact
 from libs.common.reasons import Reject
 from libs.connectors.contract import Destination, Records, RemoteContact
 from services.writer import pair_store, store

@@ -22,10 +22,10 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from libs.common import database, ledger
-from libs.common.database import Transaction
+from libs.common import database, ledger, postgres
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
+from libs.common.postgres import Pool, Transaction
 from libs.common.reasons import Trouble
 from libs.connectors.automatic import Standard, WantedField
 from libs.connectors.contract import FieldType, Write
@@ -65,10 +65,15 @@ OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
 
 
 def create_engine(url: str, *, pool_size_max: int) -> AsyncEngine:
-    """Return the writer's engine: everything here is read by key, whatever statistics say."""
+    """Return an engine for what the writer shares with the API: budgets and tokens."""
     return database.create_engine(
         url, pool_size_max=pool_size_max, application_name="writer", by_key=True
     )
+
+
+def create_pool(url: str, *, size_max: int) -> Pool:
+    """Return the writer's pool: everything here is read by key, whatever statistics say."""
+    return postgres.create_pool(url, size_max=size_max, application_name="writer", by_key=True)
 
 
 # Leases

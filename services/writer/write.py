@@ -17,10 +17,10 @@ import msgspec
 
 from libs.common import ids, ledger, logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import Transaction, Transactions, look, transact, transact_alone
 from libs.common.errors import LeaseLostError, SyncError
 from libs.common.events import DIRECT, Mapped, Settled
 from libs.common.failpoints import Reached, nothing
+from libs.common.postgres import Transaction, Transactions, look, transact, transact_alone
 from libs.common.reasons import Park
 from libs.connectors.contract import Destination, Written
 from services.writer import store

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -12,17 +11,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import database
-from libs.common.database import (
-    SessionMaker,
-    Transaction,
-    Transactions,
-    driver,
-    engine_of,
-    fetch_alone,
-    look,
-    transact,
-    transact_alone,
-)
+from libs.common.database import SessionMaker
+from libs.common.postgres import transact
 
 
 @pytest.fixture
@@ -67,173 +57,6 @@ async def test_a_backend_killed_under_the_driver_costs_a_second_try(
 
     assert await transact(sessions, work) == 42
     assert tries == 2
-
-
-async def test_a_plain_transaction_is_all_or_nothing_and_leaves_its_connection_whole(
-    sessions: SessionMaker,
-) -> None:
-    """Proves R10: what was rolled back is not there, and the next transaction begins anew."""
-    transactions = Transactions(engine_of(sessions))
-    async with transactions.begin() as session:
-        await session.connection.execute("create table plain (id int)")
-
-    async def insert_and(follows: str) -> None:
-        async with transactions.begin() as session:
-            await session.connection.execute("insert into plain values (1)")
-            if not follows:
-                raise KeyError
-            await session.connection.execute(follows)
-
-    with pytest.raises(KeyError):
-        await insert_and("")
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await insert_and("insert into nowhere values (2)")
-    async with transactions.begin() as session:
-        await session.connection.execute("insert into plain values (3)")
-
-    async with transactions.begin() as session:
-        assert await session.connection.fetchval("select array_agg(id) from plain") == [3]
-        assert await driver(session) is session.connection
-
-
-@pytest.mark.parametrize("run", [transact, transact_alone, look])
-async def test_a_backend_killed_under_plain_work_costs_a_second_try(
-    sessions: SessionMaker, run: Any
-) -> None:
-    """Proves R10: the whole of it is run again, on another connection."""
-    transactions = Transactions(engine_of(sessions))
-    backends: list[int] = []
-
-    async def work(session: Transaction) -> int:
-        backends.append(await session.connection.fetchval("select pg_backend_pid()"))
-        if len(backends) == 1:
-            async with transactions.begin() as other:
-                await other.connection.execute("select pg_terminate_backend($1)", backends[0])
-        found: int = await session.connection.fetchval("select 7")
-        return found
-
-    assert await run(transactions, work) == 7
-    assert len(set(backends)) == 2
-
-
-async def test_a_statement_alone_is_committed_as_it_is_answered(sessions: SessionMaker) -> None:
-    transactions = Transactions(engine_of(sessions))
-    async with transactions.begin() as session:
-        await session.connection.execute("create table alone (id int)")
-
-    async def insert(session: Transaction) -> int:
-        found: int = await session.connection.fetchval("insert into alone values (1) returning id")
-        async with transactions.begin() as other:
-            assert await other.connection.fetchval("select count(*) from alone") == 1
-        return found
-
-    assert await transact_alone(transactions, insert) == 1
-
-
-LOSES_TWICE = """
-create table late (id int);
-create sequence lost_races;
-create function lose() returns trigger language plpgsql as $$ begin
-  if nextval('lost_races') < 3 then raise exception 'lost' using errcode = '40001'; end if;
-  return null;
-end $$;
-create constraint trigger lose after insert on late deferrable initially deferred
-  for each row execute function lose();
-"""
-
-
-async def test_a_statement_alone_that_is_refused_by_the_commit_is_run_again(
-    sessions: SessionMaker,
-) -> None:
-    """Proves R10: what a deferred trigger says is the statement's own error, and nothing stands."""
-    transactions = Transactions(engine_of(sessions))
-    async with transactions.begin() as session:
-        await session.connection.execute(LOSES_TWICE)
-
-    async def insert(session: Transaction) -> int:
-        found: int = await session.connection.fetchval("insert into late values (1) returning id")
-        return found
-
-    assert await transact_alone(transactions, insert) == 1
-    async with transactions.begin() as other:
-        assert await other.connection.fetchval("select count(*) from late") == 1
-
-
-@pytest.mark.parametrize("opened", [Transactions.begin, Transactions.alone])
-async def test_plain_work_that_is_given_up_leaves_nobody_its_connection(
-    sessions: SessionMaker, opened: Any
-) -> None:
-    transactions = Transactions(engine_of(sessions))
-    backends: list[int] = []
-    begun = asyncio.Event()
-
-    async def wait() -> None:
-        async with opened(transactions) as session:
-            backends.append(await session.connection.fetchval("select pg_backend_pid()"))
-            begun.set()
-            await session.connection.execute("select pg_sleep(60)")
-
-    waiting = asyncio.create_task(wait())
-    await begun.wait()
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-
-    async with transactions.begin() as session:
-        assert await session.connection.fetchval("select pg_backend_pid()") not in backends
-
-
-async def test_a_statement_alone_is_a_transaction(sessions: SessionMaker) -> None:
-    workspace = uuid4()
-    insert = "insert into config.workspaces (workspace_id, name) values ($1, $2) returning name"
-
-    [row] = await fetch_alone(sessions, insert, workspace, "a")
-    with pytest.raises(asyncpg.UniqueViolationError):
-        await fetch_alone(sessions, insert, workspace, "b")
-
-    assert row["name"] == "a"
-    async with sessions.begin() as session:
-        assert await session.scalar(text("select name from config.workspaces")) == "a"
-
-
-async def test_a_backend_killed_under_a_statement_costs_a_second_try(
-    role_url: Callable[[str], str], sessions: SessionMaker
-) -> None:
-    """Fault 33."""
-    engine = database.create_engine(role_url("api"), pool_size_max=1, application_name="test")
-    ours = database.session_maker(engine)
-    [[first]] = await fetch_alone(ours, "select pg_backend_pid()")
-    sleep = asyncio.create_task(
-        fetch_alone(ours, "select pg_backend_pid() from pg_sleep(case when $1 = pg_backend_pid() "
-                    "then 20 else 0 end)", first)
-    )  # fmt: skip
-    await asyncio.sleep(0.1)
-
-    async with sessions.begin() as session:
-        await session.execute(text("select pg_terminate_backend(:p)"), {"p": first})
-
-    [[second]] = await asyncio.wait_for(sleep, timeout=60)
-    assert second != first
-    await engine.dispose()
-
-
-async def test_a_statement_that_is_given_up_leaves_nobody_its_connection(
-    role_url: Callable[[str], str],
-) -> None:
-    engine = database.create_engine(role_url("api"), pool_size_max=1, application_name="test")
-    ours = database.session_maker(engine)
-    [[first]] = await fetch_alone(ours, "select pg_backend_pid()")
-    [[again]] = await fetch_alone(ours, "select pg_backend_pid()")
-    sleep = asyncio.create_task(fetch_alone(ours, "select pg_sleep(20)"))
-    await asyncio.sleep(0.1)
-
-    sleep.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sleep
-    [[later]] = await asyncio.wait_for(fetch_alone(ours, "select pg_backend_pid()"), timeout=60)
-
-    assert first == again != later
-    await engine.dispose()
 
 
 async def test_a_deadlock_is_run_again(sessions: SessionMaker) -> None:

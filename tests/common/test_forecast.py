@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from libs.common import database, ledger
-from libs.common.database import SessionMaker, enter_workspace
+from libs.common.database import SessionMaker, enter_workspace, transaction_of
 from libs.common.forecast import RECENT_DAYS, exhausted_at, period_end
 
 NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
@@ -158,7 +158,7 @@ async def test_use_is_counted_by_the_day_it_was_written(
         today = await session.scalar(text("select (clock_timestamp() at time zone 'UTC')::date"))
 
     async with database.session_maker(notifier).begin() as session:
-        found = await ledger.use_per_day(session, workspace=ours)
+        found = await ledger.use_per_day(await transaction_of(session), workspace=ours)
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.session_maker(notifier).begin() as session:
             await session.execute(text("select source_id from ledger.postings"))
@@ -177,10 +177,10 @@ async def test_the_api_counts_no_other_workspaces_use(
 
     async with database.session_maker(api).begin() as session:
         await enter_workspace(session, ours)
-        found = await ledger.use_per_day(session, workspace=theirs)
+        found = await ledger.use_per_day(await transaction_of(session), workspace=theirs)
     async with database.session_maker(api).begin() as session:
         await enter_workspace(session, theirs)
-        own = await ledger.use_per_day(session, workspace=theirs)
+        own = await ledger.use_per_day(await transaction_of(session), workspace=theirs)
 
     await api.dispose()
     assert found == {}

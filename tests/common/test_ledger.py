@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common import database, ledger
-from libs.common.database import SessionMaker, Transaction, transact
+from libs.common import ledger
+from libs.common.database import SessionMaker
 from libs.common.ledger import Posting
+from libs.common.postgres import Transaction, Transactions, create_pool, transact
 
 RUN = UUID(int=7)
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -26,7 +26,7 @@ def posting(name: str, operation: str = "upsert") -> Posting:
 class Workspace:
     """One workspace's ledger, as the writer's role uses it; the owner looks on."""
 
-    def __init__(self, writer: SessionMaker, owner: SessionMaker) -> None:
+    def __init__(self, writer: Transactions, owner: SessionMaker) -> None:
         self.id = uuid4()
         self.writer = writer
         self._owner = owner
@@ -51,7 +51,7 @@ class Workspace:
         operations = {**dict.fromkeys(names, "upsert"), **also}
         postings = [posting(name, operation) for name, operation in operations.items()]
 
-        async def work(session: AsyncSession) -> int:
+        async def work(session: Transaction) -> int:
             return await ledger.post(session, hold_id=hold_id, postings=postings)
 
         return await transact(self.writer, work)
@@ -90,9 +90,9 @@ class Workspace:
 async def workspace(
     role_url: Callable[[str], str], sessions: SessionMaker
 ) -> AsyncIterator[Workspace]:
-    engine = database.create_engine(role_url("writer"), pool_size_max=8, application_name="test")
-    yield Workspace(database.session_maker(engine), sessions)
-    await engine.dispose()
+    pool = create_pool(role_url("writer"), size_max=8, application_name="test")
+    yield Workspace(Transactions(pool), sessions)
+    await pool.close()
 
 
 async def test_a_hold_is_granted_up_to_the_limit_and_never_beyond(workspace: Workspace) -> None:
@@ -289,7 +289,7 @@ async def test_a_hold_whose_room_is_gone_by_its_commit_is_asked_for_again(
     await workspace.set_limit(100)
     attempts = 0
 
-    async def work(session: AsyncSession) -> int:
+    async def work(session: Transaction) -> int:
         nonlocal attempts
         attempts += 1
         granted = await ledger.hold(session, workspace=workspace.id, hold_id=hold_id, wanted=5)
@@ -309,7 +309,7 @@ async def test_two_holds_of_one_transaction_are_not_granted_the_same_units(
     """Proves Q1."""
     await workspace.set_limit(100)
 
-    async def work(session: AsyncSession) -> list[int]:
+    async def work(session: Transaction) -> list[int]:
         return [
             await ledger.hold(session, workspace=workspace.id, hold_id=each, wanted=wanted)
             for each, wanted in holds

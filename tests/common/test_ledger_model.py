@@ -28,10 +28,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy.exc import DBAPIError
 
-from libs.common import database, ledger
+from libs.common import ledger
 from libs.common.ledger import Posting
+from libs.common.postgres import Transactions, create_pool
 from tests.common.ledger_model import Model, Refused
 
 EXAMPLES = 200
@@ -65,8 +65,8 @@ class RealLedger:
 
     def __init__(self, runner: asyncio.Runner, writer: str, owner: str) -> None:
         self._runner = runner
-        self._engine = database.create_engine(writer, pool_size_max=1, application_name="test")
-        self._sessions = database.session_maker(self._engine)
+        self._pool = create_pool(writer, size_max=1, application_name="test")
+        self._sessions = Transactions(self._pool)
         self._owner = runner.run(asyncpg.connect(owner))
         self.examples = 0
         self.seen: Counter[str] = Counter()
@@ -74,7 +74,7 @@ class RealLedger:
     def close(self) -> None:
         """Let go of the connections."""
         self._runner.run(self._owner.close())
-        self._runner.run(self._engine.dispose())
+        self._runner.run(self._pool.close())
 
     def execute(self, script: str) -> None:
         """Change the database as its owner."""
@@ -127,7 +127,7 @@ class RealLedger:
 async def _refusable(work: Any) -> Any:
     try:
         return await work
-    except (asyncpg.CheckViolationError, asyncpg.NoDataFoundError, DBAPIError) as error:
+    except (asyncpg.CheckViolationError, asyncpg.NoDataFoundError) as error:
         raise Refused from error
 
 

@@ -8,12 +8,13 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from libs.common import database, events, metrics
+from libs.common import events, metrics
 from libs.common.backoff import Backoff
-from libs.common.database import SessionMaker, Transactions, engine_of
+from libs.common.database import SessionMaker
 from libs.common.errors import UnavailableError
 from libs.common.events import QuotaChanged, decode
 from libs.common.outbox import ROWS_MAX, OutboxRelay
+from libs.common.postgres import Transactions, create_pool
 from libs.common.publisher import Header, Publisher
 from libs.common.topics import TopicNames
 from tests.common.plumbing import EVENTUALLY_S, LOOK_S, TOPIC, eventually, numbered, read_all
@@ -30,11 +31,11 @@ async def publisher(kafka: str, topics: TopicNames) -> AsyncIterator[Publisher]:
 
 
 @pytest.fixture
-async def quota(role_url: Callable[[str], str]) -> AsyncIterator[SessionMaker]:
+async def quota(role_url: Callable[[str], str]) -> AsyncIterator[Transactions]:
     """Return sessions of the role that owns the relay in production."""
-    engine = database.create_engine(role_url("quota"), pool_size_max=4, application_name="test")
-    yield database.session_maker(engine)
-    await engine.dispose()
+    pool = create_pool(role_url("quota"), size_max=4, application_name="test")
+    yield Transactions(pool)
+    await pool.close()
 
 
 class UnsteadyPublisher(Publisher):
@@ -92,7 +93,7 @@ async def test_rows_are_published_in_order_and_deleted(
     topics: TopicNames,
     publisher: Publisher,
     sessions: SessionMaker,
-    quota: SessionMaker,
+    quota: Transactions,
 ) -> None:
     await put(sessions, *[(f"k{number % 3}", body(number)) for number in range(30)])
     relay = OutboxRelay(quota, TABLE, publisher)
@@ -106,7 +107,7 @@ async def test_rows_are_published_in_order_and_deleted(
 
 
 async def test_a_lost_acknowledgement_publishes_again_and_loses_no_order(
-    kafka: str, topics: TopicNames, sessions: SessionMaker, quota: SessionMaker
+    kafka: str, topics: TopicNames, sessions: SessionMaker, quota: Transactions
 ) -> None:
     """Proves fault 14: a row behind one that failed is published again after it."""
     await put(sessions, ("a", body(1)), ("a", body(2)), ("b", body(3)))
@@ -128,10 +129,10 @@ async def test_the_claim_of_a_relay_that_died_lapses(
     topics: TopicNames,
     publisher: Publisher,
     sessions: SessionMaker,
-    quota: SessionMaker,
+    quota: Transactions,
 ) -> None:
     await put(sessions, ("a", body(1)))
-    async with Transactions(engine_of(quota)).begin() as session:
+    async with quota.begin() as session:
         assert len(await OutboxRelay(quota, TABLE, publisher, claim_s=60)._claim(session)) == 1
     relay = OutboxRelay(quota, TABLE, publisher)
 
@@ -155,7 +156,7 @@ async def test_a_relay_that_dies_loses_nothing(
     topics: TopicNames,
     publisher: Publisher,
     sessions: SessionMaker,
-    quota: SessionMaker,
+    quota: Transactions,
     step: str,
     copies: int,
 ) -> None:
@@ -180,10 +181,10 @@ async def test_a_key_waits_for_its_earlier_rows_in_another_relay(
     topics: TopicNames,
     publisher: Publisher,
     sessions: SessionMaker,
-    quota: SessionMaker,
+    quota: Transactions,
 ) -> None:
     await put(sessions, ("a", body(1)))
-    async with Transactions(engine_of(quota)).begin() as session:
+    async with quota.begin() as session:
         claimed = await OutboxRelay(quota, TABLE, publisher)._claim(session)
     await put(sessions, ("a", body(2)), ("b", body(3)))
     relay = OutboxRelay(quota, TABLE, publisher)
@@ -191,7 +192,7 @@ async def test_a_key_waits_for_its_earlier_rows_in_another_relay(
     assert await relay.publish_waiting() == 1
 
     assert await published(kafka, topics, 1) == {"b": [3]}
-    async with Transactions(engine_of(quota)).begin() as session:
+    async with quota.begin() as session:
         await OutboxRelay(quota, TABLE, publisher)._settle(session, [], claimed)
     assert await relay.publish_waiting() == 2
 
@@ -201,7 +202,7 @@ async def test_two_relays_side_by_side_keep_the_order_of_every_key(
     topics: TopicNames,
     publisher: Publisher,
     sessions: SessionMaker,
-    quota: SessionMaker,
+    quota: Transactions,
 ) -> None:
     count = 2 * ROWS_MAX + 50
     await put(sessions, *[(f"k{number % 5}", body(number)) for number in range(count)])
@@ -227,7 +228,7 @@ async def test_a_row_that_is_no_event_is_buried_and_holds_up_nothing(
     topics: TopicNames,
     publisher: Publisher,
     sessions: SessionMaker,
-    quota: SessionMaker,
+    quota: Transactions,
 ) -> None:
     await put(sessions, ("a", b"rubbish"), ("a", body(2)))
 
@@ -240,7 +241,7 @@ async def test_a_row_that_is_no_event_is_buried_and_holds_up_nothing(
 
 
 async def test_a_relay_waits_for_a_broker_that_is_away(
-    kafka: str, topics: TopicNames, sessions: SessionMaker, quota: SessionMaker
+    kafka: str, topics: TopicNames, sessions: SessionMaker, quota: Transactions
 ) -> None:
     await put(sessions, ("a", body(1)))
     stop = asyncio.Event()
@@ -261,7 +262,7 @@ async def test_a_relay_waits_for_a_broker_that_is_away(
 
 
 async def test_a_relay_that_is_told_to_stop_does_not_wait_for_the_broker(
-    topics: TopicNames, sessions: SessionMaker, quota: SessionMaker, kafka: str
+    topics: TopicNames, sessions: SessionMaker, quota: Transactions, kafka: str
 ) -> None:
     await put(sessions, ("a", body(1)))
     stop = asyncio.Event()
@@ -278,7 +279,7 @@ async def test_a_relay_that_is_told_to_stop_does_not_wait_for_the_broker(
 
 
 async def test_the_age_of_the_oldest_row_is_measured(
-    kafka: str, topics: TopicNames, sessions: SessionMaker, quota: SessionMaker
+    kafka: str, topics: TopicNames, sessions: SessionMaker, quota: Transactions
 ) -> None:
     await put(sessions, ("a", body(1)))
     async with sessions.begin() as session:
@@ -294,12 +295,12 @@ async def test_the_age_of_the_oldest_row_is_measured(
 
 
 async def test_a_table_that_is_not_there_is_a_bug(
-    publisher: Publisher, quota: SessionMaker
+    publisher: Publisher, quota: Transactions
 ) -> None:
     with pytest.raises(asyncpg.UndefinedTableError):
         await OutboxRelay(quota, f"ledger.t{uuid4().hex}", publisher).run(asyncio.Event())
 
 
-def test_a_table_name_is_not_sql(publisher: Publisher, quota: SessionMaker) -> None:
+def test_a_table_name_is_not_sql(publisher: Publisher, quota: Transactions) -> None:
     with pytest.raises(AssertionError, match="a qualified table name"):
         OutboxRelay(quota, "ledger.outbox; drop table x", publisher)

@@ -17,13 +17,9 @@ import pytest
 
 from libs.common.clock import SystemClock
 from libs.common.consumer import Batch, Record
-from libs.common.database import (
-    SessionMaker,
-    Transactions,
-    create_engine,
-    session_maker,
-)
+from libs.common.database import SessionMaker, create_engine, session_maker
 from libs.common.events import Event, RunRead, Settled, Topic
+from libs.common.postgres import Transactions, create_pool
 from libs.common.secrets import KeyRing
 from libs.connectors import registry
 from libs.connectors.opening import Opener
@@ -88,7 +84,7 @@ class Platform:
 
     world: World
     opener: Opener
-    as_mapper: SessionMaker
+    as_mapper: Transactions
     writer: Transactions
     destination: UUID = field(default_factory=uuid4)
     integration: UUID = field(default_factory=uuid4)
@@ -193,7 +189,11 @@ async def platform(
     monkeypatch.setattr(registry, "PROVIDERS", registered)
     engines = {
         role: create_engine(role_url(role), pool_size_max=5, application_name="test")
-        for role in ("poller", "mapper", "writer")
+        for role in ("poller",)
+    }
+    pools = {
+        role: create_pool(role_url(role), size_max=5, application_name=role)
+        for role in ("mapper", "writer")
     }
     opener = Opener(
         http=provider.http,
@@ -206,11 +206,13 @@ async def platform(
     yield Platform(
         World(sessions, session_maker(engines["poller"])),
         opener,
-        session_maker(engines["mapper"]),
-        Transactions(engines["writer"]),
+        Transactions(pools["mapper"]),
+        Transactions(pools["writer"]),
     )
     for engine in engines.values():
         await engine.dispose()
+    for pool in pools.values():
+        await pool.close()
 
 
 async def state_of(provider: Served, account: str = "") -> dict[str, dict[str, Any]]:

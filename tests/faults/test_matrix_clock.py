@@ -59,7 +59,7 @@ async def world(sessions: SessionMaker, role_url: Callable[[str], str]) -> Async
     made = await make_world(sessions, role_url("writer"))
     made.rows_min = 10_000  # Singles: imports end by themselves, and units are what matters here.
     yield made
-    await made.engine.dispose()
+    await made.pool.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ VERSIONS = 4
 async def world(sessions: SessionMaker, role_url: Callable[[str], str]) -> AsyncIterator[World]:
     made = await make_world(sessions, role_url("writer"))
     yield made
-    await made.engine.dispose()
+    await made.pool.close()
 
 
 def edited(page: int) -> list[Effect]:

@@ -25,7 +25,7 @@ ROWS = 60  # More than are written singly.
 async def world(sessions: SessionMaker, role_url: Callable[[str], str]) -> AsyncIterator[World]:
     made = await make_world(sessions, role_url("writer"))
     yield made
-    await made.engine.dispose()
+    await made.pool.close()
 
 
 @pytest.fixture

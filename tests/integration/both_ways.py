@@ -17,9 +17,10 @@ from sqlalchemy import text
 
 from libs.common.clock import SystemClock
 from libs.common.consumer import Batch, Record
-from libs.common.database import SessionMaker, Transactions, create_engine, session_maker
+from libs.common.database import SessionMaker, create_engine, session_maker
 from libs.common.events import Event, Settled, Topic
 from libs.common.failpoints import nothing
+from libs.common.postgres import Transactions, create_pool
 from libs.connectors.account import StaticToken
 from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.brevo.source import BrevoSource
@@ -86,7 +87,7 @@ class BothWays:
 
     owner: SessionMaker
     as_poller: SessionMaker
-    as_mapper: SessionMaker
+    as_mapper: Transactions
     sessions: Transactions
     salesforce: Served
     brevo: Served
@@ -411,7 +412,11 @@ async def both_ways(owner: SessionMaker, role_url: Callable[[str], str]) -> Asyn
     """Serve both providers, and set up the two flows between them."""
     engines = {
         role: create_engine(role_url(role), pool_size_max=5, application_name=role)
-        for role in ("poller", "mapper", "writer")
+        for role in ("poller",)
+    }
+    pools = {
+        role: create_pool(role_url(role), size_max=5, application_name=role)
+        for role in ("mapper", "writer")
     }
     async with (
         served(salesforce_app(SalesforceState())) as salesforce,
@@ -420,8 +425,8 @@ async def both_ways(owner: SessionMaker, role_url: Callable[[str], str]) -> Asyn
         made = BothWays(
             owner,
             session_maker(engines["poller"]),
-            session_maker(engines["mapper"]),
-            Transactions(engines["writer"]),
+            Transactions(pools["mapper"]),
+            Transactions(pools["writer"]),
             salesforce,
             brevo,
         )
@@ -429,3 +434,5 @@ async def both_ways(owner: SessionMaker, role_url: Callable[[str], str]) -> Asyn
         yield made
     for engine in engines.values():
         await engine.dispose()
+    for pool in pools.values():
+        await pool.close()

@@ -15,8 +15,8 @@ import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.common.database import GONE
 from libs.common.events import Topic
+from libs.common.postgres import GONE
 from local import verify, wizard
 from local.api import Json
 from local.stack import Stack

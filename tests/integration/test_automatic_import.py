@@ -17,8 +17,9 @@ from sqlalchemy import text
 
 from libs.common.clock import SystemClock
 from libs.common.consumer import Batch, Record
-from libs.common.database import SessionMaker, Transactions, create_engine, session_maker
+from libs.common.database import SessionMaker, create_engine, session_maker
 from libs.common.events import Event, Mapped, RunRead, Topic, decode
+from libs.common.postgres import Transactions, create_pool
 from libs.connectors.opening import Opener
 from services.activity.settle import Projection
 from services.mapper import store as mapper_store
@@ -53,7 +54,7 @@ class Pipeline:
     served: Served
     owner: SessionMaker
     poller: SessionMaker
-    mapper: SessionMaker
+    mapper: Transactions
     writer: Transactions
     opens: SessionMaker
     activity: Transactions
@@ -188,17 +189,21 @@ async def running(
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(config_api(role_url("api"), sessions))
         engines = {}
-        for role in ("poller", "mapper", "writer", "activity"):
+        for role in ("poller", "writer"):
             engines[role] = create_engine(role_url(role), pool_size_max=4, application_name=role)
             stack.push_async_callback(engines[role].dispose)
+        pools = {}
+        for role in ("mapper", "writer", "activity"):
+            pools[role] = create_pool(role_url(role), size_max=4, application_name=role)
+            stack.push_async_callback(pools[role].close)
         yield Pipeline(
             served,
             sessions,
             session_maker(engines["poller"]),
-            session_maker(engines["mapper"]),
-            Transactions(engines["writer"]),
+            Transactions(pools["mapper"]),
+            Transactions(pools["writer"]),
             session_maker(engines["writer"]),
-            Transactions(engines["activity"]),
+            Transactions(pools["activity"]),
             budget,
         )
 

@@ -17,8 +17,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from libs.common import database as common_database
-from libs.common import ids
+from libs.common import ids, postgres
 from libs.common.backoff import Backoff
 from libs.common.errors import MisconfiguredError, NeedsReauthError, UnavailableError
 from libs.common.events import Event, RunMode, Topic, encode
@@ -584,7 +583,7 @@ def _production_made_repeatable(random: Random) -> Iterator[None]:
         stores_in_memory(),
         mock.patch.object(plan, "OVERLAP_MS", 0),
         mock.patch.object(plan, "MEMBERS_EVERY_MS", MEMBERS_EVERY_MS),
-        mock.patch.object(common_database, "Backoff", backoff),
+        mock.patch.object(postgres, "Backoff", backoff),
     ):
         yield
 

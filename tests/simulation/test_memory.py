@@ -227,7 +227,7 @@ async def on_postgresql(
     world = await make_world(sessions, role_url("writer"))
     poller = create_engine(role_url("poller"), pool_size_max=2, application_name="poller")
     yield OnPostgres(world, session_maker(poller))
-    await world.engine.dispose()
+    await world.pool.close()
     await poller.dispose()
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, status
 
-from libs.common.database import is_transient, transact
+from libs.common.postgres import is_transient, transact
 from libs.connectors import registry
 from services.config_api.errors import (
     RETRY_AFTER_S,

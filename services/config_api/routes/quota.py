@@ -16,6 +16,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import ConfigDict, Field
 
 from libs.common import forecast, ids, ledger
+from libs.common.database import transaction_of
 from libs.common.ids import Prefix
 from services.config_api import pages
 from services.config_api.models import Shown, found
@@ -190,7 +191,7 @@ async def read_quota(
 ) -> QuotaReport:
     """Read the quota of the present month: what is left, what it went to, what happens next."""
     quota = await store.find(session, caller.workspace)
-    per_day = await ledger.use_per_day(session, workspace=caller.workspace)
+    per_day = await ledger.use_per_day(await transaction_of(session), workspace=caller.workspace)
     uses = await store.find_use(session, caller.workspace, quota.period)
     waiting = await quota_requests.find_open(session, caller.workspace)
     workspace = found(await workspaces.find(session, caller.workspace), "workspace")

@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import database, ledger
-from libs.common.database import SessionMaker, enter_workspace
+from libs.common.database import SessionMaker, enter_workspace, transactions_of
 from libs.common.events import QuotaChanged, QuotaKind, Topic, decode
 from libs.common.ledger import Posting
+from libs.common.postgres import Transaction
 from services.config_api.scopes import WORKSPACE_SCOPES, Scope
 from services.config_api.store import quota as quota_store
 from services.config_api.store import quota_requests as store
@@ -86,11 +86,11 @@ class Customer:
 
     async def use(self, *names: str) -> int:
         """Write as many as the quota allows; return how many."""
-        async with self.owner.begin() as session:
+        async with transactions_of(self.owner).begin() as session:
             return await use(session, self.id, *names)
 
     async def is_open(self) -> bool:
-        async with self.owner.begin() as session:
+        async with transactions_of(self.owner).begin() as session:
             return await ledger.is_open(session, workspace=self.id)
 
     async def months(self) -> list[tuple[int, int]]:
@@ -118,7 +118,7 @@ class Customer:
         return [event.kind for event in await self.events()]
 
 
-async def use(session: AsyncSession, workspace: UUID, *names: str) -> int:
+async def use(session: Transaction, workspace: UUID, *names: str) -> int:
     hold_id = uuid4()
     granted = await ledger.hold(session, workspace=workspace, hold_id=hold_id, wanted=len(names))
     return await ledger.post(

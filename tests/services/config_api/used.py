@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import text
 
 from libs.common import ids, ledger
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, transactions_of
 from libs.common.ids import Prefix
 from libs.common.ledger import Posting
 from tests.services.config_api.served import Served
@@ -42,7 +42,7 @@ class Customer:
             )
             for contact in contacts
         ]
-        async with self.sessions.begin() as session:
+        async with transactions_of(self.sessions).begin() as session:
             hold_id = uuid4()
             granted = await ledger.hold(
                 session, workspace=self.workspace, hold_id=hold_id, wanted=len(contacts)

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from libs.common import ids
 from libs.common.consumer import Batch, Consumer, Record
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker
 from libs.common.errors import UnavailableError
 from libs.common.events import (
     Change,
@@ -27,6 +27,7 @@ from libs.common.events import (
     Topic,
     decode,
 )
+from libs.common.postgres import Transactions, create_pool
 from libs.common.publisher import Publisher
 from libs.common.topics import TopicNames
 from services.mapper.__main__ import weigh
@@ -45,7 +46,7 @@ class World:
     """An integration, the mapper's view of the database, and what it published."""
 
     owner: SessionMaker
-    as_mapper: SessionMaker
+    as_mapper: Transactions
     integration: UUID = field(default_factory=uuid4)
     workspace: UUID = field(default_factory=uuid4)
     destination: UUID = field(default_factory=uuid4)
@@ -155,11 +156,11 @@ def contact(id_: str, email: str | None = None, op: Operation = Operation.UPSERT
 
 @pytest.fixture
 async def world(sessions: SessionMaker, role_url: Callable[[str], str]) -> AsyncIterator[World]:
-    engine = create_engine(role_url("mapper"), pool_size_max=2, application_name="test")
-    world = World(sessions, session_maker(engine))
+    pool = create_pool(role_url("mapper"), size_max=2, application_name="test")
+    world = World(sessions, Transactions(pool))
     await world.set_up()
     yield world
-    await engine.dispose()
+    await pool.close()
 
 
 @pytest.fixture

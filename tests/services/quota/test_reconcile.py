@@ -50,7 +50,7 @@ async def world(sessions: SessionMaker, role_url: Callable[[str], str]) -> Async
     doubtful = [upsert(f"d{n}") for n in range(OPEN)]
     await made.killed(made.writer(reached=crash_at("called")), made.record(*doubtful))
     yield made
-    await made.engine.dispose()
+    await made.pool.close()
 
 
 @pytest.fixture

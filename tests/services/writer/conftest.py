@@ -15,4 +15,4 @@ async def world(
     """Return a workspace with an active integration to a fake destination."""
     made = await make_world(sessions, role_url("writer"))
     yield made
-    await made.engine.dispose()
+    await made.pool.close()

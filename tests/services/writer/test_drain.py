@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from libs.common.database import Transaction
 from libs.common.errors import UnavailableError
+from libs.common.postgres import Transaction
 from services.writer import store
 from services.writer.drain import ORPHANS
 from tests.fakes import CrashError, Fault

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from libs.common.clock import SystemClock
-from libs.common.database import Transaction, transact
 from libs.common.errors import LeaseLostError, UnavailableError
+from libs.common.postgres import Transaction, transact
 from libs.connectors.contract import OpenGate
 from services.writer import account, store
 from services.writer.account import Accounts

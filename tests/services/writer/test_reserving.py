@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from libs.common import ledger
-from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
+from libs.common.postgres import Transaction
 from services.writer import store
 from tests.fakes import CrashError
 from tests.services.writer.world import World, crash_at, upsert

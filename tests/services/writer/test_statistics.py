@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import text
 
-from libs.common.database import Transaction
+from libs.common.postgres import Transaction
 from services.writer import pair_store, store
 from services.writer.values import Place
 from tests.services.writer.world import World

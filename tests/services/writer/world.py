@@ -12,11 +12,10 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, Transactions
+from libs.common.database import SessionMaker
 from libs.common.events import (
     Effect,
     Event,
@@ -30,6 +29,7 @@ from libs.common.events import (
     decode,
 )
 from libs.common.failpoints import nothing
+from libs.common.postgres import Pool, Transactions
 from libs.connectors.contract import Destination, OpenGate
 from services.writer import store
 from services.writer.account import Accounts
@@ -123,7 +123,7 @@ class World:
 
     owner: SessionMaker
     sessions: Transactions
-    engine: AsyncEngine
+    pool: Pool
     account: FakeAccount = field(default_factory=FakeAccount)
     workspace: UUID = field(default_factory=uuid4)
     source: UUID = field(default_factory=uuid4)
@@ -393,7 +393,7 @@ class World:
 
 async def make_world(owner: SessionMaker, writer_url: str) -> World:
     """Return a world in an empty database."""
-    engine = store.create_engine(writer_url, pool_size_max=5)
-    world = World(owner, Transactions(engine), engine)
+    pool = store.create_pool(writer_url, size_max=5)
+    world = World(owner, Transactions(pool), pool)
     await world.make()
     return world

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from libs.common.database import Transaction
 from libs.common.events import RunRead, Settled
+from libs.common.postgres import Transaction
 from services.activity.project import ContactStatus, Ended, RunDelta, RunSums
 from tests.simulation.memory.database import SettledRun, change, tables_of
 

@@ -16,8 +16,9 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, Transaction, Transactions
+from libs.common.database import SessionMaker
 from libs.common.events import Event, RunMode, Settled, Topic
+from libs.common.postgres import Transaction, Transactions
 from libs.connectors.automatic import WantedField
 from services.mapper.store import StoredMapping
 from services.poller.plan import Roll, Sweeping

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from libs.common.ledger import Posting, Session
+from libs.common.ledger import Posting
+from libs.common.postgres import Transaction
 from tests.simulation.memory.database import Charge, Hold, Period, change, database_of, tables_of
 
 DEFAULT_LIMIT = 100_000
@@ -19,7 +18,7 @@ class LedgerError(Exception):
         super().__init__("there are not as many open units")
 
 
-async def hold(session: Session, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
+async def hold(session: Transaction, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
     tables, month = tables_of(session), database_of(session).months
     if wanted <= 0:
         raise LedgerError
@@ -35,7 +34,7 @@ async def hold(session: Session, *, workspace: UUID, hold_id: UUID, wanted: int)
     return granted
 
 
-async def post(session: Session, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
+async def post(session: Transaction, *, hold_id: UUID, postings: Sequence[Posting]) -> int:
     tables = tables_of(session)
     found = tables.holds.get(hold_id)
     if found is None:
@@ -60,12 +59,12 @@ async def post(session: Session, *, hold_id: UUID, postings: Sequence[Posting]) 
     return new
 
 
-async def release(session: Session, *, hold_id: UUID, units: int) -> None:
+async def release(session: Transaction, *, hold_id: UUID, units: int) -> None:
     if units:
         _take(session, hold_id, posted=0, released=units)
 
 
-def _take(session: Session, hold_id: UUID, *, posted: int, released: int) -> None:
+def _take(session: Transaction, hold_id: UUID, *, posted: int, released: int) -> None:
     tables = tables_of(session)
     found = tables.holds.get(hold_id)
     if found is None or found.open < posted + released or min(posted, released) < 0:
@@ -80,7 +79,7 @@ def _take(session: Session, hold_id: UUID, *, posted: int, released: int) -> Non
     )
 
 
-async def is_open(session: Session, *, workspace: UUID) -> bool:
+async def is_open(session: Transaction, *, workspace: UUID) -> bool:
     tables, month = tables_of(session), database_of(session).months
     period = tables.periods.get((workspace, month))
     if period is None:
@@ -88,13 +87,13 @@ async def is_open(session: Session, *, workspace: UUID) -> bool:
     return period.posted + period.held < period.limit
 
 
-async def use_per_day(session: AsyncSession, *, workspace: UUID) -> Mapping[date, int]:
+async def use_per_day(session: Transaction, *, workspace: UUID) -> Mapping[date, int]:
     # A history is some minutes long: all of it was written today.
     used = sum(1 for owner, _, _ in tables_of(session).postings if owner == workspace)
     return {database_of(session).now().date(): used} if used else {}
 
 
-async def set_limit(session: Session, *, workspace: UUID, limit: int) -> None:
+async def set_limit(session: Transaction, *, workspace: UUID, limit: int) -> None:
     """Do what the operator's `ledger.set_limit` does."""
     tables, month = tables_of(session), database_of(session).months
     tables.limits[workspace] = limit

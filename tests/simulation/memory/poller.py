@@ -9,9 +9,10 @@ from uuid import UUID
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import SessionMaker, Transaction, transact
+from libs.common.database import SessionMaker
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic
+from libs.common.postgres import Transaction, transact
 from libs.common.reasons import Park
 from libs.connectors.automatic import WantedField
 from services.mapper.store import StoredMapping
@@ -55,7 +56,9 @@ async def _claim_due(
         integration
         for integration in ranked
         if _may_be_read(session, integration)
-        and await ledger.is_open(session, workspace=tables.schedules[integration].workspace)
+        and await ledger.is_open(
+            cast("Transaction", session), workspace=tables.schedules[integration].workspace
+        )
     ]
     for integration in due[:limit]:
         before = tables.schedules[integration]
@@ -266,7 +269,7 @@ async def advance(
         is_reading = _store_progress(session, lease.integration, run, sweeping)
         if is_reading:
             _meet(session, lease.integration, sweeping, present, merged)
-        is_open = await ledger.is_open(session, workspace=schedule.workspace)
+        is_open = await ledger.is_open(cast("Transaction", session), workspace=schedule.workspace)
         return Progress(is_reading, schedule.is_active, is_open)
 
     return await transact(sessions, work)

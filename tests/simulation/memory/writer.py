@@ -11,9 +11,9 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from libs.common.database import Transaction
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, RunMode, Settled, Topic
+from libs.common.postgres import Transaction
 from libs.common.reasons import Park, Trouble
 from services.poller.setbacks import SOURCE_TROUBLE
 from services.writer import store
