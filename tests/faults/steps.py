@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -9,6 +10,7 @@ SERVICES = ("poller", "mapper", "writer", "notifier", "quota")
 RELAYS = ("poller", "writer", "quota")  # Services with an outbox.
 
 
+@cache  # To read it out takes a second, in which nothing else of a test goes on.
 def steps() -> frozenset[str]:
     """Return every `<service>.<step>` that a process passes."""
     relay = set(_named(ROOT / "libs" / "common" / "outbox.py"))

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import httpx
 
-from local import stack
+from local import stack, verify
 from local.errors import StackError
 from local.stack import Options, Stack
 from tests.faults.proxy import Fault, Links, links
@@ -116,6 +116,7 @@ class Storm:
     watched: Watched
     deaths: Deaths
     draw: random.Random
+    movers: list[str]  # Contacts whose address will change.
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -165,9 +166,14 @@ async def gathering(ordeal: Ordeal, folder: Path, seed: int) -> AsyncIterator[St
             )
         )
         watched = await exits.enter_async_context(oracle.watching_the_ledger(running))
+        draw = random.Random(seed)
+        # What takes this process a second (and the sandbox) is done while no provider is called:
+        # calls would pile up before the sandbox, and arrive together.
+        movers = await _movers(scene, draw)
+        steps()
         await slow_down(scene)
         await scene.activate()
-        yield Storm(ordeal, scene, made, failpoints, watched, deaths, random.Random(seed))
+        yield Storm(ordeal, scene, made, failpoints, watched, deaths, draw, movers)
 
 
 def bugs_in(logs: Path) -> list[str]:
@@ -222,11 +228,10 @@ async def _rage(storm: Storm) -> None:
 async def _work(storm: Storm, until: "asyncio.Task[None]") -> None:
     """Edit, move and ask for runs, and let the quota be raised when it is used up."""
     scene, draw = storm.scene, storm.draw
-    movers = await _movers(scene, draw)
     while not until.done():
         await scene.edit(draw.choice((1, 5, 20, 60, 120)), draw)
-        if movers and draw.random() < 0.2:
-            await scene.move(movers.pop())
+        if storm.movers and draw.random() < 0.2:
+            await scene.move(storm.movers.pop())
         await insist(scene.ask_for_runs)
         quota = await insist(scene.quota)
         if quota["used"] >= quota["limit"]:
@@ -248,8 +253,9 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
 async def _movers(scene: Scene, draw: random.Random) -> list[str]:
     """Choose one contact of each list whose address will change: more would be a bulk change."""
     movers = []
+    state = await scene.source.state()
     for way in scene.ways:
-        wanted = await scene.wanted(way)
+        wanted = verify.wanted_of(state, way.source_list)
         there = way.before.contacts
         new = [key for key, each in wanted.contacts.items() if each["EMAIL"] not in there]
         movers.append(draw.choice(new))
