@@ -22,13 +22,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker, fetch_alone
 from libs.common.errors import RateLimitedError
-from libs.common.postgres import transact
+from libs.common.postgres import Transactions, fetch_alone
 
 INTERACTIVE = "interactive"
 # How late a call may be made at most, and at least: less than this no network keeps.
@@ -248,7 +244,7 @@ class RateGate:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        transactions: Transactions,
         limits: Iterable[LimitLike],
         scopes: Mapping[str, str],
         clock: Clock,
@@ -258,7 +254,7 @@ class RateGate:
         lane: str = "",
         party: str = "",
     ) -> None:
-        self._sessions = sessions
+        self._transactions = transactions
         self._scopes = scopes
         self._clock = clock
         self._patience_s = patience_s
@@ -285,15 +281,10 @@ class RateGate:
         """Stop a bucket for every process until the provider's time is over (at most 24 h)."""
         lane = self._lanes[bucket]
         lane.due.clear()
-        scope = self._scopes[lane.scope]
-
-        async def block(session: AsyncSession) -> None:
-            await session.execute(
-                text("select limits.block(:scope, :bucket, :seconds)"),
-                {"scope": scope, "bucket": bucket, "seconds": retry_after_s},
-            )
-
-        await transact(self._sessions, block)
+        block = "select limits.block($1, $2, $3)"
+        await fetch_alone(
+            self._transactions, block, self._scopes[lane.scope], bucket, retry_after_s
+        )
 
     async def _wait_for_slot(self, bucket: str, lane: _Lane) -> None:
         deadline = self._clock.monotonic() + self._patience_s
@@ -326,7 +317,7 @@ class RateGate:
         end = resets_at(self._clock.now(), self._time_zone)
         asked = self._clock.monotonic()
         [row] = await fetch_alone(
-            self._sessions,
+            self._transactions,
             _TAKE,
             self._scopes[lane.scope],
             bucket,

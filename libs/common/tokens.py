@@ -11,12 +11,15 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import SessionMaker, driver, enter_workspace, fetch_alone
 from libs.common.errors import NeedsReauthError
-from libs.common.postgres import transact
+from libs.common.postgres import (
+    Transaction,
+    Transactions,
+    enter_workspace,
+    fetch_alone,
+    transact,
+)
 from libs.common.secrets import KeyRing, Sealed, SecretsError
 
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field, not a token
@@ -51,9 +54,9 @@ class StoredTokens:
     """
 
     def __init__(
-        self, sessions: SessionMaker, keys: KeyRing, workspace: UUID, *, as_api: bool = False
+        self, transactions: Transactions, keys: KeyRing, workspace: UUID, *, as_api: bool = False
     ) -> None:
-        self._sessions = sessions
+        self._transactions = transactions
         self._keys = keys
         self._workspace = workspace
         self._as_api = as_api
@@ -81,17 +84,9 @@ class StoredTokens:
 
     async def begin_refresh(self, connection: UUID, owner: UUID, ttl_s: float) -> bool:
         """Take the right to refresh for `ttl_s`; False: somebody else has it."""
-
-        async def work(session: AsyncSession) -> bool:
-            taken = await session.scalar(
-                text(
-                    "select config.begin_refresh(:connection, :owner, make_interval(secs => :ttl))"
-                ),
-                {"connection": connection, "owner": owner, "ttl": ttl_s},
-            )
-            return bool(taken)
-
-        return await transact(self._sessions, work)
+        begin = "select config.begin_refresh($1, $2, make_interval(secs => $3))"
+        [row] = await fetch_alone(self._transactions, begin, connection, owner, ttl_s)
+        return bool(row[0])
 
     async def store_tokens(
         self,
@@ -107,27 +102,17 @@ class StoredTokens:
 
         `account_url` is where the account is called from now on; None: where it was.
         """
-
-        async def work(session: AsyncSession) -> bool:
-            stored = await session.scalar(
-                text(
-                    "select config.store_tokens(:connection, :version, :access, :refresh, :expires,"
-                    " :account_url)"
-                ),
-                {
-                    "connection": connection,
-                    "version": version,
-                    "access": self._seal(connection, access_token, ACCESS_TOKEN),
-                    "refresh": self._seal(connection, refresh_token, REFRESH_TOKEN)
-                    if refresh_token
-                    else None,
-                    "expires": expires_at,
-                    "account_url": account_url,
-                },
-            )
-            return bool(stored)
-
-        return await transact(self._sessions, work)
+        [row] = await fetch_alone(
+            self._transactions,
+            "select config.store_tokens($1, $2, $3, $4, $5, $6)",
+            connection,
+            version,
+            self._seal(connection, access_token, ACCESS_TOKEN),
+            self._seal(connection, refresh_token, REFRESH_TOKEN) if refresh_token else None,
+            expires_at,
+            account_url,
+        )
+        return bool(row[0])
 
     def _tokens(self, connection: UUID, sealed: Sealed) -> Tokens | None:
         if sealed.access_token is None:
@@ -141,15 +126,14 @@ class StoredTokens:
         )
 
     async def _sealed(self, connection: UUID) -> Sealed:
-        async def work(session: AsyncSession) -> "list[asyncpg.Record[Any]]":
+        async def work(session: Transaction) -> "list[asyncpg.Record[Any]]":
             await enter_workspace(session, self._workspace)
-            inner = await driver(session)
-            return list(await inner.fetch(_SEALED, connection, self._workspace))
+            return list(await session.connection.fetch(_SEALED, connection, self._workspace))
 
         if self._as_api:
-            rows = await transact(self._sessions, work)
+            rows = await transact(self._transactions, work)
         else:
-            rows = await fetch_alone(self._sessions, _SEALED, connection, self._workspace)
+            rows = await fetch_alone(self._transactions, _SEALED, connection, self._workspace)
         if not rows:
             name = f"connection {connection}"
             raise NeedsReauthError(name, "it is no more")

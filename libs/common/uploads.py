@@ -9,11 +9,15 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.csvfile.rows import Chunk, Form, StoredFile, lines_of
-from libs.common.database import SessionMaker, driver, enter_workspace, fetch_alone
-from libs.common.postgres import transact
+from libs.common.postgres import (
+    Transaction,
+    Transactions,
+    enter_workspace,
+    fetch_alone,
+    transact,
+)
 
 # The newest by upload is the one that counts: by its time versions are told apart.
 _FILE = """
@@ -43,9 +47,9 @@ class UploadedFiles:
     """
 
     def __init__(
-        self, sessions: SessionMaker, workspace: UUID, connection: UUID, *, as_api: bool = False
+        self, transactions: Transactions, workspace: UUID, connection: UUID, *, as_api: bool = False
     ) -> None:
-        self._sessions = sessions
+        self._transactions = transactions
         self._workspace = workspace
         self._connection = connection
         self._as_api = as_api
@@ -98,11 +102,10 @@ class UploadedFiles:
     async def _fetch(self, statement: str, *arguments: object) -> "list[asyncpg.Record[Any]]":
         whose = (self._workspace, self._connection)
         if not self._as_api:
-            return await fetch_alone(self._sessions, statement, *whose, *arguments)
+            return await fetch_alone(self._transactions, statement, *whose, *arguments)
 
-        async def work(session: AsyncSession) -> "list[asyncpg.Record[Any]]":
+        async def work(session: Transaction) -> "list[asyncpg.Record[Any]]":
             await enter_workspace(session, self._workspace)
-            inner = await driver(session)
-            return list(await inner.fetch(statement, *whose, *arguments))
+            return list(await session.connection.fetch(statement, *whose, *arguments))
 
-        return await transact(self._sessions, work)
+        return await transact(self._transactions, work)

@@ -11,7 +11,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker
+from libs.common.postgres import Transactions
 from libs.common.rates import APPLICATION, RateGate
 from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import ClientSettings, ProviderSettings
@@ -74,7 +74,7 @@ class Opener:
     """
 
     http: HttpClient
-    sessions: SessionMaker
+    transactions: Transactions
     keys: KeyRing
     clock: Clock
     patience_s: float
@@ -133,13 +133,15 @@ class Opener:
 
     def files(self, stored: StoredConnection) -> Files:
         """Return the files that were uploaded to a connection."""
-        return UploadedFiles(self.sessions, stored.workspace, stored.connection, as_api=self.as_api)
+        return UploadedFiles(
+            self.transactions, stored.workspace, stored.connection, as_api=self.as_api
+        )
 
     async def tokens(self, stored: StoredConnection, credential: str | None) -> TokenSupply:
         """Return where the calls' credentials come from."""
         if credential is not None:
             return StaticToken(credential)
-        kept = StoredTokens(self.sessions, self.keys, stored.workspace, as_api=self.as_api)
+        kept = StoredTokens(self.transactions, self.keys, stored.workspace, as_api=self.as_api)
         found = await kept.credential(stored.connection, stored.sealed)
         if isinstance(found, str):
             return StaticToken(found)
@@ -189,7 +191,7 @@ class Opener:
         self, provider: str, owner: str, tier: str | None, time_zone: str, party: str
     ) -> RateGate:
         return RateGate(
-            self.sessions,
+            self.transactions,
             self._limits(provider, tier),
             {"account": f"{provider}:{owner}", "application": f"{provider}:application"},
             self.clock,

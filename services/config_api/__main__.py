@@ -108,7 +108,11 @@ def _parts(
         sessions=sessions,
         secrets=secrets,
         accounts=ProviderAccounts.wired(
-            settings, http=http, sessions=sessions, secrets=secrets, clock=process.clock
+            settings,
+            http=http,
+            transactions=database.transactions_of(sessions),
+            secrets=secrets,
+            clock=process.clock,
         ),
         clock=process.clock,
         addresses=Addresses(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker
 from libs.common.errors import MisconfiguredError
+from libs.common.postgres import Transactions
 from libs.common.rates import INTERACTIVE
 from libs.common.secrets import KeyRing
 from libs.connectors import oauth, registry
@@ -40,7 +40,7 @@ class ProviderAccounts:
         settings: Settings,
         *,
         http: HttpClient,
-        sessions: SessionMaker,
+        transactions: Transactions,
         secrets: KeyRing,
         clock: Clock,
     ) -> Self:
@@ -48,7 +48,7 @@ class ProviderAccounts:
         return cls(
             Opener(
                 http=http,
-                sessions=sessions,
+                transactions=transactions,
                 keys=secrets,
                 clock=clock,
                 patience_s=PATIENCE_S,

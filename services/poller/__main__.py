@@ -3,10 +3,10 @@
 import argparse
 
 from libs.common import ids
-from libs.common.database import create_engine, session_maker, transactions_of
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
+from libs.common.postgres import Transactions, create_pool
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
 from libs.common.settings import read
@@ -37,16 +37,16 @@ def provider_of(arguments: list[str] | None = None) -> str:
 
 async def main(process: Process, settings: Settings, provider: str) -> None:
     """Poll until told to stop."""
-    engine = create_engine(
+    pool = create_pool(
         str(settings.database_url),
-        pool_size_max=settings.database_pool_size_max,
+        size_max=settings.database_pool_size_max,
         application_name=f"contactsync_{SERVICE}_{provider}",
     )
-    sessions = session_maker(engine)
+    transactions = Transactions(pool)
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     opener = Opener(
         http=http,
-        sessions=sessions,
+        transactions=transactions,
         keys=KeyRing.parse(settings.keys.reveal()),
         clock=process.clock,
         patience_s=PATIENCE_S,
@@ -60,7 +60,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
             attendant = Attendant(
                 provider,
                 owner=ids.new(),
-                sessions=sessions,
+                sessions=transactions,
                 open_source=Sources(opener),
                 publish=publisher.publish,
                 clock=process.clock,
@@ -74,7 +74,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
             )
             process.watch("attendant", live=attendant.is_alive, ready=attendant.is_ready)
             relay = OutboxRelay(
-                transactions_of(sessions),
+                transactions,
                 "sync.outbox",
                 publisher,
                 claim_s=settings.outbox_claim_s,
@@ -86,7 +86,7 @@ async def main(process: Process, settings: Settings, provider: str) -> None:
             await relaying
     finally:
         await http.aclose()
-        await engine.dispose()
+        await pool.close()
 
 
 if __name__ == "__main__":

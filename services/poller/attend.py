@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import logs
 from libs.common.backoff import SYSTEM_UNIFORM, Uniform
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker
 from libs.common.errors import ConfigurationError, LeaseLostError, TransientError
 from libs.common.events import IntegrationKind
 from libs.common.failpoints import Reached, nothing
-from libs.common.postgres import transact
+from libs.common.postgres import Transaction, Transactions, transact, transact_alone
 from libs.connectors.contract import Source
 from services.poller import setbacks, store
 from services.poller.plan import Assignment, run_id
@@ -67,7 +64,7 @@ class Attendant:
         provider: str,
         *,
         owner: UUID,
-        sessions: SessionMaker,
+        sessions: Transactions,
         open_source: OpenSource,
         publish: Publish,
         clock: Clock,
@@ -165,7 +162,7 @@ class Attendant:
     async def _stopped(self, assignment: Assignment, reason: Stop) -> None:
         """Give the lease back: whoever may go on finds the integration due at once."""
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             # Somebody else's run by now must keep its position.
             await store.hold_lease(session, _lease(assignment))
             if reason is Stop.CANCELLED:
@@ -196,7 +193,7 @@ class Attendant:
             exc_info=error,
         )
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             # Somebody else's integration by now: nothing that was found may be said of it.
             await store.hold_lease(session, _lease(assignment))
             await _note(session, assignment, run, setback)
@@ -218,12 +215,12 @@ class Attendant:
         if not leases:
             return
 
-        async def work(session: AsyncSession) -> set[UUID]:
+        async def work(session: Transaction) -> set[UUID]:
             return await store.renew(
                 session, owner=self._owner, leases=leases, lease_s=self._bounds.lease_s
             )
 
-        ours = await transact(self._sessions, work)
+        ours = await transact_alone(self._sessions, work)
         for lease in leases:
             if lease.integration not in ours and lease in self._running:
                 self._running[lease].cancel()
@@ -261,7 +258,7 @@ class Attendant:
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_S)
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             for lease in held:
                 await store.put_off(session, lease=lease, delay_s=0, counts=False)
 
@@ -278,7 +275,7 @@ def _lease(assignment: Assignment) -> Lease:
 
 
 async def _note(
-    session: AsyncSession, assignment: Assignment, run: Run | None, setback: Setback
+    session: Transaction, assignment: Assignment, run: Run | None, setback: Setback
 ) -> None:
     """Store what went wrong, tell who must hear of it, and come again later."""
     id_ = run_id(assignment, run.sweeping) if run else None
@@ -309,7 +306,7 @@ async def _note(
 
 
 async def _count_failed_check(
-    session: AsyncSession, assignment: Assignment, reason: str, run: UUID | None
+    session: Transaction, assignment: Assignment, reason: str, run: UUID | None
 ) -> None:
     """Count refused credentials; the third time in a row says so to the connection's people."""
     connection = assignment.source.connection

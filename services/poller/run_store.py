@@ -8,12 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from libs.common import ids
-from libs.common.database import SessionMaker
 from libs.common.events import IntegrationChanged, IntegrationKind
-from libs.common.postgres import transact
+from libs.common.postgres import Transaction, Transactions, look, transact
 from libs.connectors.automatic import WantedField
 from services.poller import store
 from services.poller.plan import Assignment, Sweeping, run_id
@@ -26,7 +23,7 @@ T = TypeVar("T")
 class DatabaseRunStore:
     """`services.poller.poll.RunStore` over PostgreSQL."""
 
-    def __init__(self, sessions: SessionMaker) -> None:
+    def __init__(self, sessions: Transactions) -> None:
         self._sessions = sessions
 
     async def begin(self, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
@@ -36,7 +33,7 @@ class DatabaseRunStore:
     async def resume(self, assignment: Assignment, sweeping: Sweeping) -> bool:
         """Give a run under way our token; False if it has ended, and a new one must begin."""
 
-        async def work(session: AsyncSession) -> bool:
+        async def work(session: Transaction) -> bool:
             run = run_id(assignment, sweeping)
             return await store.resume_run(session, run=run, fencing=assignment.fencing)
 
@@ -91,17 +88,17 @@ class DatabaseRunStore:
     async def withheld(self, assignment: Assignment) -> Withheld:
         """Return the deletions that wait for a person's word, and those that have it."""
 
-        async def work(session: AsyncSession) -> Withheld:
+        async def work(session: Transaction) -> Withheld:
             return await store.withheld(session, integration=assignment.integration)
 
-        return await transact(self._sessions, work)
+        return await look(self._sessions, work)
 
     async def expect_back(
         self, assignment: Assignment, sweeping: Sweeping, ids: Collection[str]
     ) -> None:
         """Have those who are told of as gone read again by the next run, should they be back."""
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await store.expect_back(
                 session, integration=assignment.integration, run_no=sweeping.run_no, ids=ids
             )
@@ -111,7 +108,7 @@ class DatabaseRunStore:
     async def want_fields(self, assignment: Assignment, fields: Sequence[WantedField]) -> None:
         """Have fields made at the destination, and mapped."""
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await store.want_fields(session, integration=assignment.integration, fields=fields)
 
         await self._leased(assignment, work)
@@ -126,7 +123,7 @@ class DatabaseRunStore:
     ) -> None:
         """Store who was left out of a run, and who of those before is read by it."""
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             integration = assignment.integration
             await store.forget_left_out(session, integration=integration, ids=read)
             run = run_id(assignment, sweeping)
@@ -137,15 +134,15 @@ class DatabaseRunStore:
     async def replays(self, assignment: Assignment, limit: int) -> list[str]:
         """Return who was left out and is wanted by a person now."""
 
-        async def work(session: AsyncSession) -> list[str]:
+        async def work(session: Transaction) -> list[str]:
             return await store.replays(session, integration=assignment.integration, limit=limit)
 
-        return await transact(self._sessions, work)
+        return await look(self._sessions, work)
 
     async def forget_left_out(self, assignment: Assignment, ids: Collection[str]) -> None:
         """Forget that contacts were left out: they were published since."""
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await store.forget_left_out(session, integration=assignment.integration, ids=ids)
 
         await self._leased(assignment, work)
@@ -167,7 +164,7 @@ class DatabaseRunStore:
             await store.end_run(self._sessions, assignment, end)
             return
 
-        async def work(session: AsyncSession) -> None:
+        async def work(session: Transaction) -> None:
             await _end_members(session, assignment, ending)
             await store.end_run_within(session, assignment, end)
             await _end_trouble(session, assignment, ending)
@@ -175,9 +172,9 @@ class DatabaseRunStore:
         await self._leased(assignment, work)
 
     async def _leased(
-        self, assignment: Assignment, work: Callable[[AsyncSession], Awaitable[T]]
+        self, assignment: Assignment, work: Callable[[Transaction], Awaitable[T]]
     ) -> T:
-        async def leased(session: AsyncSession) -> T:
+        async def leased(session: Transaction) -> T:
             await store.hold_lease(session, _lease(assignment))
             return await work(session)
 
@@ -193,7 +190,7 @@ def _was_troubled(assignment: Assignment) -> bool:
     return assignment.failures > 0 or assignment.reported_reason is not None
 
 
-async def _end_members(session: AsyncSession, assignment: Assignment, ending: Ending) -> None:
+async def _end_members(session: Transaction, assignment: Assignment, ending: Ending) -> None:
     if ending.leavers is None:
         return
     run = run_id(assignment, ending.sweeping)
@@ -215,7 +212,7 @@ async def _end_members(session: AsyncSession, assignment: Assignment, ending: En
         )
 
 
-async def _end_trouble(session: AsyncSession, assignment: Assignment, ending: Ending) -> None:
+async def _end_trouble(session: Transaction, assignment: Assignment, ending: Ending) -> None:
     """Tell that what was wrong is over: the run came to its end."""
     if assignment.failures:
         await store.count_check(
@@ -235,7 +232,7 @@ async def _end_trouble(session: AsyncSession, assignment: Assignment, ending: En
 
 
 async def event_of(
-    session: AsyncSession,
+    session: Transaction,
     assignment: Assignment,
     kind: IntegrationKind,
     *,

@@ -13,13 +13,11 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import criteria
-from libs.common.database import SessionMaker, driver, fetch_alone
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic, encode
+from libs.common.postgres import Transaction, Transactions, fetch_alone
 from libs.common.tokens import sealed_of
 from libs.connectors.automatic import WantedField
 from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
@@ -119,7 +117,7 @@ class Lease:
 
 
 async def claim_due(
-    sessions: SessionMaker, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
+    sessions: Transactions, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
 ) -> list[Assignment]:
     """Lease up to `limit` integrations that are due, in turn between workspaces.
 
@@ -190,27 +188,23 @@ def _properties(fields: str, conditions: str | None) -> list[str]:
 
 
 async def renew(
-    session: AsyncSession, *, owner: UUID, leases: Sequence[Lease], lease_s: float = LEASE_S
+    session: Transaction, *, owner: UUID, leases: Sequence[Lease], lease_s: float = LEASE_S
 ) -> set[UUID]:
     """Prolong leases; return the integrations that are still ours."""
-    renewed = await session.scalars(
-        text(
-            """
-            update sync.schedules s
-            set lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-            from unnest(cast(:integrations as uuid[]), cast(:fencings as bigint[])) h (id, fencing)
-            where s.integration_id = h.id and s.fencing = h.fencing and s.lease_owner = :owner
-            returning s.integration_id
-            """
-        ),
-        {
-            "lease_s": lease_s,
-            "owner": owner,
-            "integrations": [lease.integration for lease in leases],
-            "fencings": [lease.fencing for lease in leases],
-        },
+    renewed = await session.connection.fetch(
+        """
+        update sync.schedules s
+        set lease_until = clock_timestamp() + make_interval(secs => $4)
+        from unnest($1::uuid[], $2::bigint[]) h (id, fencing)
+        where s.integration_id = h.id and s.fencing = h.fencing and s.lease_owner = $3
+        returning s.integration_id
+        """,
+        [lease.integration for lease in leases],
+        [lease.fencing for lease in leases],
+        owner,
+        lease_s,
     )
-    return set(renewed)
+    return {row["integration_id"] for row in renewed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,20 +216,18 @@ class Progress:
     is_open: bool
 
 
-async def hold_lease(session: AsyncSession, lease: Lease) -> None:
+async def hold_lease(session: Transaction, lease: Lease) -> None:
     """Lock the schedule until the transaction ends; raise LeaseLostError if it is not ours."""
-    found = await session.execute(
-        text(
-            """
-            select integration_id from sync.schedules
-            where integration_id = :integration and fencing = :fencing
-              and lease_owner is not null
-            for update
-            """
-        ),
-        {"integration": lease.integration, "fencing": lease.fencing},
+    found = await session.connection.fetch(
+        """
+        select from sync.schedules
+        where integration_id = $1 and fencing = $2 and lease_owner is not null
+        for update
+        """,
+        lease.integration,
+        lease.fencing,
     )
-    if found.one_or_none() is None:
+    if not found:
         raise LeaseLostError(what=f"integration {lease.integration}")
 
 
@@ -276,7 +268,7 @@ _BEGIN_RUN = """
     """
 
 
-async def begin_run(sessions: SessionMaker, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+async def begin_run(sessions: Transactions, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
     """Store a new run and give up the unfinished ones before it; return it with `members_before`.
 
     Sets the next regular time. A run that is gone on with does not: its window ended when it began,
@@ -299,7 +291,7 @@ async def begin_run(sessions: SessionMaker, assignment: Assignment, sweeping: Sw
 
 
 async def _leased(
-    sessions: SessionMaker, lease: Lease, statement: str, *arguments: object
+    sessions: Transactions, lease: Lease, statement: str, *arguments: object
 ) -> "asyncpg.Record[Any]":
     """Run a statement whose first two parameters are the lease; without a row that is lost."""
     rows = await fetch_alone(sessions, statement, lease.integration, lease.fencing, *arguments)
@@ -308,7 +300,7 @@ async def _leased(
     return rows[0]
 
 
-async def check_lease(sessions: SessionMaker, lease: Lease) -> None:
+async def check_lease(sessions: Transactions, lease: Lease) -> None:
     """Raise LeaseLostError if the lease is not ours: a look, which locks nothing."""
     statement = """
         select from sync.schedules
@@ -317,18 +309,17 @@ async def check_lease(sessions: SessionMaker, lease: Lease) -> None:
     await _leased(sessions, lease, statement)
 
 
-async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
+async def resume_run(session: Transaction, *, run: UUID, fencing: int) -> bool:
     """Give a run that is still being read the new token; False if it has ended."""
-    resumed = await session.execute(
-        text(
-            """
-            update sync.runs set fencing = :fencing, error_code = null
-            where run_id = :run and state = 'reading' returning run_id
-            """
-        ),
-        {"run": run, "fencing": fencing},
+    resumed = await session.connection.fetch(
+        """
+        update sync.runs set fencing = $2, error_code = null
+        where run_id = $1 and state = 'reading' returning run_id
+        """,
+        run,
+        fencing,
     )
-    return resumed.one_or_none() is not None
+    return bool(resumed)
 
 
 # Members come sorted, so that two transactions lock rows in one order, and joined into one text:
@@ -366,7 +357,7 @@ _ADVANCE_FULL = _ADVANCE.format(
 
 
 async def advance(
-    sessions: SessionMaker,
+    sessions: Transactions,
     lease: Lease,
     *,
     run: UUID,
@@ -412,29 +403,29 @@ _MEMBERS = """
 
 
 async def known_members(
-    sessions: SessionMaker, *, integration: UUID, ids: Collection[str]
+    sessions: Transactions, *, integration: UUID, ids: Collection[str]
 ) -> set[str]:
     """Return which of these ids are members."""
     chosen = "source_id = any (string_to_array($2::text, chr(31)))"
     return await _members(sessions, chosen, integration, _joined(ids))
 
 
-async def all_members(sessions: SessionMaker, *, integration: UUID) -> set[str]:
+async def all_members(sessions: Transactions, *, integration: UUID) -> set[str]:
     """Return every member's id: some hundred bytes each."""
     return await _members(sessions, "true", integration)
 
 
-async def newcomers(sessions: SessionMaker, *, integration: UUID, settled_run_no: int) -> set[str]:
+async def newcomers(sessions: Transactions, *, integration: UUID, settled_run_no: int) -> set[str]:
     """Return the members whose page may never have been published."""
     return await _members(sessions, "run_no > $2", integration, settled_run_no)
 
 
-async def unmet(sessions: SessionMaker, *, integration: UUID, run_no: int) -> set[str]:
+async def unmet(sessions: Transactions, *, integration: UUID, run_no: int) -> set[str]:
     """Return the members that a full run did not meet."""
     return await _members(sessions, "run_no < $2", integration, run_no)
 
 
-async def _members(sessions: SessionMaker, chosen: str, *arguments: object) -> set[str]:
+async def _members(sessions: Transactions, chosen: str, *arguments: object) -> set[str]:
     [row] = await fetch_alone(sessions, _MEMBERS.format(chosen=chosen), *arguments)
     return set() if row[0] is None else set(row[0].split(SEPARATOR))
 
@@ -447,27 +438,24 @@ class Withheld:
     confirmed: frozenset[str]
 
 
-async def withheld(session: AsyncSession, *, integration: UUID) -> Withheld:
+async def withheld(session: Transaction, *, integration: UUID) -> Withheld:
     """Return the deletions that were not published."""
-    found = await session.execute(
-        text(
-            """
-            select w.source_id, r.confirmed_at is not null as is_confirmed
-            from sync.withheld w join sync.runs r on r.run_id = w.run_id
-            where w.integration_id = :integration
-            """
-        ),
-        {"integration": integration},
+    rows = await session.connection.fetch(
+        """
+        select w.source_id, r.confirmed_at is not null as is_confirmed
+        from sync.withheld w join sync.runs r on r.run_id = w.run_id
+        where w.integration_id = $1
+        """,
+        integration,
     )
-    rows = found.all()
     return Withheld(
-        frozenset(row.source_id for row in rows if not row.is_confirmed),
-        frozenset(row.source_id for row in rows if row.is_confirmed),
+        frozenset(row["source_id"] for row in rows if not row["is_confirmed"]),
+        frozenset(row["source_id"] for row in rows if row["is_confirmed"]),
     )
 
 
 async def replace_withheld(
-    session: AsyncSession,
+    session: Transaction,
     *,
     integration: UUID,
     run: UUID,
@@ -480,87 +468,74 @@ async def replace_withheld(
     `asks_anew` makes it this run's question; else the earlier ones shrink to who is still gone.
     `ends_confirmed`: what was confirmed is done. The caller holds the lease.
     """
-    parameters = {"integration": integration, "run": run, "ids": sorted(ids)}
-    if ends_confirmed:
-        await session.execute(
-            text(
-                """
-                delete from sync.withheld w using sync.runs r
-                where r.run_id = w.run_id and w.integration_id = :integration
-                  and r.confirmed_at is not null
-                """
-            ),
-            parameters,
-        )
-    kept = "" if asks_anew else "and w.source_id <> all (cast(:ids as text[]))"
-    await session.execute(
-        text(
-            f"""
-            delete from sync.withheld w using sync.runs r
-            where r.run_id = w.run_id and w.integration_id = :integration
-              and r.confirmed_at is null {kept}
-            """  # noqa: S608  # one of the two constants above
-        ),
-        parameters,
+    # None of those who wait is kept where the question is asked anew.
+    kept = [] if asks_anew else sorted(ids)
+    await session.connection.execute(
+        """
+        delete from sync.withheld w using sync.runs r
+        where r.run_id = w.run_id and w.integration_id = $1
+          and case when r.confirmed_at is not null then $2 else w.source_id <> all ($3::text[]) end
+        """,
+        integration,
+        ends_confirmed,
+        kept,
     )
     if asks_anew:
-        await session.execute(
-            text(
-                """
-                insert into sync.withheld (run_id, integration_id, source_id)
-                select :run, :integration, u from unnest(cast(:ids as text[])) u
-                on conflict do nothing
-                """
-            ),
-            parameters,
+        await session.connection.execute(
+            """
+            insert into sync.withheld (run_id, integration_id, source_id)
+            select $1, $2, u from unnest($3::text[]) u
+            on conflict do nothing
+            """,
+            run,
+            integration,
+            sorted(ids),
         )
-    await session.execute(
-        text(
-            """
-            update sync.runs r
-            set withheld = (select count(*) from sync.withheld w where w.run_id = r.run_id)
-            where r.integration_id = :integration and r.confirmed_at is null
-              and (r.withheld > 0 or r.run_id = :run)
-            """
-        ),
-        parameters,
+    await session.connection.execute(
+        """
+        update sync.runs r
+        set withheld = (select count(*) from sync.withheld w where w.run_id = r.run_id)
+        where r.integration_id = $1 and r.confirmed_at is null
+          and (r.withheld > 0 or r.run_id = $2)
+        """,
+        integration,
+        run,
     )
 
 
-async def remove_members(session: AsyncSession, *, integration: UUID, ids: Collection[str]) -> None:
+async def remove_members(session: Transaction, *, integration: UUID, ids: Collection[str]) -> None:
     """Forget members that were published as gone. The caller holds the lease."""
-    await session.execute(
-        text(
-            """
-            delete from sync.members
-            where integration_id = :integration and source_id = any (cast(:ids as text[]))
-            """
-        ),
-        {"integration": integration, "ids": sorted(ids)},
+    await session.connection.execute(
+        """
+        delete from sync.members
+        where integration_id = $1 and source_id = any (string_to_array($2::text, chr(31)))
+        """,
+        integration,
+        _joined(ids),
     )
 
 
 async def expect_back(
-    session: AsyncSession, *, integration: UUID, run_no: int, ids: Collection[str]
+    session: Transaction, *, integration: UUID, run_no: int, ids: Collection[str]
 ) -> None:
     """Make members newcomers of a run that is about to tell that they are gone.
 
     If its poller dies after that, and they are back by then, the next run reads them whatever
     their modification time. The caller holds the lease.
     """
-    await session.execute(
-        text(
-            """
-            update sync.members set run_no = :run_no
-            where integration_id = :integration and source_id = any (cast(:ids as text[]))
-            """
-        ),
-        {"integration": integration, "run_no": run_no, "ids": sorted(ids)},
+    await session.connection.execute(
+        """
+        update sync.members set run_no = $2
+        where integration_id = $1 and source_id = any (string_to_array($3::text, chr(31)))
+        """,
+        integration,
+        run_no,
+        _joined(ids),
     )
 
 
 async def want_fields(
-    session: AsyncSession, *, integration: UUID, fields: Sequence[WantedField]
+    session: Transaction, *, integration: UUID, fields: Sequence[WantedField]
 ) -> None:
     """Have fields made at the destination of an automatic import, and mapped (AC1)."""
     wanted = [
@@ -572,68 +547,61 @@ async def want_fields(
         }
         for field in fields
     ]
-    await session.execute(
-        text("select delivery.want_fields(:integration, cast(:fields as jsonb))"),
-        {"integration": integration, "fields": msgspec.json.encode(wanted).decode()},
+    await session.connection.execute(
+        "select delivery.want_fields($1, $2::text::jsonb)",
+        integration,
+        msgspec.json.encode(wanted).decode(),
     )
 
 
 async def leave_out(
-    session: AsyncSession, *, integration: UUID, run: UUID, versions: Mapping[str, int]
+    session: Transaction, *, integration: UUID, run: UUID, versions: Mapping[str, int]
 ) -> None:
     """Store who was left out of a run, with the version that was (CC4).
 
     Whoever was left out before is of the newer run now: in two that overlap he is one.
     """
-    await session.execute(
-        text(
-            """
-            insert into sync.left_out as l
-              (integration_id, source_id, workspace_id, run_id, version_ms)
-            select r.integration_id, u.s, r.workspace_id, r.run_id, u.ms::bigint
-            from sync.runs r cross join unnest(string_to_array(cast(:ids as text), chr(31)),
-              string_to_array(cast(:versions as text), chr(31))) u (s, ms)
-            where r.run_id = :run and r.integration_id = :integration
-            on conflict (integration_id, source_id) do update
-              set run_id = excluded.run_id, version_ms = excluded.version_ms
-            """
-        ),
-        {
-            "integration": integration,
-            "run": run,
-            "ids": SEPARATOR.join(versions),
-            "versions": SEPARATOR.join(map(str, versions.values())),
-        },
+    await session.connection.execute(
+        """
+        insert into sync.left_out as l
+          (integration_id, source_id, workspace_id, run_id, version_ms)
+        select r.integration_id, u.s, r.workspace_id, r.run_id, u.ms::bigint
+        from sync.runs r cross join unnest(string_to_array($3::text, chr(31)),
+          string_to_array($4::text, chr(31))) u (s, ms)
+        where r.run_id = $2 and r.integration_id = $1
+        on conflict (integration_id, source_id) do update
+          set run_id = excluded.run_id, version_ms = excluded.version_ms
+        """,
+        integration,
+        run,
+        SEPARATOR.join(versions),
+        SEPARATOR.join(map(str, versions.values())),
     )
 
 
-async def replays(session: AsyncSession, *, integration: UUID, limit: int) -> list[str]:
+async def replays(session: Transaction, *, integration: UUID, limit: int) -> list[str]:
     """Return who was left out and is wanted by a person, those of the longest wait first."""
-    found = await session.scalars(
-        text(
-            """
-            select source_id from sync.left_out
-            where integration_id = :integration and wanted_at is not null
-            order by wanted_at, source_id limit :limit
-            """
-        ),
-        {"integration": integration, "limit": limit},
+    found = await session.connection.fetch(
+        """
+        select source_id from sync.left_out
+        where integration_id = $1 and wanted_at is not null
+        order by wanted_at, source_id limit $2
+        """,
+        integration,
+        limit,
     )
-    return list(found)
+    return [row["source_id"] for row in found]
 
 
-async def forget_left_out(
-    session: AsyncSession, *, integration: UUID, ids: Collection[str]
-) -> None:
+async def forget_left_out(session: Transaction, *, integration: UUID, ids: Collection[str]) -> None:
     """Forget that contacts were left out: they were published since."""
-    await session.execute(
-        text(
-            """
-            delete from sync.left_out where integration_id = :integration
-              and source_id = any (string_to_array(cast(:ids as text), chr(31)))
-            """
-        ),
-        {"integration": integration, "ids": _joined(ids)},
+    await session.connection.execute(
+        """
+        delete from sync.left_out
+        where integration_id = $1 and source_id = any (string_to_array($2::text, chr(31)))
+        """,
+        integration,
+        _joined(ids),
     )
 
 
@@ -678,7 +646,7 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     satisfies_wish: bool
 
 
-async def end_run(sessions: SessionMaker, assignment: Assignment, end: RunEnd) -> None:
+async def end_run(sessions: Transactions, assignment: Assignment, end: RunEnd) -> None:
     """Store that a run was read to its end, move the position, and give the lease back.
 
     Raises LeaseLostError.
@@ -686,11 +654,10 @@ async def end_run(sessions: SessionMaker, assignment: Assignment, end: RunEnd) -
     await _leased(sessions, *_end_of(assignment, end))
 
 
-async def end_run_within(session: AsyncSession, assignment: Assignment, end: RunEnd) -> None:
+async def end_run_within(session: Transaction, assignment: Assignment, end: RunEnd) -> None:
     """Do the same at the end of a transaction of several statements; the caller holds the lease."""
-    connection = await driver(session)
     lease, statement, *arguments = _end_of(assignment, end)
-    await connection.fetch(statement, lease.integration, lease.fencing, *arguments)
+    await session.connection.execute(statement, lease.integration, lease.fencing, *arguments)
 
 
 def _end_of(assignment: Assignment, end: RunEnd) -> tuple[Lease, str, *tuple[object, ...]]:
@@ -716,124 +683,103 @@ def _end_of(assignment: Assignment, end: RunEnd) -> tuple[Lease, str, *tuple[obj
     )
 
 
-async def put_off(
-    session: AsyncSession,
-    *,
-    lease: Lease,
-    delay_s: float,
-    counts: bool,
-) -> None:
+async def put_off(session: Transaction, *, lease: Lease, delay_s: float, counts: bool) -> None:
     """Give the lease back and go on in `delay_s`; `counts`: one more failure in a row.
 
     When the next run is due stays as it is: it may have been asked for meanwhile.
     """
-    await session.execute(
-        text(
-            """
-            update sync.schedules
-            set lease_owner = null, lease_until = null,
-                failures = failures + case when :counts then 1 else 0 end,
-                resume_at = clock_timestamp() + make_interval(secs => :delay_s)
-            where integration_id = :integration and fencing = :fencing
-            """
-        ),
-        {
-            "integration": lease.integration,
-            "fencing": lease.fencing,
-            "delay_s": delay_s,
-            "counts": counts,
-        },
+    await session.connection.execute(
+        """
+        update sync.schedules
+        set lease_owner = null, lease_until = null,
+            failures = failures + case when $4 then 1 else 0 end,
+            resume_at = clock_timestamp() + make_interval(secs => $3)
+        where integration_id = $1 and fencing = $2
+        """,
+        lease.integration,
+        lease.fencing,
+        delay_s,
+        counts,
     )
 
 
 async def note_trouble(
-    session: AsyncSession, *, integration: UUID, run: UUID | None, code: str, ends_run: bool
+    session: Transaction, *, integration: UUID, run: UUID | None, code: str, ends_run: bool
 ) -> None:
     """Store why a run did not go on; `ends_run`: the next claim begins anew."""
-    parameters = {"integration": integration, "run": run, "code": code, "ends": ends_run}
-    await session.execute(
-        text(
-            """
-            update sync.runs
-            set error_code = :code, state = case when :ends then 'failed' else state end
-            where run_id = :run and state = 'reading'
-            """
-        ),
-        parameters,
+    await session.connection.execute(
+        """
+        update sync.runs
+        set error_code = $2, state = case when $3 then 'failed' else state end
+        where run_id = $1 and state = 'reading'
+        """,
+        run,
+        code,
+        ends_run,
     )
     if ends_run:
         await forget_sweep(session, integration=integration)
 
 
-async def forget_sweep(session: AsyncSession, *, integration: UUID) -> None:
+async def forget_sweep(session: Transaction, *, integration: UUID) -> None:
     """Let the next claim begin anew."""
-    await session.execute(
-        text(
-            """
-            update sync.positions set sweep = null
-            where integration_id = :integration and stream = 'contacts'
-            """
-        ),
-        {"integration": integration},
+    await session.connection.execute(
+        """
+        update sync.positions set sweep = null
+        where integration_id = $1 and stream = 'contacts'
+        """,
+        integration,
     )
 
 
-async def forget_position(session: AsyncSession, *, integration: UUID) -> None:
+async def forget_position(session: Transaction, *, integration: UUID) -> None:
     """Let the next claim read everything: the provider does not know where the last run ended."""
-    await session.execute(
-        text(
-            """
-            update sync.positions
-            set sweep = case when stream = 'members' then sweep - 'position' end
-            where integration_id = :integration
-            """
-        ),
-        {"integration": integration},
+    await session.connection.execute(
+        """
+        update sync.positions
+        set sweep = case when stream = 'members' then sweep - 'position' end
+        where integration_id = $1
+        """,
+        integration,
     )
 
 
 async def count_check(
-    session: AsyncSession, *, connection: UUID, failed: bool, reason: str | None
+    session: Transaction, *, connection: UUID, failed: bool, reason: str | None
 ) -> str:
     """Tell whether a connection's credentials worked; return its state afterwards."""
-    state = await session.scalar(
-        text("select config.count_check(:connection, :failed, :reason)"),
-        {"connection": connection, "failed": failed, "reason": reason},
+    state = await session.connection.fetchval(
+        "select config.count_check($1, $2, $3)", connection, failed, reason
     )
     return str(state)
 
 
 async def report_integration(
-    session: AsyncSession, *, integration: UUID, reason: str | None
+    session: Transaction, *, integration: UUID, reason: str | None
 ) -> bool:
     """Say that an integration needs a person, or (None) does not any more; True if that is new."""
-    changed = await session.scalar(
-        text("select config.report_integration(:integration, :reason)"),
-        {"integration": integration, "reason": reason},
+    changed = await session.connection.fetchval(
+        "select config.report_integration($1, $2)", integration, reason
     )
     return bool(changed)
 
 
-async def tell(session: AsyncSession, event: IntegrationChanged) -> None:
+async def tell(session: Transaction, event: IntegrationChanged) -> None:
     """Put an event into the outbox."""
-    await session.execute(
-        text("insert into sync.outbox (topic, key, body) values (:topic, :key, :body)"),
-        {
-            "topic": Topic.INTEGRATIONS_CHANGED.value,
-            "key": str(event.integration),
-            "body": encode(event),
-        },
+    await session.connection.execute(
+        "insert into sync.outbox (topic, key, body) values ($1, $2, $3)",
+        Topic.INTEGRATIONS_CHANGED.value,
+        str(event.integration),
+        encode(event),
     )
 
 
-async def database_now(session: AsyncSession) -> str:
+async def database_now(session: Transaction) -> str:
     """Return the database's time in RFC 3339."""
-    now = await session.scalar(
-        text(
-            """
-            select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
-            """
-        )
+    now = await session.connection.fetchval(
+        """
+        select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+        """
     )
     return str(now)
 

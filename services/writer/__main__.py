@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import EnginePool, SessionMaker, session_maker
+from libs.common.database import EnginePool
 from libs.common.events import Event, Mapped, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
@@ -63,7 +63,7 @@ async def serve(
     http: HttpClient,
 ) -> None:
     """Consume, drain and relay until told to stop; then let go of every destination."""
-    transactions, sessions = Transactions(EnginePool(engine)), session_maker(engine)
+    transactions = Transactions(EnginePool(engine))
     leases = Leases(
         transactions,
         process.clock,
@@ -77,7 +77,7 @@ async def serve(
         return consumer.serves(Topic.CONTACTS_MAPPED, str(connection))
 
     accounts = Accounts(transactions, leases, serves=serves)
-    destinations = Destinations(_opener(process, settings, sessions, http))
+    destinations = Destinations(_opener(process, settings, transactions, http))
     reached = reached_by(process.service, settings)
     imports = Imports(
         transactions,
@@ -127,11 +127,11 @@ async def serve(
 
 
 def _opener(
-    process: Process, settings: WriterSettings, sessions: SessionMaker, http: HttpClient
+    process: Process, settings: WriterSettings, transactions: Transactions, http: HttpClient
 ) -> Opener:
     return Opener(
         http=http,
-        sessions=sessions,
+        transactions=transactions,
         keys=KeyRing.parse(settings.keys.reveal()),
         clock=process.clock,
         patience_s=settings.patience_s,

@@ -12,10 +12,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from libs.common import database, rates
+from libs.common import rates
 from libs.common.clock import SystemClock
 from libs.common.database import SessionMaker
 from libs.common.errors import RateLimitedError
+from libs.common.postgres import Transactions, create_pool, fetch_alone
 from libs.common.rates import INTERACTIVE, RateGate
 
 
@@ -57,17 +58,17 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-async def poller(role_url: Callable[[str], str]) -> AsyncIterator[SessionMaker]:
-    engine = database.create_engine(role_url("poller"), pool_size_max=4, application_name="test")
-    yield database.session_maker(engine)
-    await engine.dispose()
+async def poller(role_url: Callable[[str], str]) -> AsyncIterator[Transactions]:
+    pool = create_pool(role_url("poller"), size_max=4, application_name="test")
+    yield Transactions(pool)
+    await pool.close()
 
 
 def gate(
-    sessions: SessionMaker, *limits: Limit, patience_s: float = 30, lane: str = ""
+    transactions: Transactions, *limits: Limit, patience_s: float = 30, lane: str = ""
 ) -> RateGate:
     return RateGate(
-        sessions,
+        transactions,
         limits,
         {"account": "acme:1"},
         Clock(NOON),
@@ -83,7 +84,7 @@ def most_in_a_window(moments: Sequence[float], window_s: float) -> int:
 
 
 async def test_processes_together_stay_below_the_limit_in_any_window(
-    poller: SessionMaker,
+    poller: Transactions,
 ) -> None:
     """Proves S10: three gates are three processes."""
     limit = Limit("contacts", calls=40, window_s=1.0)
@@ -115,7 +116,7 @@ def test_a_slot_is_valid_as_long_as_its_limit_has_room(limit: Limit, valid_s: fl
     assert rates.slot_valid_s([limit]) == pytest.approx(valid_s, abs=0.01)
 
 
-async def test_who_stands_still_before_a_call_loses_the_slot(poller: SessionMaker) -> None:
+async def test_who_stands_still_before_a_call_loses_the_slot(poller: Transactions) -> None:
     """Proves S10: others call meanwhile, and a late call would be one more in their window."""
     limit = Limit("search", calls=5, window_s=1.0)
     clock = StoppedClock(NOON)
@@ -137,15 +138,15 @@ class LateAnswers:
         self.draw = draw
         self.count = 0
 
-    async def fetch(self, sessions: SessionMaker, statement: str, *arguments: object) -> object:
-        answer = await database.fetch_alone(sessions, statement, *arguments)
+    async def fetch(self, transactions: Transactions, statement: str, *arguments: object) -> object:
+        answer = await fetch_alone(transactions, statement, *arguments)
         self.count += 1
         await asyncio.sleep(self.draw())
         return answer
 
 
 async def test_a_slot_whose_answer_was_late_is_lost(
-    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+    poller: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 24. Proves S10: slots count by the database's clock, however long its answers take."""
     delays_s = iter([0.0, 0.9, 0.0])
@@ -160,7 +161,7 @@ async def test_a_slot_whose_answer_was_late_is_lost(
 
 
 async def test_the_first_answer_that_was_late_is_not_believed(
-    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+    poller: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Proves S10: when the answer left the database, nothing tells."""
     delays_s = iter([0.6, 0.6])
@@ -173,7 +174,7 @@ async def test_the_first_answer_that_was_late_is_not_believed(
 
 
 async def test_late_answers_put_no_call_beyond_the_limit(
-    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+    poller: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 24. Proves S10: three processes whose way to the database is slow and uneven."""
     drawn = random.Random(3)
@@ -205,13 +206,13 @@ def test_a_clock_that_was_set_is_believed_again(jump_s: float) -> None:
 
 
 async def test_a_busy_process_asks_for_many_slots_at_once(
-    poller: SessionMaker, monkeypatch: pytest.MonkeyPatch
+    poller: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     takes: list[int] = []
 
-    async def counted(sessions: SessionMaker, statement: str, *arguments: object) -> object:
+    async def counted(on: Transactions, statement: str, *arguments: object) -> object:
         takes.append(1)
-        return await database.fetch_alone(sessions, statement, *arguments)
+        return await fetch_alone(on, statement, *arguments)
 
     monkeypatch.setattr(rates, "fetch_alone", counted)
     own = gate(poller, Limit("contacts", calls=40, window_s=1.0))
@@ -242,7 +243,7 @@ def test_slots_are_taken_ahead_only_while_all_of_them_are_used() -> None:
     assert lane.wanted(12.01) == lane.chunk == 17  # Half a second's worth at most.
 
 
-async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: SessionMaker) -> None:
+async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: Transactions) -> None:
     limit = Limit("contacts", calls=10, window_s=1.0)
     busy, wizard = gate(poller, limit), gate(poller, limit, patience_s=0.5, lane=INTERACTIVE)
     waiting = asyncio.gather(*(busy.enter("contacts") for _ in range(80)))  # For ten seconds.
@@ -253,7 +254,7 @@ async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: SessionMaker) -> No
     waiting.cancel()
 
 
-async def test_who_is_not_patient_hears_when_to_come_back(poller: SessionMaker) -> None:
+async def test_who_is_not_patient_hears_when_to_come_back(poller: Transactions) -> None:
     own = gate(poller, Limit("search", calls=1, window_s=10.0), patience_s=0.1)
     await own.enter("search")
 
@@ -264,7 +265,7 @@ async def test_who_is_not_patient_hears_when_to_come_back(poller: SessionMaker) 
 
 
 async def test_after_a_rest_an_hourly_limit_lets_some_calls_through_at_once(
-    poller: SessionMaker,
+    poller: Transactions,
 ) -> None:
     own = gate(poller, Limit("account", calls=100, window_s=3600.0), patience_s=0.2)
 
@@ -274,7 +275,7 @@ async def test_after_a_rest_an_hourly_limit_lets_some_calls_through_at_once(
         await own.enter("account")
 
 
-async def test_a_provider_that_says_stop_stops_every_process(poller: SessionMaker) -> None:
+async def test_a_provider_that_says_stop_stops_every_process(poller: Transactions) -> None:
     """Fault 40. Proves S10."""
     limit = Limit("contacts", calls=100, window_s=1.0)
     first, second = gate(poller, limit), gate(poller, limit, patience_s=0.5)
@@ -287,7 +288,7 @@ async def test_a_provider_that_says_stop_stops_every_process(poller: SessionMake
 
 
 async def test_who_is_refused_goes_on_more_slowly_and_comes_back(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: Transactions, sessions: SessionMaker
 ) -> None:
     """Fault 40. Proves S10: a limit that is lower than what is known of it is found."""
     limit = Limit("contacts", calls=20, window_s=1.0)
@@ -306,7 +307,7 @@ async def test_who_is_refused_goes_on_more_slowly_and_comes_back(
 
 
 async def test_a_wait_for_an_allowance_slows_nobody_down_and_neither_waits_a_person(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: Transactions, sessions: SessionMaker
 ) -> None:
     """Proves S10: a day that is over says nothing of how many calls a second there may be."""
     own = gate(poller, Limit("contacts", calls=20, window_s=1.0))
@@ -321,11 +322,11 @@ async def test_a_wait_for_an_allowance_slows_nobody_down_and_neither_waits_a_per
     assert await _pace(poller, lane=f":{INTERACTIVE}") == 1.0
 
 
-async def _pace(sessions: SessionMaker, *, lane: str = "") -> float:
+async def _pace(transactions: Transactions, *, lane: str = "") -> float:
     """Return what is left of a pace of 4 calls a second."""
     await asyncio.sleep(0.06)  # A short block is over.
-    [row] = await database.fetch_alone(
-        sessions, "select * from limits.take('acme:1', 'contacts', 1, 4, 0, $1)", lane
+    [row] = await fetch_alone(
+        transactions, "select * from limits.take('acme:1', 'contacts', 1, 4, 0, $1)", lane
     )
     return float(1 / row["interval_s"] / 4)
 
@@ -342,7 +343,7 @@ async def _pass_time(sessions: SessionMaker, seconds: float) -> None:
         )
 
 
-async def test_one_bucket_that_is_stopped_does_not_stop_the_others(poller: SessionMaker) -> None:
+async def test_one_bucket_that_is_stopped_does_not_stop_the_others(poller: Transactions) -> None:
     own = gate(poller, Limit("processes", 100, 3600.0), Limit("contacts", 100, 1.0))
 
     await own.limited("processes", 60.0)
@@ -350,7 +351,7 @@ async def test_one_bucket_that_is_stopped_does_not_stop_the_others(poller: Sessi
     await own.enter("contacts")
 
 
-async def test_the_days_calls_end_with_the_day(poller: SessionMaker) -> None:
+async def test_the_days_calls_end_with_the_day(poller: Transactions) -> None:
     """Proves S10 and HS1: a daily limit is counted, and says when it begins anew."""
     own = gate(poller, Limit("contacts", calls=110, window_s=10.0, per_day=3))
     for _ in range(3):
@@ -365,7 +366,7 @@ async def test_the_days_calls_end_with_the_day(poller: SessionMaker) -> None:
 class Sharers:
     """Workspaces that share the 20 calls of a day that has just begun."""
 
-    def __init__(self, poller: SessionMaker) -> None:
+    def __init__(self, poller: Transactions) -> None:
         self._poller = poller
         # By the database's clock all of the next day but one is left.
         self._clock = Clock(datetime.now(UTC) + timedelta(days=1))
@@ -396,7 +397,7 @@ class Sharers:
 
     async def take(self, party: str, calls: int, *, is_person: bool = False) -> str:
         """Count calls of the day under way."""
-        [row] = await database.fetch_alone(
+        [row] = await fetch_alone(
             self._poller,
             "select limits.count_share('acme:application', $1, $2, 20, $3, $4)",
             party,
@@ -425,7 +426,7 @@ async def settle(sessions: SessionMaker, count: int) -> list[str]:
 
 
 async def test_no_workspace_uses_up_the_day_of_the_others(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: Transactions, sessions: SessionMaker
 ) -> None:
     """Proves CC5, S10: a day's calls are shared fairly, and a tenth is kept for people."""
     greedy, modest = await settle(sessions, 2)
@@ -440,7 +441,7 @@ async def test_no_workspace_uses_up_the_day_of_the_others(
     assert waits_s > 3_600  # Of a day that is over nothing becomes free.
 
 
-async def test_who_is_alone_has_the_whole_day(poller: SessionMaker, sessions: SessionMaker) -> None:
+async def test_who_is_alone_has_the_whole_day(poller: Transactions, sessions: SessionMaker) -> None:
     """Proves CC5: nothing is kept for those that have nothing running."""
     [alone] = await settle(sessions, 1)
     day = Sharers(poller)
@@ -451,7 +452,7 @@ async def test_who_is_alone_has_the_whole_day(poller: SessionMaker, sessions: Se
 
 
 async def test_what_is_not_used_by_noon_is_for_everybody(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: Transactions, sessions: SessionMaker
 ) -> None:
     """Proves CC5, S10: and what is left is kept until the evening for who comes late."""
     greedy, modest = await settle(sessions, 2)
@@ -469,7 +470,7 @@ async def test_what_is_not_used_by_noon_is_for_everybody(
 
 
 async def test_who_begins_within_the_day_gets_of_what_is_free(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: Transactions, sessions: SessionMaker
 ) -> None:
     """Proves CC5: what is kept for those before him is theirs."""
     [early] = await settle(sessions, 1)
@@ -488,7 +489,7 @@ async def test_who_begins_within_the_day_gets_of_what_is_free(
 
 
 async def test_processes_that_divide_a_day_together_divide_it_once(
-    poller: SessionMaker, sessions: SessionMaker
+    poller: Transactions, sessions: SessionMaker
 ) -> None:
     """Proves CC5, S10: with any number of pollers not one call more than the day has."""
     parties = await settle(sessions, 3)
@@ -540,14 +541,14 @@ def most_in(pace: rates.Pace, window_s: float) -> int:
 
 
 async def test_what_is_kept_for_people_is_lent_while_nobody_is_there(
-    poller: SessionMaker, sessions: SessionMaker, monkeypatch: pytest.MonkeyPatch
+    poller: Transactions, sessions: SessionMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PROTOCOL 10: of a larger limit."""
     limit = Limit("contacts", calls=110, window_s=10.0)
     rates_seen: list[float] = []
 
-    async def seen(sessions: SessionMaker, statement: str, *arguments: object) -> object:
-        rows = await database.fetch_alone(sessions, statement, *arguments)
+    async def seen(on: Transactions, statement: str, *arguments: object) -> object:
+        rows = await fetch_alone(on, statement, *arguments)
         rates_seen.append(1 / rows[0]["interval_s"])
         return rows
 

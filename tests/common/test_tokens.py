@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from libs.common import database
 from libs.common.database import SessionMaker
 from libs.common.errors import NeedsReauthError
+from libs.common.postgres import Transactions, create_pool
 from libs.common.secrets import KeyRing, Sealed
 from libs.common.tokens import StoredTokens, Tokens
 
@@ -36,13 +36,9 @@ async def tokens(
             ),
             {"c": CONNECTION, "w": WORKSPACE},
         )
-    engine = database.create_engine(
-        role_url(request.param), pool_size_max=3, application_name="test"
-    )
-    yield StoredTokens(
-        database.session_maker(engine), KEYS, WORKSPACE, as_api=request.param == "api"
-    )
-    await engine.dispose()
+    pool = create_pool(role_url(request.param), size_max=3, application_name="test")
+    yield StoredTokens(Transactions(pool), KEYS, WORKSPACE, as_api=request.param == "api")
+    await pool.close()
 
 
 async def test_stored_tokens_are_sealed_and_come_back(

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, transactions_of
 from libs.common.errors import NeedsReauthError
+from libs.common.postgres import fetch_alone
 from libs.common.rates import RateGate
 from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import Environment
@@ -64,7 +65,7 @@ async def opener(provider: Served, sessions: SessionMaker) -> AsyncIterator[Open
                 )
         yield Opener(
             http=http,
-            sessions=sessions,
+            transactions=transactions_of(sessions),
             keys=KEYS,
             clock=SystemClock(),
             patience_s=5.0,
@@ -78,11 +79,12 @@ async def keep(opener: Opener, stored: StoredConnection, column: str, secret: st
     sealed = opener.keys.seal(
         secret, workspace=WORKSPACE, connection=stored.connection, field=column
     )
-    async with opener.sessions.begin() as session:
-        await session.execute(
-            text(f"update config.connections set sealed_{column} = :s where connection_id = :c"),
-            {"s": sealed, "c": stored.connection},
-        )
+    await fetch_alone(
+        opener.transactions,
+        f"update config.connections set sealed_{column} = $1 where connection_id = $2",
+        sealed,
+        stored.connection,
+    )
 
 
 async def test_a_destination_is_opened_by_its_stored_key(opener: Opener) -> None:
@@ -107,11 +109,12 @@ async def test_stored_tokens_are_refreshed_when_they_end(opener: Opener, provide
     tokens = await provider.post("tokens", {})
     await keep(opener, SOURCE, "access_token", "ended")
     await keep(opener, SOURCE, "refresh_token", tokens["refresh_token"])
-    async with opener.sessions.begin() as session:
-        await session.execute(
-            text("update config.connections set token_expires_at = :t where connection_id = :c"),
-            {"t": datetime.now(UTC) - timedelta(hours=1), "c": SOURCE.connection},
-        )
+    await fetch_alone(
+        opener.transactions,
+        "update config.connections set token_expires_at = $1 where connection_id = $2",
+        datetime.now(UTC) - timedelta(hours=1),
+        SOURCE.connection,
+    )
 
     accounts = [await (await opener.source(SOURCE)).check() for _ in range(2)]
 

@@ -17,7 +17,7 @@ import pytest
 
 from libs.common.clock import SystemClock
 from libs.common.consumer import Batch, Record
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker, transactions_of
 from libs.common.events import Event, RunRead, Settled, Topic
 from libs.common.postgres import Transactions, create_pool
 from libs.common.secrets import KeyRing
@@ -187,30 +187,24 @@ async def platform(
     """Return a platform whose registry has one line more."""
     registered = MappingProxyType({**registry.PROVIDERS, **EXAMPLE.entry})
     monkeypatch.setattr(registry, "PROVIDERS", registered)
-    engines = {
-        role: create_engine(role_url(role), pool_size_max=5, application_name="test")
-        for role in ("poller",)
-    }
     pools = {
         role: create_pool(role_url(role), size_max=5, application_name=role)
-        for role in ("mapper", "writer")
+        for role in ("poller", "mapper", "writer")
     }
     opener = Opener(
         http=provider.http,
-        sessions=sessions,
+        transactions=transactions_of(sessions),
         keys=KEYS,
         clock=SystemClock(),
         patience_s=5.0,
         base_urls={"acme": provider.url},
     )
     yield Platform(
-        World(sessions, session_maker(engines["poller"])),
+        World(sessions, Transactions(pools["poller"])),
         opener,
         Transactions(pools["mapper"]),
         Transactions(pools["writer"]),
     )
-    for engine in engines.values():
-        await engine.dispose()
     for pool in pools.values():
         await pool.close()
 

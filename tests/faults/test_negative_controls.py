@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker
 from libs.common.errors import UnavailableError
+from libs.common.postgres import Transactions, create_pool
 from services.poller.poll import Run
 from services.writer import conclude
 from services.writer.account import Account
@@ -32,11 +33,11 @@ async def world(sessions: SessionMaker, role_url: Callable[[str], str]) -> Async
 async def poller(
     sessions: SessionMaker, role_url: Callable[[str], str]
 ) -> AsyncIterator[PollerWorld]:
-    engine = create_engine(role_url("poller"), pool_size_max=5, application_name="test")
-    made = PollerWorld(sessions, session_maker(engine))
+    pool = create_pool(role_url("poller"), size_max=5, application_name="test")
+    made = PollerWorld(sessions, Transactions(pool))
     await made.set_up()
     yield made
-    await engine.dispose()
+    await pool.close()
 
 
 @both

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from libs.common.clock import SystemClock
 from libs.common.consumer import Batch, Record
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker
 from libs.common.events import Event, Settled, Topic
 from libs.common.failpoints import nothing
 from libs.common.postgres import Transactions, create_pool
@@ -86,7 +86,7 @@ class BothWays:
     """The two providers, the two flows between them, and the database around."""
 
     owner: SessionMaker
-    as_poller: SessionMaker
+    as_poller: Transactions
     as_mapper: Transactions
     sessions: Transactions
     salesforce: Served
@@ -410,13 +410,9 @@ class BothWays:
 @asynccontextmanager
 async def both_ways(owner: SessionMaker, role_url: Callable[[str], str]) -> AsyncIterator[BothWays]:
     """Serve both providers, and set up the two flows between them."""
-    engines = {
-        role: create_engine(role_url(role), pool_size_max=5, application_name=role)
-        for role in ("poller",)
-    }
     pools = {
         role: create_pool(role_url(role), size_max=5, application_name=role)
-        for role in ("mapper", "writer")
+        for role in ("poller", "mapper", "writer")
     }
     async with (
         served(salesforce_app(SalesforceState())) as salesforce,
@@ -424,7 +420,7 @@ async def both_ways(owner: SessionMaker, role_url: Callable[[str], str]) -> Asyn
     ):
         made = BothWays(
             owner,
-            session_maker(engines["poller"]),
+            Transactions(pools["poller"]),
             Transactions(pools["mapper"]),
             Transactions(pools["writer"]),
             salesforce,
@@ -432,7 +428,5 @@ async def both_ways(owner: SessionMaker, role_url: Callable[[str], str]) -> Asyn
         )
         await made.set_up()
         yield made
-    for engine in engines.values():
-        await engine.dispose()
     for pool in pools.values():
         await pool.close()

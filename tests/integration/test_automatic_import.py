@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from libs.common.clock import SystemClock
 from libs.common.consumer import Batch, Record
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker
 from libs.common.events import Event, Mapped, RunRead, Topic, decode
 from libs.common.postgres import Transactions, create_pool
 from libs.connectors.opening import Opener
@@ -53,10 +53,9 @@ class Pipeline:
 
     served: Served
     owner: SessionMaker
-    poller: SessionMaker
+    poller: Transactions
     mapper: Transactions
     writer: Transactions
-    opens: SessionMaker
     activity: Transactions
     budget: Budget = field(default_factory=Budget)
     clock: SystemClock = field(default_factory=SystemClock)
@@ -74,11 +73,11 @@ class Pipeline:
         self.told: list[Event] = []
         self._start_writer()
 
-    def _opener(self, sessions: SessionMaker) -> Opener:
+    def _opener(self, transactions: Transactions) -> Opener:
         opener: Opener = self.served.parts.accounts.opener  # type: ignore[attr-defined]  # the real one
         return Opener(
             http=opener.http,
-            sessions=sessions,
+            transactions=transactions,
             keys=opener.keys,
             clock=self.clock,
             patience_s=10.0,
@@ -92,7 +91,7 @@ class Pipeline:
         accounts = Accounts(self.writer, leases)
         imports = Imports(self.writer, self.clock, check_first_s=0.05, late_call_s=0.0)
         blocks = Blocks(self.writer, self.clock)
-        destinations = Destinations(self._opener(self.opens))
+        destinations = Destinations(self._opener(self.writer))
         writing = Writing(
             self.writer, self.clock, destinations, imports, blocks, budget=self.budget
         )
@@ -188,21 +187,16 @@ async def running(
 ) -> AsyncIterator[Pipeline]:
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(config_api(role_url("api"), sessions))
-        engines = {}
-        for role in ("poller", "writer"):
-            engines[role] = create_engine(role_url(role), pool_size_max=4, application_name=role)
-            stack.push_async_callback(engines[role].dispose)
         pools = {}
-        for role in ("mapper", "writer", "activity"):
+        for role in ("poller", "mapper", "writer", "activity"):
             pools[role] = create_pool(role_url(role), size_max=4, application_name=role)
             stack.push_async_callback(pools[role].close)
         yield Pipeline(
             served,
             sessions,
-            session_maker(engines["poller"]),
+            Transactions(pools["poller"]),
             Transactions(pools["mapper"]),
             Transactions(pools["writer"]),
-            session_maker(engines["writer"]),
             Transactions(pools["activity"]),
             budget,
         )

@@ -312,7 +312,7 @@ class History:
         attendant = Attendant(
             PROVIDER,
             owner=process.owner,
-            sessions=self.database.sessions(process),
+            sessions=self.database.transactions(process),
             open_source=open_source,
             publish=publish,
             clock=self.clock,

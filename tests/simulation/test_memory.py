@@ -18,10 +18,11 @@ import services.poller.store
 import services.writer.store
 from libs.common import ids, ledger
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import SessionMaker
 from libs.common.errors import LeaseLostError
 from libs.common.events import Identity, Operation, RunMode, Settled
 from libs.common.ledger import Posting
+from libs.common.postgres import Transactions, create_pool
 from libs.common.reasons import Park
 from libs.connectors.automatic import Standard, WantedField
 from libs.connectors.contract import FieldType, Write
@@ -88,7 +89,7 @@ class Stores(Protocol):
     def begin(self, role: str = "writer") -> AbstractAsyncContextManager[Any]:
         """Open a transaction of a service."""
 
-    def sessions(self) -> SessionMaker:
+    def transactions(self) -> Transactions:
         """Return what opens the poller's transactions."""
 
     async def configure(self, state: str) -> None:
@@ -136,10 +137,10 @@ class InMemory:
         )
 
     def begin(self, role: str = "writer") -> AbstractAsyncContextManager[Any]:
-        return self.sessions().begin()
+        return self.transactions().begin()
 
-    def sessions(self) -> SessionMaker:
-        return self.database.sessions(Calm())
+    def transactions(self) -> Transactions:
+        return self.database.transactions(Calm())
 
     async def configure(self, state: str) -> None:
         rows = self.database.tables.integrations
@@ -178,7 +179,7 @@ class OnPostgres:
     poller: ClassVar[ModuleType] = services.poller.store
     ledger: ClassVar[ModuleType] = ledger
 
-    def __init__(self, world: World, poller: SessionMaker) -> None:
+    def __init__(self, world: World, poller: Transactions) -> None:
         self.world = world
         self._poller = poller
         self.workspace = self.world.workspace
@@ -189,7 +190,7 @@ class OnPostgres:
     def begin(self, role: str = "writer") -> AbstractAsyncContextManager[Any]:
         return (self._poller if role == "poller" else self.world.sessions).begin()
 
-    def sessions(self) -> SessionMaker:
+    def transactions(self) -> Transactions:
         return self._poller
 
     async def configure(self, state: str) -> None:
@@ -225,10 +226,10 @@ async def on_postgresql(
     sessions: SessionMaker, role_url: Callable[[str], str]
 ) -> AsyncIterator[Stores]:
     world = await make_world(sessions, role_url("writer"))
-    poller = create_engine(role_url("poller"), pool_size_max=2, application_name="poller")
-    yield OnPostgres(world, session_maker(poller))
+    pool = create_pool(role_url("poller"), size_max=2, application_name="poller")
+    yield OnPostgres(world, Transactions(pool))
     await world.pool.close()
-    await poller.dispose()
+    await pool.close()
 
 
 @pytest.fixture(params=["in_memory", "on_postgresql"])
@@ -785,7 +786,7 @@ async def test_a_reservation_is_whole_or_nothing_and_the_same_when_asked_again(
 
 async def claim(stores: Stores, owner: UUID = OWNER) -> Assignment | None:
     claimed = await stores.poller.claim_due(
-        stores.sessions(), provider="hubspot", owner=owner, limit=5, lease_s=3600
+        stores.transactions(), provider="hubspot", owner=owner, limit=5, lease_s=3600
     )
     return claimed[0] if claimed else None
 
@@ -796,7 +797,7 @@ async def test_a_run_from_its_claim_to_its_end(stores: Stores) -> None:
     assert assignment is not None
     lease = services.poller.store.Lease(stores.integration, assignment.fencing)
     stale = dataclasses.replace(lease, fencing=lease.fencing - 1)
-    ours, given = stores.sessions(), {"integration": stores.integration}
+    ours, given = stores.transactions(), {"integration": stores.integration}
     sweeping = await stores.poller.begin_run(ours, assignment, begin(assignment))
     run = run_id(assignment, sweeping)
     told = {"run": run, "sweeping": sweeping}
@@ -849,7 +850,7 @@ async def test_a_run_that_has_ended_goes_no_further(stores: Stores) -> None:
     assignment = await claim(stores)
     assert assignment is not None
     lease = services.poller.store.Lease(stores.integration, assignment.fencing)
-    ours, integration = stores.sessions(), stores.integration
+    ours, integration = stores.transactions(), stores.integration
     sweeping = await stores.poller.begin_run(ours, assignment, begin(assignment))
     run = run_id(assignment, sweeping)
     async with stores.begin("poller") as session:
@@ -869,7 +870,7 @@ async def test_a_position_that_is_lost_is_asked_for_no_more(stores: Stores) -> N
     await stores.schedule()
     first = await claim(stores)
     assert first is not None
-    ours, integration = stores.sessions(), stores.integration
+    ours, integration = stores.transactions(), stores.integration
     lease = services.poller.store.Lease(integration, first.fencing)
     end = services.poller.store.RunEnd(
         sweeping=await stores.poller.begin_run(ours, first, begin(first, by_position=True)),

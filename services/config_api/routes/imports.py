@@ -22,6 +22,7 @@ from libs.common.csvfile.columns import Meaning, meaning_of
 from libs.common.csvfile.form import COLUMNS_MAX, Wishes
 from libs.common.csvfile.refusal import FileRefusedError
 from libs.common.csvfile.rows import Chunk, Form, Identifier, lines_of, rows_of
+from libs.common.database import transactions_of
 from libs.common.ids import Prefix
 from libs.common.uploads import UploadedFiles
 from libs.connectors.contract import Field as RemoteField
@@ -539,7 +540,8 @@ async def _reader(session: AsyncSession, row: Row, wanted: UUID | None) -> UUID:
 def _listing(
     parts: Parts, units: Units, row: Row, form: Form, integration: UUID, language: str
 ) -> row_errors.Listing:
-    files = UploadedFiles(parts.sessions, row.workspace_id, row.connection_id, as_api=True)
+    transactions = transactions_of(parts.sessions)
+    files = UploadedFiles(transactions, row.workspace_id, row.connection_id, as_api=True)
 
     async def read_chunk(number: int) -> Chunk | None:
         return await files.read_chunk(row.import_id, number)

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, transactions_of
 from libs.common.errors import RateLimitedError
+from libs.common.postgres import fetch_alone
 from libs.common.secrets import KeyRing
 from libs.connectors.contract import Account, Source
 from libs.connectors.oauth import Client
@@ -44,7 +45,7 @@ async def openers(provider: Served, sessions: SessionMaker) -> list[Opener]:
     return [
         Opener(
             http=provider.http,
-            sessions=sessions,
+            transactions=transactions_of(sessions),
             keys=KEYS,
             clock=SystemClock(),
             patience_s=30.0,
@@ -166,17 +167,19 @@ async def test_a_refresh_token_that_works_once_is_used_once(
 async def _keep(opener: Opener, column: str, secret: str) -> None:
     """Seal a credential and store it as one that has ended."""
     sealed = opener.keys.seal(secret, workspace=WORKSPACE, connection=CONNECTION, field=column)
-    async with opener.sessions.begin() as session:
-        await session.execute(
-            text(f"update config.connections set sealed_{column} = :s where connection_id = :c"),
-            {"s": sealed, "c": CONNECTION},
-        )
+    await fetch_alone(
+        opener.transactions,
+        f"update config.connections set sealed_{column} = $1 where connection_id = $2",
+        sealed,
+        CONNECTION,
+    )
     await _end_tokens(opener)
 
 
 async def _end_tokens(opener: Opener) -> None:
-    async with opener.sessions.begin() as session:
-        await session.execute(
-            text("update config.connections set token_expires_at = :t where connection_id = :c"),
-            {"t": datetime.now(UTC) - timedelta(hours=1), "c": CONNECTION},
-        )
+    await fetch_alone(
+        opener.transactions,
+        "update config.connections set token_expires_at = $1 where connection_id = $2",
+        datetime.now(UTC) - timedelta(hours=1),
+        CONNECTION,
+    )

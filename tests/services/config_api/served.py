@@ -184,7 +184,7 @@ def make_parts(
         accounts=ProviderAccounts(
             Opener(
                 http=http,
-                sessions=sessions,
+                transactions=database.transactions_of(sessions),
                 keys=secrets,
                 clock=clock,
                 patience_s=PATIENCE_S,

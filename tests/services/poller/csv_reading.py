@@ -12,8 +12,8 @@ from typing import TextIO
 from uuid import uuid4
 
 from libs.common.clock import SystemClock
-from libs.common.database import create_engine, session_maker
 from libs.common.events import Changed, Event, Topic
+from libs.common.postgres import Transactions, create_pool
 from libs.common.uploads import UploadedFiles
 from libs.connectors.csv.source import CsvSource
 from services.poller import store
@@ -27,8 +27,8 @@ LOOK_S = 0.1
 
 async def read(url: str, out: TextIO) -> None:
     """Read what is due, once."""
-    engine = create_engine(url, pool_size_max=2, application_name="test")
-    sessions = session_maker(engine)
+    pool = create_pool(url, size_max=2, application_name="test")
+    sessions = Transactions(pool)
 
     async def publish(event: Event) -> None:
         if isinstance(event, Changed):
@@ -53,7 +53,7 @@ async def read(url: str, out: TextIO) -> None:
     files = UploadedFiles(sessions, assignment.workspace, assignment.source.connection)
     run = Run(assignment, CsvSource(files), DatabaseRunStore(sessions), publishing, SystemClock())
     await run.poll()
-    await engine.dispose()
+    await pool.close()
 
 
 def main() -> None:

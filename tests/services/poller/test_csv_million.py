@@ -116,7 +116,7 @@ def expected(rows: int) -> set[int]:
 
 async def check_errors(world: World, rows: int) -> None:
     """Hold the file of errors against what was put into the file on purpose."""
-    files = UploadedFiles(world.sessions, world.workspace, world.connection)
+    files = UploadedFiles(world.as_poller, world.workspace, world.connection)
     file = await files.current()
     assert file is not None
     rejected_every = 333

@@ -58,7 +58,7 @@ async def sources(world: World, hubspot: Served) -> Sources:
     return Sources(
         Opener(
             http=hubspot.http,
-            sessions=world.as_poller,
+            transactions=world.as_poller,
             keys=KEYS,
             clock=SystemClock(),
             patience_s=5.0,

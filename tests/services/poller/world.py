@@ -11,6 +11,7 @@ from sqlalchemy import Row, text
 from libs.common.clock import SystemClock
 from libs.common.database import SessionMaker
 from libs.common.events import IntegrationChanged, Topic, decode
+from libs.common.postgres import Transactions
 from libs.connectors.contract import Source
 from services.poller import store
 from services.poller.attend import Attendant, Bounds
@@ -31,7 +32,7 @@ class World:
     """The database as its owner sees it (`sessions`) and as the poller does (`as_poller`)."""
 
     sessions: SessionMaker
-    as_poller: SessionMaker
+    as_poller: Transactions
     journal: Journal = field(default_factory=Journal)
     workspace: UUID = field(default_factory=uuid4)
     connection: UUID = field(default_factory=uuid4)

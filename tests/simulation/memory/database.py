@@ -13,10 +13,8 @@ from typing import Any, Protocol, Self, cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker
 from libs.common.events import Event, RunMode, Settled, Topic
 from libs.common.postgres import Transaction, Transactions
 from libs.connectors.automatic import WantedField
@@ -283,13 +281,9 @@ class Database:
         self._sequence += 1
         return self._sequence
 
-    def sessions(self, caller: Caller) -> SessionMaker:
-        """Return what opens transactions for a process."""
-        return cast("SessionMaker", _Sessions(self, caller))
-
     def transactions(self, caller: Caller) -> Transactions:
-        """Return what opens transactions for a process that needs no session."""
-        return cast("Transactions", _Sessions(self, caller))
+        """Return what opens transactions for a process."""
+        return cast("Transactions", _Transactions(self, caller))
 
     def enter(self) -> None:
         assert not self._is_busy, "a transaction waits for something beside the database"
@@ -299,7 +293,7 @@ class Database:
         self._is_busy = False
 
 
-class _Sessions:
+class _Transactions:
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database = database
         self._caller = caller
@@ -343,12 +337,12 @@ class _Transaction:
             raise ConnectionResetError
 
 
-def database_of(session: AsyncSession | Transaction) -> Database:
+def database_of(session: Transaction) -> Database:
     """Return the database that a session belongs to."""
     return cast("_Transaction", session).database
 
 
-def tables_of(session: AsyncSession | Transaction) -> Tables:
+def tables_of(session: Transaction) -> Tables:
     """Return the tables that a session sees."""
     return cast("_Transaction", session).database.tables
 

@@ -3,16 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import SessionMaker
 from libs.common.errors import LeaseLostError
 from libs.common.events import IntegrationChanged, RunMode, Topic
-from libs.common.postgres import Transaction, transact
+from libs.common.postgres import Transaction, Transactions, transact
 from libs.common.reasons import Park
 from libs.connectors.automatic import WantedField
 from services.mapper.store import StoredMapping
@@ -39,16 +36,16 @@ CONTACTS, MEMBERS = "contacts", "members"
 
 
 async def claim_due(
-    sessions: SessionMaker, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
+    sessions: Transactions, *, provider: str, owner: UUID, limit: int, lease_s: float = LEASE_S
 ) -> list[Assignment]:
-    async def work(session: AsyncSession) -> list[Assignment]:
+    async def work(session: Transaction) -> list[Assignment]:
         return await _claim_due(session, provider, owner, limit, lease_s)
 
     return await transact(sessions, work)
 
 
 async def _claim_due(
-    session: AsyncSession, provider: str, owner: UUID, limit: int, lease_s: float
+    session: Transaction, provider: str, owner: UUID, limit: int, lease_s: float
 ) -> list[Assignment]:
     tables, now = tables_of(session), database_of(session).now()
     ranked = _ranked(tables, provider, now)
@@ -56,9 +53,7 @@ async def _claim_due(
         integration
         for integration in ranked
         if _may_be_read(session, integration)
-        and await ledger.is_open(
-            cast("Transaction", session), workspace=tables.schedules[integration].workspace
-        )
+        and await ledger.is_open(session, workspace=tables.schedules[integration].workspace)
     ]
     for integration in due[:limit]:
         before = tables.schedules[integration]
@@ -98,7 +93,7 @@ def _is_due(schedule: Schedule, now: datetime) -> bool:
     return schedule.is_active and is_time and is_free
 
 
-def _may_be_read(session: AsyncSession, integration: UUID) -> bool:
+def _may_be_read(session: Transaction, integration: UUID) -> bool:
     tables = tables_of(session)
     row = tables.integrations[integration]
     is_in_trouble = (row.error_reason or "").startswith(SOURCE_TROUBLE)
@@ -112,7 +107,7 @@ def _may_be_read(session: AsyncSession, integration: UUID) -> bool:
     )
 
 
-def _assignment(session: AsyncSession, integration: UUID) -> Assignment:
+def _assignment(session: Transaction, integration: UUID) -> Assignment:
     tables = tables_of(session)
     row, schedule = tables.integrations[integration], tables.schedules[integration]
     contacts = tables.positions.get((integration, CONTACTS), Position())
@@ -160,7 +155,7 @@ def _known_fields(
 
 
 async def renew(
-    session: AsyncSession, *, owner: UUID, leases: Sequence[Lease], lease_s: float = LEASE_S
+    session: Transaction, *, owner: UUID, leases: Sequence[Lease], lease_s: float = LEASE_S
 ) -> set[UUID]:
     tables, now = tables_of(session), database_of(session).now()
     ours: set[UUID] = set()
@@ -176,23 +171,23 @@ async def renew(
     return ours
 
 
-async def hold_lease(session: AsyncSession, lease: Lease) -> None:
+async def hold_lease(session: Transaction, lease: Lease) -> None:
     _held(session, lease)
 
 
-async def check_lease(sessions: SessionMaker, lease: Lease) -> None:
+async def check_lease(sessions: Transactions, lease: Lease) -> None:
     await transact(sessions, lambda session: hold_lease(session, lease))
 
 
-def _held(session: AsyncSession, lease: Lease) -> Schedule:
+def _held(session: Transaction, lease: Lease) -> Schedule:
     schedule = tables_of(session).schedules.get(lease.integration)
     if schedule is None or schedule.fencing != lease.fencing or schedule.lease_owner is None:
         raise LeaseLostError(what=f"integration {lease.integration}")
     return schedule
 
 
-async def begin_run(sessions: SessionMaker, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
-    async def work(session: AsyncSession) -> Sweeping:
+async def begin_run(sessions: Transactions, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+    async def work(session: Transaction) -> Sweeping:
         _held(session, _lease(assignment))
         return _begin_run(session, assignment, sweeping)
 
@@ -203,7 +198,7 @@ def _lease(assignment: Assignment) -> Lease:
     return Lease(assignment.integration, assignment.fencing)
 
 
-def _begin_run(session: AsyncSession, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
+def _begin_run(session: Transaction, assignment: Assignment, sweeping: Sweeping) -> Sweeping:
     tables, database = tables_of(session), database_of(session)
     integration = assignment.integration
     if sweeping.mode is RunMode.FULL:
@@ -241,13 +236,13 @@ def _ms(milliseconds: int, like: datetime) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, like.tzinfo)
 
 
-def _set_position(session: AsyncSession, integration: UUID, stream: str, **fields: object) -> None:
+def _set_position(session: Transaction, integration: UUID, stream: str, **fields: object) -> None:
     positions = tables_of(session).positions
     before = positions.get((integration, stream), Position())
     positions[integration, stream] = msgspec.structs.replace(before, **fields)
 
 
-async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
+async def resume_run(session: Transaction, *, run: UUID, fencing: int) -> bool:
     rows = tables_of(session).runs
     if run not in rows or rows[run].state != "reading":
         return False
@@ -256,7 +251,7 @@ async def resume_run(session: AsyncSession, *, run: UUID, fencing: int) -> bool:
 
 
 async def advance(
-    sessions: SessionMaker,
+    sessions: Transactions,
     lease: Lease,
     *,
     run: UUID,
@@ -264,20 +259,18 @@ async def advance(
     present: Collection[str],
     merged: Collection[str],
 ) -> Progress:
-    async def work(session: AsyncSession) -> Progress:
+    async def work(session: Transaction) -> Progress:
         schedule = _held(session, lease)
         is_reading = _store_progress(session, lease.integration, run, sweeping)
         if is_reading:
             _meet(session, lease.integration, sweeping, present, merged)
-        is_open = await ledger.is_open(cast("Transaction", session), workspace=schedule.workspace)
+        is_open = await ledger.is_open(session, workspace=schedule.workspace)
         return Progress(is_reading, schedule.is_active, is_open)
 
     return await transact(sessions, work)
 
 
-def _store_progress(
-    session: AsyncSession, integration: UUID, run: UUID, sweeping: Sweeping
-) -> bool:
+def _store_progress(session: Transaction, integration: UUID, run: UUID, sweeping: Sweeping) -> bool:
     rows = tables_of(session).runs
     if run not in rows or rows[run].state != "reading":
         return False
@@ -294,7 +287,7 @@ def _store_progress(
 
 
 def _meet(
-    session: AsyncSession,
+    session: Transaction,
     integration: UUID,
     sweeping: Sweeping,
     present: Collection[str],
@@ -312,34 +305,34 @@ def _meet(
 
 
 async def known_members(
-    sessions: SessionMaker, *, integration: UUID, ids: Collection[str]
+    sessions: Transactions, *, integration: UUID, ids: Collection[str]
 ) -> set[str]:
     return set(ids) & await all_members(sessions, integration=integration)
 
 
-async def all_members(sessions: SessionMaker, *, integration: UUID) -> set[str]:
+async def all_members(sessions: Transactions, *, integration: UUID) -> set[str]:
     return await _members(sessions, integration, lambda _: True)
 
 
-async def newcomers(sessions: SessionMaker, *, integration: UUID, settled_run_no: int) -> set[str]:
+async def newcomers(sessions: Transactions, *, integration: UUID, settled_run_no: int) -> set[str]:
     return await _members(sessions, integration, lambda met: met > settled_run_no)
 
 
-async def unmet(sessions: SessionMaker, *, integration: UUID, run_no: int) -> set[str]:
+async def unmet(sessions: Transactions, *, integration: UUID, run_no: int) -> set[str]:
     return await _members(sessions, integration, lambda met: met < run_no)
 
 
 async def _members(
-    sessions: SessionMaker, integration: UUID, is_chosen: Callable[[int], bool]
+    sessions: Transactions, integration: UUID, is_chosen: Callable[[int], bool]
 ) -> set[str]:
-    async def work(session: AsyncSession) -> set[str]:
+    async def work(session: Transaction) -> set[str]:
         members = tables_of(session).members.items()
         return {id_ for (of, id_), met in members if of == integration and is_chosen(met)}
 
     return await transact(sessions, work)
 
 
-async def withheld(session: AsyncSession, *, integration: UUID) -> Withheld:
+async def withheld(session: Transaction, *, integration: UUID) -> Withheld:
     tables = tables_of(session)
     standing: set[str] = set()
     confirmed: set[str] = set()
@@ -350,7 +343,7 @@ async def withheld(session: AsyncSession, *, integration: UUID) -> Withheld:
 
 
 async def replace_withheld(
-    session: AsyncSession,
+    session: Transaction,
     *,
     integration: UUID,
     run: UUID,
@@ -377,20 +370,20 @@ async def replace_withheld(
             tables.runs[each] = change(row, withheld=count)
 
 
-async def remove_members(session: AsyncSession, *, integration: UUID, ids: Collection[str]) -> None:
+async def remove_members(session: Transaction, *, integration: UUID, ids: Collection[str]) -> None:
     for id_ in ids:
         tables_of(session).members.pop((integration, id_), None)
 
 
 async def expect_back(
-    session: AsyncSession, *, integration: UUID, run_no: int, ids: Collection[str]
+    session: Transaction, *, integration: UUID, run_no: int, ids: Collection[str]
 ) -> None:
     members = tables_of(session).members
     members.update({(integration, id_): run_no for id_ in ids if (integration, id_) in members})
 
 
 async def want_fields(
-    session: AsyncSession, *, integration: UUID, fields: Sequence[WantedField]
+    session: Transaction, *, integration: UUID, fields: Sequence[WantedField]
 ) -> None:
     tables = tables_of(session)
     row = tables.integrations[integration]
@@ -406,7 +399,7 @@ async def want_fields(
 
 
 async def leave_out(
-    session: AsyncSession, *, integration: UUID, run: UUID, versions: Mapping[str, int]
+    session: Transaction, *, integration: UUID, run: UUID, versions: Mapping[str, int]
 ) -> None:
     rows = tables_of(session).left_out
     for source_id in versions:
@@ -414,7 +407,7 @@ async def leave_out(
         rows[integration, source_id] = (run, wanted_at)
 
 
-async def replays(session: AsyncSession, *, integration: UUID, limit: int) -> list[str]:
+async def replays(session: Transaction, *, integration: UUID, limit: int) -> list[str]:
     wanted = [
         (wanted_at, source_id)
         for (of, source_id), (_, wanted_at) in tables_of(session).left_out.items()
@@ -423,22 +416,20 @@ async def replays(session: AsyncSession, *, integration: UUID, limit: int) -> li
     return [source_id for _, source_id in sorted(wanted)][:limit]
 
 
-async def forget_left_out(
-    session: AsyncSession, *, integration: UUID, ids: Collection[str]
-) -> None:
+async def forget_left_out(session: Transaction, *, integration: UUID, ids: Collection[str]) -> None:
     for source_id in ids:
         tables_of(session).left_out.pop((integration, source_id), None)
 
 
-async def end_run(sessions: SessionMaker, assignment: Assignment, end: RunEnd) -> None:
-    async def work(session: AsyncSession) -> None:
+async def end_run(sessions: Transactions, assignment: Assignment, end: RunEnd) -> None:
+    async def work(session: Transaction) -> None:
         _held(session, _lease(assignment))
         await end_run_within(session, assignment, end)
 
     await transact(sessions, work)
 
 
-async def end_run_within(session: AsyncSession, assignment: Assignment, end: RunEnd) -> None:
+async def end_run_within(session: Transaction, assignment: Assignment, end: RunEnd) -> None:
     sweeping, roll = end.sweeping, end.roll
     tables = tables_of(session)
     integration, run = assignment.integration, run_id(assignment, sweeping)
@@ -475,7 +466,7 @@ async def end_run_within(session: AsyncSession, assignment: Assignment, end: Run
     )
 
 
-async def put_off(session: AsyncSession, *, lease: Lease, delay_s: float, counts: bool) -> None:
+async def put_off(session: Transaction, *, lease: Lease, delay_s: float, counts: bool) -> None:
     schedules = tables_of(session).schedules
     schedule = schedules.get(lease.integration)
     if schedule is not None and schedule.fencing == lease.fencing:
@@ -489,7 +480,7 @@ async def put_off(session: AsyncSession, *, lease: Lease, delay_s: float, counts
 
 
 async def note_trouble(
-    session: AsyncSession, *, integration: UUID, run: UUID | None, code: str, ends_run: bool
+    session: Transaction, *, integration: UUID, run: UUID | None, code: str, ends_run: bool
 ) -> None:
     rows = tables_of(session).runs
     if run in rows and rows[run].state == "reading":
@@ -499,12 +490,12 @@ async def note_trouble(
         await forget_sweep(session, integration=integration)
 
 
-async def forget_sweep(session: AsyncSession, *, integration: UUID) -> None:
+async def forget_sweep(session: Transaction, *, integration: UUID) -> None:
     if (integration, CONTACTS) in tables_of(session).positions:
         _set_position(session, integration, CONTACTS, sweep=None)
 
 
-async def forget_position(session: AsyncSession, *, integration: UUID) -> None:
+async def forget_position(session: Transaction, *, integration: UUID) -> None:
     positions = tables_of(session).positions
     if (integration, CONTACTS) in positions:
         _set_position(session, integration, CONTACTS, sweep=None)
@@ -515,28 +506,23 @@ async def forget_position(session: AsyncSession, *, integration: UUID) -> None:
 
 
 async def count_check(
-    session: AsyncSession, *, connection: UUID, failed: bool, reason: str | None
+    session: Transaction, *, connection: UUID, failed: bool, reason: str | None
 ) -> str:
     return await writer_store.count_check(
-        _as_one(session), connection=connection, has_failed=failed, reason=reason or ""
+        session, connection=connection, has_failed=failed, reason=reason or ""
     )
 
 
 async def report_integration(
-    session: AsyncSession, *, integration: UUID, reason: str | None
+    session: Transaction, *, integration: UUID, reason: str | None
 ) -> bool:
-    return writer_store.report(_as_one(session), integration, reason, is_poller=True)
+    return writer_store.report(session, integration, reason, is_poller=True)
 
 
-async def tell(session: AsyncSession, event: IntegrationChanged) -> None:
+async def tell(session: Transaction, event: IntegrationChanged) -> None:
     told = [(str(event.integration), event)]
-    await writer_store.tell(_as_one(session), Topic.INTEGRATIONS_CHANGED, told)
+    await writer_store.tell(session, Topic.INTEGRATIONS_CHANGED, told)
 
 
-def _as_one(session: AsyncSession) -> Transaction:
-    """Return a transaction of the poller's as one of the writer's: in memory they are alike."""
-    return cast("Transaction", session)
-
-
-async def database_now(session: AsyncSession) -> str:
+async def database_now(session: Transaction) -> str:
     return database_of(session).now().isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -171,7 +171,7 @@ def test_the_operator_may_lift_the_limit(
     wired = ProviderAccounts.wired(
         settings,
         http=accounts.opener.http,
-        sessions=accounts.opener.sessions,
+        transactions=accounts.opener.transactions,
         secrets=accounts.opener.keys,
         clock=SystemClock(),
     )

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from libs.common import ids
 from libs.common.csvfile.rows import rows_of
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, transactions_of
 from libs.common.ids import Prefix
 from libs.common.uploads import UploadedFiles
 from services.config_api import intake
@@ -299,7 +299,7 @@ async def cells_of(served: Served, shown: Json) -> list[list[str]]:
         workspace = await session.scalar(text("select workspace_id from config.imports"))
     assert isinstance(workspace, UUID)
     connection = ids.parse(Prefix.CONNECTION, shown["connection_id"])
-    files = UploadedFiles(served.owner, workspace, connection)
+    files = UploadedFiles(transactions_of(served.owner), workspace, connection)
     file = await files.current()
     assert file is not None
     cells: list[list[str]] = []

@@ -11,9 +11,10 @@ from sqlalchemy import text
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker, create_engine, session_maker
+from libs.common.database import create_engine, session_maker
 from libs.common.events import IntegrationChanged, IntegrationKind, Operation, Topic, decode
 from libs.common.ids import Prefix
+from libs.common.postgres import Transactions, create_pool
 from libs.common.settings import Environment
 from libs.connectors.account import StaticToken
 from libs.connectors.contract import OpenGate, Source
@@ -43,11 +44,11 @@ STOPPED = {"state": "paused", "error_reason": "plan_needed", "is_active": False}
 
 
 @pytest.fixture
-async def pollers(role_url: Callable[[str], str]) -> AsyncIterator[SessionMaker]:
+async def pollers(role_url: Callable[[str], str]) -> AsyncIterator[Transactions]:
     """Return the database as the poller sees it."""
-    engine = create_engine(role_url("poller"), pool_size_max=5, application_name="test")
-    yield session_maker(engine)
-    await engine.dispose()
+    pool = create_pool(role_url("poller"), size_max=5, application_name="test")
+    yield Transactions(pool)
+    await pool.close()
 
 
 @pytest.fixture
@@ -236,7 +237,7 @@ class LosingSource(SalesforceSource):
 
 
 async def test_nothing_is_read_without_the_plan(
-    served: Served, api: httpx.AsyncClient, pollers: SessionMaker, http: HttpClient
+    served: Served, api: httpx.AsyncClient, pollers: Transactions, http: HttpClient
 ) -> None:
     """Proves SF1, X1: a run stops between two pages; with the plan back it reads the rest."""
     await served.control("salesforce", "PUT", "settings", {"page_rows_max": 200})
@@ -267,7 +268,7 @@ async def test_nothing_is_read_without_the_plan(
     assert [end.complete for end in journal.ends] == [True]
 
 
-def reading(pollers: SessionMaker, source: Source, journal: Journal) -> Attendant:
+def reading(pollers: Transactions, source: Source, journal: Journal) -> Attendant:
     """Return a poller process of Salesforce's integrations."""
 
     async def open_source(_assignment: Assignment) -> Source:
