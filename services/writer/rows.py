@@ -167,13 +167,11 @@ class Rows(Sequence[ImportRow]):
 
     def among(self, integration: UUID, source_ids: Collection[str]) -> set[str]:
         """Return which of these contacts of an integration have a row."""
-        own = self._by_integration().get(integration, {})
-        return {each for each in source_ids if each in own} if own else set()
+        return _met(source_ids, self._by_integration().get(integration, {}))
 
     def taken(self, integration: UUID, addresses: Collection[str]) -> set[str]:
         """Return which of these addresses are taken in an integration."""
-        own = self._by_address().get(integration, {})
-        return {each for each in addresses if each in own} if own else set()
+        return _met(addresses, self._by_address().get(integration, {}))
 
     def _by_integration(self) -> Mapping[UUID, Mapping[str, int]]:
         if self._places is None:
@@ -191,6 +189,11 @@ class Rows(Sequence[ImportRow]):
                 found = self._holders.setdefault(head.part.integration, {})
                 found.update(zip(self.addresses[own], self.source_ids[own], strict=True))
         return self._holders
+
+
+def _met(texts: Collection[str], own: Mapping[str, object]) -> set[str]:
+    """Return which of these texts are among some keys: mostly none, which is seen at a glance."""
+    return set() if own.keys().isdisjoint(texts) else own.keys() & set(texts)
 
 
 def _row(

@@ -47,7 +47,7 @@ class KnownAddresses:
     def add(self, page: Sequence[Sighting]) -> Sequence[Sighting]:
         """Take in a page that follows; return those of it that were not read before."""
         new = page if self._last_id is None else page[1:]
-        self._hashes.update(hash(each.email.lower()) for each in new if each.email)
+        self._hashes.update(map(hash, [each.email.lower() for each in new if each.email]))
         self.read += len(new)
         if new:
             self._last_id = new[-1].id
@@ -55,6 +55,8 @@ class KnownAddresses:
 
     def among(self, addresses: Collection[str]) -> set[str]:
         """Return which of these (lower-case) addresses the account has."""
+        if self._hashes.isdisjoint(map(hash, addresses)):
+            return set()  # As mostly: they are to be imported.
         return {each for each in addresses if hash(each) in self._hashes}
 
     def forget(self) -> None:

@@ -12,7 +12,6 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -78,10 +77,7 @@ class Sighting(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     id: int
     email: str | None = None
-    email_blacklisted: bool = False
-    sms_blacklisted: bool = False
     list_ids: tuple[int, ...] = ()
-    list_unsubscribed: tuple[int, ...] | None = None
     attributes: msgspec.Raw = NO_ATTRIBUTES
 
 
@@ -258,6 +254,7 @@ STARTED = msgspec.json.Decoder(Started)
 PROCESS = msgspec.json.Decoder(ProcessRecord)
 PROCESS_PAGE = msgspec.json.Decoder(ProcessPage)
 _FAULT = msgspec.json.Decoder(Fault)
+_ENCODER = msgspec.json.Encoder()
 _ATTRIBUTES = msgspec.json.Decoder(dict[str, Any])
 _RAW_ATTRIBUTES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NULL = msgspec.Raw(b"null")
@@ -442,42 +439,62 @@ def arrived(sightings: Iterable[Sighting], awaited: Awaited) -> list[list[str]]:
 
     A row has an e-mail address, and stands under it: only the list and the rest are looked at.
     """
-    by_key = [(each.email.lower(), each) for each in sightings if each.email]
-    return [_arrived(by_key, rows) for rows in awaited]
+    shown = {each.email.lower(): each for each in sightings if each.email}
+    return [_arrived(shown, rows) for rows in awaited]
 
 
-def _arrived(by_key: Sequence[tuple[str, Sighting]], rows: Mapping[str, Write]) -> list[str]:
-    met = [(key, sighting, rows[key]) for key, sighting in by_key if key in rows]
+def _arrived(shown: Mapping[str, Sighting], rows: Mapping[str, Write]) -> list[str]:
+    met = [key for key in shown if key in rows]
     if not met:
         return []
-    alike = _alike([each.attributes for _, each, _ in met], [each.attributes for *_, each in met])
+    there, sent = [shown[key] for key in met], [rows[key] for key in met]
+    alike = _alike([each.attributes for each in there], [write.attributes for write in sent])
+    if all(alike) and _are_listed(there, sent):
+        return met  # As mostly.
     return [
         key
-        for (key, sighting, write), is_alike in zip(met, alike, strict=False)
+        for key, sighting, write, is_alike in zip(met, there, sent, alike, strict=True)
         if write.list_id in _names_of(sighting.list_ids)
         and (is_alike or holds(_ATTRIBUTES.decode(sighting.attributes), write.attributes))
     ]
 
 
-def _alike(there: Sequence[msgspec.Raw], sent: Sequence[bytes]) -> Iterable[bool]:
+def _are_listed(there: Sequence[Sighting], sent: Sequence[Write]) -> bool:
+    """Return whether everybody is on every list that somebody was sent to: it is one mostly."""
+    wanted = {write.list_id for write in sent}
+    return all(wanted <= _names_of(list_ids) for list_ids in {each.list_ids for each in there})
+
+
+def _alike(there: Sequence[msgspec.Raw], sent: Sequence[bytes]) -> Sequence[bool]:
     """Return of each contact whether its attributes are, at a glance, those that were sent.
 
-    All are taken apart in one call each for the attributes that the first was sent with, and
-    compared in C. False means only that `holds` has to look closer: so it is for all of them if
-    somebody was sent an attribute that the first was not.
+    What is there is taken apart for the attributes that the first was sent with, and encoded as
+    that was: mostly the same bytes come of it. False means only that `holds` has to look closer.
     """
+    alike = [False] * len(sent)
     try:
         names = tuple(attributes_of(sent[0]))
         decode_sent, decode_there = _decoders(names)
-        encoded = b",".join(sent)
+        together = b"\n".join(sent)
         # As Brevo keeps them. In a text these bytes would be escaped.
         for name in PHONES.intersection(names):
-            encoded = encoded.replace(b'"%b":"+' % name.encode(), b'"%b":"' % name.encode())
-        wanted = decode_sent(b"[%b]" % encoded)
+            together = together.replace(b'"%b":"+' % name.encode(), b'"%b":"' % name.encode())
         found = decode_there(b"[%b]" % b",".join(there))
+        encoded = _ENCODER.encode_lines(found)
+        if encoded == together + b"\n":
+            return [True] * len(sent)  # As mostly.
+        lines = together.split(b"\n")
+        wanted = lines if len(lines) == len(sent) else sent  # Else somebody's has some itself.
+        alike = list(map(operator.eq, encoded.splitlines(), wanted))
+        others = [place for place, is_alike in enumerate(alike) if not is_alike]
+        if others:
+            # The same may be written otherwise: in another order, 12.0 for 12.
+            decoded = decode_sent(b"[%b]" % b",".join([wanted[place] for place in others]))
+            for place, each in zip(others, decoded, strict=True):
+                alike[place] = astuple(each) == astuple(found[place])
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return repeat(False)
-    return map(operator.eq, map(astuple, wanted), map(astuple, found))
+        return alike
+    return alike
 
 
 _Decode = Callable[[bytes], list[Any]]

@@ -144,6 +144,29 @@ def test_a_glance_at_all_says_what_a_look_at_each_says(first: int) -> None:
     ]
 
 
+def test_who_is_as_sent_but_not_on_the_list_is_still_awaited() -> None:
+    rows = {f"{place}@example.com": written("", b'{"A":"b"}') for place in range(2)}
+    shown = [
+        payload.Sighting(place, key, list_ids=(7 + place,), attributes=msgspec.Raw(b'{"A":"b"}'))
+        for place, key in enumerate(rows)
+    ]
+
+    assert payload.arrived(shown, [rows]) == [["0@example.com"]]
+
+
+def test_a_line_break_in_what_was_sent_misleads_nobody() -> None:
+    sent = [b'{"POINTS":\n1}', b'{"POINTS":2}', b'{"POINTS":3}']
+    rows = {f"{place}@example.com": written("", each) for place, each in enumerate(sent)}
+    shown = [
+        payload.Sighting(
+            place, key, list_ids=(7,), attributes=msgspec.Raw(b'{"POINTS":%d}' % there)
+        )
+        for place, (key, there) in enumerate(zip(rows, (1, 2, 2), strict=True))
+    ]
+
+    assert payload.arrived(shown, [rows]) == [["0@example.com", "1@example.com"]]
+
+
 @pytest.mark.parametrize(
     ("name", "wanted", "there"),
     [
