@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from libs.connectors.contract import FieldType, Write
 from services.writer.conclude import Changes, Moved, Row
 from services.writer.rows import Rows
 from services.writer.values import (
+    HASH_BYTES,
     ContactId,
     Head,
     ImportRow,
@@ -508,18 +510,32 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     """
     connection = session.connection
     source_ids = packed(addresses)
+    # Who is as an upsert left him comes together with all others who are, packed: in a batch of
+    # unchanged contacts that is everybody, and a row for each costs more than the rest of the turn.
     rows = await connection.fetch(
         """
-        select source_id, version_ms, run_no, hash, state = 'linked' and operation = 'upsert'
-          and refused_identity is null and not needs_recheck,
-          case when state <> 'linked' then identity end
-        from delivery.links
-        where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
+        select is_plain, string_agg(source_id, chr(31)), string_agg(version_ms::text, chr(31)),
+          string_agg(run_no::text, chr(31)), string_agg(hash, ''),
+          max(case when state <> 'linked' then identity end)
+        from (
+          select *, state = 'linked' and operation = 'upsert' and refused_identity is null
+            and not needs_recheck as is_plain
+          from delivery.links
+          where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))) l
+        group by is_plain,
+          case when is_plain and octet_length(hash) = $3 then chr(31) else source_id end
         """,
         integration,
         source_ids,
+        HASH_BYTES,
     )
-    links = {row[0]: SeenLink(row[1], row[2], row[3], row[4]) for row in rows}
+    links: dict[str, SeenLink] = {}
+    for is_plain, names, versions_ms, run_nos, hashes, _ in rows:
+        own = names.split(SEPARATOR)
+        versions, runs_ = versions_ms.split(SEPARATOR), run_nos.split(SEPARATOR)
+        cut = _cut(hashes) if len(own) > 1 else [hashes]
+        seen = map(SeenLink, map(int, versions), map(int, runs_), cut, repeat(is_plain))
+        links.update(zip(own, seen, strict=False))
     waiting = await connection.fetch(
         """
         select source_id, merged_from <> '{}' from delivery.parked
@@ -532,6 +548,10 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     owned = await _owners(session, integration, new) if new else []
     held = {row["identity"] for row in owned} | {row[5] for row in rows if row[5]}
     return Seen(links, dict(map(tuple, waiting)), held)
+
+
+def _cut(hashes: bytes) -> list[bytes]:
+    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
 
 
 async def told(
@@ -831,7 +851,7 @@ async def apply(session: Transaction, connection: UUID, workspace: UUID, changes
     """Store links, parked rows, postings and releases of a batch (PROTOCOL.md 5, step 6)."""
     await _drop_rows(session, changes.drops)
     await _store_links(session, workspace, list(changes.links.values()))
-    for moved in changes.moved:
+    for moved in _together(changes.moved):
         await _move_links(session, moved)
     await _store_firsts(session, workspace, changes.firsts)
     await _park_rows(session, connection, workspace, list(changes.parks.values()))
@@ -942,6 +962,16 @@ async def _upsert_links(
         packed(["t" if link.removed_by_us else "f" for link in changed]),
         packed(["t" if link.needs_recheck else "f" for link in changed]),
     )
+
+
+def _together(moved: Iterable[Moved]) -> list[Moved]:
+    """Return unchanged contacts by their integration and the number of its run."""
+    found: dict[tuple[UUID, int], tuple[list[str], list[int]]] = {}
+    for each in moved:
+        source_ids, versions_ms = found.setdefault((each.integration, each.run_no), ([], []))
+        source_ids += each.source_ids
+        versions_ms += each.versions_ms
+    return [Moved(integration, run_no, *own) for (integration, run_no), own in found.items()]
 
 
 async def _move_links(session: Transaction, moved: Moved) -> None:

@@ -462,6 +462,41 @@ async def test_a_glance_shows_what_tells_the_usual_cases(stores: Stores) -> None
     assert set(seen.owned) == {"a@example.com", "c@example.com"}
 
 
+async def test_a_glance_tells_many_apart(stores: Stores) -> None:
+    hashes = {"a": b"a" * 16, "b": b"b" * 16, "c": b"", "d": b"d", "e": b"e" * 16, "f": b"f" * 16}
+    found = {
+        each: replace(
+            linked(wanted(stores, each)), hash=hash_, version=Version(number, number // 2)
+        )
+        for number, (each, hash_) in enumerate(hashes.items())
+    }
+    found["f"] = replace(found["f"], needs_recheck=True)
+    await apply(stores, Changes(links={link.contact: link for link in found.values()}))
+    async with stores.begin() as session:
+        seen = await stores.writer.glance(session, stores.integration, dict.fromkeys(hashes, ""))
+
+    assert seen.links == {
+        each: SeenLink(link.version.ms, link.version.run_no, link.hash or None, each != "f")
+        for each, link in found.items()
+    }
+
+
+async def test_unchanged_contacts_of_many_records_move_each_to_its_version(stores: Stores) -> None:
+    items = [wanted(stores, each) for each in "abcd"]
+    await apply(stores, Changes(links={item.contact: linked(item) for item in items}))
+    moved = [
+        Moved(stores.integration, 4, ["a"], [9]),
+        Moved(stores.integration, 5, ["b"], [8]),
+        Moved(stores.integration, 4, ["d", "c"], [7, 6]),
+    ]
+    await apply(stores, Changes(moved=moved))
+    async with stores.begin() as session:
+        found = await stores.writer.links(session, [item.contact for item in items])
+
+    versions = (Version(9, 4), Version(8, 5), Version(6, 4), Version(7, 4))
+    assert [found[item.contact].version for item in items] == list(versions)
+
+
 async def test_links_move_and_new_contacts_are_linked_by_columns(stores: Stores) -> None:
     old, gone, new = wanted(stores, "a"), wanted(stores, "b", "c@example.com"), wanted(stores, "c")
     links = {old.contact: linked(old), gone.contact: linked(gone, LinkState.REMOVED)}
