@@ -18,25 +18,24 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import repeat
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import astuple
 
 from libs.common.criteria import Criteria, compile_criteria
 from libs.common.errors import ContactRejectedError
 from libs.common.events import Change, Effect, Identity, Operation
 from libs.common.reasons import Filter, Reject
 from libs.connectors.contract import FieldType
-from services.mapper.values import NOTHING, Column, Converter, Scalar, converter
+from services.mapper.values import NOTHING, Column, Converter, converter
 
 HASH_BYTES = 16
 # What a contact may weigh at most once mapped: two hundred of ordinary size fit a record, and one
 # that is larger is no contact any more.
 ATTRIBUTES_BYTES_MAX = 128 * 1024
 SMS = "SMS"  # What the phone that identifies a contact is called (W5).
-NOWHERE = "nowhere"  # A member that every contact has and that is None: what is not mapped.
 
 _ENCODER = msgspec.json.Encoder()
 _HASHER = blake2b(digest_size=HASH_BYTES)  # A copy costs half of what making one does.
@@ -162,7 +161,6 @@ def _decoder(names: Sequence[str]) -> Callable[[Sequence[msgspec.Raw], _Refused]
         "MappedFields",
         [(place, str | int | float | bool | None, None) for place in places.values()],
         rename={place: name for name, place in places.items()},
-        namespace={NOWHERE: None},
         frozen=True,
         # Scalars refer to nothing: the collector need not look through them.
         gc=False,
@@ -254,7 +252,7 @@ def _compile_fields(
     ]
 
     def describe(contacts: Sequence[Any], refused: _Refused) -> _Described:
-        emails_given, numbers_given, *columns = zip(*map(take, contacts), strict=True)
+        emails_given, numbers_given, *columns = take(contacts)
         emails = _converted(convert_email, emails_given, refused)
         numbers = _converted(convert_sms, numbers_given, refused)
         # Where an e-mail address is mapped, a number alone is not enough (S9).
@@ -295,13 +293,13 @@ def _encoder(
         frozen=True,
         gc=False,
     )
-    encode_one = _ENCODER.encode
 
     def encode(
         count: int, columns: Sequence[Sequence[object]], refused: _Refused
     ) -> Sequence[bytes]:
-        rows = zip(*columns, strict=True) if columns else repeat((), count)
-        encoded = [encode_one(attributes(*row)) for row in rows]
+        made = map(attributes, *columns) if columns else repeat(attributes(), count)
+        # All in one call: within what is encoded there is no line break.
+        encoded = _ENCODER.encode_lines(list(made)).splitlines()
         if max(map(len, encoded)) > ATTRIBUTES_BYTES_MAX:
             for place, each in enumerate(encoded):
                 if len(each) > ATTRIBUTES_BYTES_MAX:
@@ -313,10 +311,17 @@ def _encoder(
 
 def _taker(
     names: Sequence[str], fields: Sequence[FieldMapping | None]
-) -> Callable[[object], Sequence[Scalar | None]]:
-    """Return what takes these fields' values out of a decoded contact; None for what is none."""
-    places = _places(names)
-    return attrgetter(*(NOWHERE if field is None else places[field.source] for field in fields))
+) -> Callable[[Sequence[Any]], Sequence[Column]]:
+    """Return what takes these fields' values out of decoded contacts; of None there are none."""
+    places = [None if field is None else names.index(field.source) for field in fields]
+
+    def take(contacts: Sequence[Any]) -> Sequence[Column]:
+        # As the decoder's members are ordered: all of a contact at once costs half of one by one.
+        given: Sequence[Column] = list(zip(*map(astuple, contacts), strict=True))
+        absent = [None] * len(contacts)
+        return [absent if place is None else given[place] for place in places]
+
+    return take
 
 
 def _converter(field: FieldMapping | None, mapping: MappingVersion) -> Converter:
