@@ -10,10 +10,10 @@ so nothing of it is imported here.
 """
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -40,7 +40,7 @@ CONNECT_S = 10.0
 STATEMENT_S = 30.0
 # How long a connection is waited for that others have.
 LENT_S = 30.0
-# What is closed politely: a server that does not answer is left.
+# How long a server is told that a connection ends, before it is cut.
 CLOSE_S = 5.0
 
 # With the back-off below about half a minute in all: longer than a crash-restart of PostgreSQL.
@@ -81,64 +81,93 @@ class Pool:
     """Connections of one role, of which there are never more than `size_max`.
 
     They are made when they are wanted, so that a process starts before its database does, and kept.
+    asyncpg's own pool gives each back by a task, which costs as much as a short statement
+    (docs/decisions/0158).
     """
 
     def __init__(self, url: str, *, size_max: int, settings: dict[str, str]) -> None:
         self._url = url
-        self._size_max = size_max
         self._settings = settings
-        self._pool: asyncpg.Pool[Any] | None = None
+        self._places = asyncio.Semaphore(size_max)
+        self._free: list[asyncpg.Connection] = []  # The last one given back is lent first.
+        self._lent: set[asyncpg.Connection] = set()
+        self._is_closed = False
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[asyncpg.Connection]:
+    def lend(self) -> "_Loan":
         """Lend a connection; it is closed, not lent on, if its block leaves it `is_spoilt`.
 
-        Raises TimeoutError if none was given back or could be made in time; or what asyncpg raises
-        if the server cannot be reached.
+        Entering raises TimeoutError if none is given back in time, and what asyncpg raises if the
+        server cannot be reached.
         """
-        pool = self._pool or await self._open()
-        async with asyncio.timeout(LENT_S):
-            connection = await pool.acquire()
-        try:
-            yield connection
-        except BaseException as error:
-            # Who is lent a closed one has none: the pool has taken it back already.
-            with suppress(asyncpg.InterfaceError):
-                if is_spoilt(connection, error):
-                    connection.terminate()
-            raise
-        finally:
-            await pool.release(connection)
+        return _Loan(self)
 
-    async def _open(self) -> "asyncpg.Pool[Any]":
-        # There is nothing to wait for with a least size of 0, so two callers do not meet here.
-        self._pool = await asyncpg.create_pool(
-            self._url,
-            min_size=0,
-            max_size=self._size_max,
-            max_queries=math.inf,
-            max_inactive_connection_lifetime=0,
-            reset=_keep,
-            timeout=CONNECT_S,
-            command_timeout=STATEMENT_S,
-            server_settings=self._settings,
-        )
-        return self._pool
+    async def take(self) -> asyncpg.Connection:
+        """Return a connection that is open; raise as `lend` does."""
+        assert not self._is_closed, "the pool is closed"
+        if self._places.locked():
+            async with asyncio.timeout(LENT_S):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()  # At once.
+        try:
+            connection = self._open_one() or await asyncpg.connect(
+                self._url,
+                timeout=CONNECT_S,
+                command_timeout=STATEMENT_S,
+                server_settings=self._settings,
+            )
+        except BaseException:
+            self._places.release()
+            raise
+        self._lent.add(connection)
+        return connection
+
+    def _open_one(self) -> asyncpg.Connection | None:
+        """Return one that was given back; the driver knows without asking which were closed."""
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+    def give_back(self, connection: asyncpg.Connection, error: BaseException | None) -> None:
+        """Take a connection back, after its block has raised `error` or nothing."""
+        self._lent.discard(connection)
+        self._places.release()
+        if self._is_closed or (error is not None and is_spoilt(connection, error)):
+            connection.terminate()
+        else:
+            self._free.append(connection)
 
     async def close(self) -> None:
-        """Close the connections, as they are given back; after a while those that are not, too."""
-        if self._pool is None:
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._pool.close()
+        """Close the connections, and cut those that are lent: nobody is there to give them back."""
+        self._is_closed = True
+        for lent in self._lent:
+            lent.terminate()
+        free, self._free = self._free, []
+        closing = [connection.close(timeout=CLOSE_S) for connection in free]
+        await asyncio.gather(*closing, return_exceptions=True)
 
 
-async def _keep(_connection: asyncpg.Connection) -> None:
-    """Leave a connection as it is: asyncpg would ask the server to forget what we never set.
+class _Loan:
+    """One connection of a pool, for as long as a block lasts."""
 
-    Everything of ours that is set or locked ends with its transaction, and cursors are not used.
-    """
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        self._connection = await self._pool.take()
+        return self._connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        self._pool.give_back(self._connection, error)
 
 
 def is_spoilt(connection: asyncpg.Connection, error: BaseException) -> bool:
