@@ -157,8 +157,8 @@ _CONSENT = (
         "S3",
         "only who is new to the account is imported (Brevo)",
         _BREVO,
-        "        return Screening([key not in there for key in keys], payload.arrived(seen, awaited))\n",
-        "        return Screening([True for key in keys], payload.arrived(seen, awaited))\n",
+        "        return Screening([key not in there for key in keys], found)\n",
+        "        return Screening([True for key in keys], found)\n",
         "connectors/brevo/test_destination.py::test_only_contacts_that_the_account_does_not_know_are_imported",
     ),
     Removal(

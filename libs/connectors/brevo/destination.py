@@ -30,6 +30,7 @@ from libs.connectors.brevo.known import KEPT_MAX, KnownAddresses
 from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
 from libs.connectors.contract import (
     Account,
+    Arrived,
     Awaited,
     ContactList,
     Cursor,
@@ -185,18 +186,19 @@ class BrevoDestination:
         answers = await self._side_by_side(
             self._calls.call(facts.CONTACTS, "GET", path + suffix, expect=(404,)) for path in paths
         )
-        found: list[payload.Sighting] = []
+        found: list[list[str]] = [[] for _ in awaited]
         cursor: Cursor | None = None
         for answer in answers:
             if answer.status == 404:
                 raise MisconfiguredError(answer.host, "list_missing")
             page = answer.decode(payload.SIGHTINGS).contacts
-            found += page
-            cursor = Cursor(str(offset + len(found)))
+            _add(found, payload.arrived(page, awaited))
+            offset += len(page)
+            cursor = Cursor(str(offset))
             if len(page) < facts.LIST_PAGE_MAX:
                 cursor = None
                 break
-        return ListPage(payload.arrived(found, awaited), cursor)
+        return ListPage(found, cursor)
 
     def matches(self, remote: RemoteContact, write: Write) -> bool:
         """Return whether the contact holds what the write wanted, by Brevo's own forms."""
@@ -236,12 +238,13 @@ class BrevoDestination:
         """Return which addresses of importable writes are new to the account.
 
         Reads the account, 1,000 contacts a call, as far as it has grown since the last look,
-        unless that costs more than single calls.
+        unless that costs more than single calls. A page is let go before the next is read: the
+        first look is at all that an account has.
         """
         wanted = set(keys)
         known = self._known
         known.begin(asyncio.get_running_loop().time())
-        seen: list[payload.Sighting] = []
+        found: list[list[str]] = [[] for _ in awaited]
         while True:
             page = await self._sightings(known.next_offset)
             if not known.follows(page.contacts):
@@ -249,14 +252,15 @@ class BrevoDestination:
                 continue
             left = max((page.count or 0) - known.read, 0)
             if not _import_pays(len(wanted), left):
-                return Screening([False] * len(keys), payload.arrived(seen, awaited))
-            seen += known.add(page.contacts)
+                return Screening([False] * len(keys), found)
+            _add(found, payload.arrived(known.add(page.contacts), awaited))
             if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
                 break
+            del page
         there = known.among(wanted)
         if known.read > KEPT_MAX:
             known.forget()
-        return Screening([key not in there for key in keys], payload.arrived(seen, awaited))
+        return Screening([key not in there for key in keys], found)
 
     async def _sightings(self, offset: int) -> payload.Sightings:
         path = _paged("/contacts", facts.CONTACTS_PAGE_MAX, offset)
@@ -571,6 +575,12 @@ def _import_body(writes: Sequence[Write], notify_url: str | None) -> payload.Imp
         disable_notification=True,
         notify_url=notify_url,
     )
+
+
+def _add(found: Sequence[list[str]], more: Arrived) -> None:
+    """Put what arrived of each import in one more page beside what did before."""
+    for addresses, others in zip(found, more, strict=True):
+        addresses.extend(others)
 
 
 def _import_pays(wanted: int, in_account: int) -> bool:

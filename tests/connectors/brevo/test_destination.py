@@ -1,7 +1,7 @@
 """Brevo as a destination: the conformance suite, and what only Brevo does."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,9 +20,10 @@ from libs.common.events import Identity, Operation
 from libs.common.reasons import Reject
 from libs.connectors.account import StaticToken
 from libs.connectors.brevo import destination as module
-from libs.connectors.brevo import facts, known
+from libs.connectors.brevo import facts, known, payload
 from libs.connectors.brevo.destination import BrevoDestination
 from libs.connectors.contract import (
+    Awaited,
     FieldType,
     Gate,
     ImportState,
@@ -650,6 +651,30 @@ async def test_of_a_large_account_nothing_is_kept(
 
     assert all(new)
     assert await provider.calls() == {"GET /v3/contacts": 2}
+
+
+async def test_no_more_than_a_page_of_an_account_is_held(
+    provider: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look is at all there is: a large account must not fill the memory."""
+    destination = destination_of(provider)
+    told = await provider.post("contacts:fill", {"count": 2500, "list": "Customers"})
+    held: list[int] = []
+    arrived = payload.arrived
+
+    def look(sightings: Sequence[payload.Sighting], awaited: Awaited) -> list[list[str]]:
+        held.append(len(sightings))
+        return arrived(sightings, awaited)
+
+    monkeypatch.setattr(payload, "arrived", look)
+    everybody = [Everybody(str(told["list_id"]))]
+
+    screening = await destination.screen_import(keys_of(range(600)), everybody)
+    page = await destination.read_list(str(told["list_id"]), None, awaited=everybody, hoped=2500)
+
+    assert held == [1000, 999, 501, 500, 500, 500, 500]
+    assert len(set(screening.arrived[0])) == 2500
+    assert len(set(page.arrived[0])) == 2000
 
 
 async def test_a_list_can_be_read_from_its_newest_contact(provider: Served) -> None:
