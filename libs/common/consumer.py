@@ -10,7 +10,8 @@ Promises (RELIABILITY.md 2.3, PROTOCOL.md 2):
   on. Any other exception ends `run` with that exception, and nothing of its batch is finished.
 * When partitions are taken away, what runs may finish within `revoke_drain_s`; what finishes later
   is not counted, and `batch.is_current()` is False for it.
-* Everything is bounded: records and bytes in flight (partitions are paused), commits, stops.
+* Everything is bounded: records, bytes and weight in flight (partitions are paused), commits,
+  stops.
 
     async def handle(batch: Batch) -> None: ...
 
@@ -78,6 +79,9 @@ class Bounds:
     read_pause_s: float = 0.1
     in_flight_records_max: int = 10_000
     in_flight_bytes_max: int = 16 << 20  # As they came; decoded they are three times as much.
+    # In units of `weigh`: contacts are small, and what is made of each costs more than its bytes.
+    # A partition's share is a batch under way and more than two behind it: a backlog.
+    in_flight_weight_max: int = 28_000
     commit_every_s: float = 0.5
     commit_s: float = 5.0
     revoke_drain_s: float = 25.0
@@ -488,9 +492,9 @@ class Consumer(ConsumerRebalanceListener):
             self._reject(topic, place, tracker, record, error.reason)
             return
         self._breaker.record(is_good=True)
-        if not self._begin(place, tracker, record):
+        weight = max(1, self._weigh(event))
+        if not self._begin(place, tracker, record, weight):
             return
-        size = len(record.value or b"")
         lane = self._lane(place, record.key or b"")
         lane.queue.put(
             Record(
@@ -502,19 +506,21 @@ class Consumer(ConsumerRebalanceListener):
                 key=lane.key,
                 trace=tracing.take(record.headers),
                 published_ms=record.timestamp,
-                size=size,
-                weight=max(1, self._weigh(event)),
+                size=len(record.value or b""),
+                weight=weight,
             )
         )
         lane.arrived.set()
 
-    def _begin(self, place: TopicPartition, tracker: Tracker, record: Consumed) -> bool:
+    def _begin(
+        self, place: TopicPartition, tracker: Tracker, record: Consumed, weight: int = 1
+    ) -> bool:
         expected = tracker.next_offset
         if not tracker.start(record.offset):
             return False
         if expected is not None:
             self._compare(place, expected, record.offset)
-        self._load.add(place, len(record.value or b""))
+        self._load.add(place, len(record.value or b""), weight)
         metrics.RECORDS_IN.labels(self._group, place.topic).inc()
         return True
 
@@ -595,7 +601,7 @@ class Consumer(ConsumerRebalanceListener):
                 "record_buried", topic=place.topic, partition=place.partition, offset=record.offset
             )
         finally:
-            self._load.remove(place, len(record.value or b""))
+            self._load.remove(place, len(record.value or b""), 1)
 
     def _balance(self) -> None:
         """Pause and resume partitions so that no more is in flight than may be."""
@@ -617,11 +623,18 @@ class Consumer(ConsumerRebalanceListener):
         scale = 0.5 if is_paused else 1.0
         records_max = bounds.in_flight_records_max * scale
         bytes_max = bounds.in_flight_bytes_max * scale
-        if self._load.records >= records_max or self._load.bytes >= bytes_max:
+        weight_max = bounds.in_flight_weight_max * scale
+        load = self._load
+        if load.records >= records_max or load.bytes >= bytes_max or load.weight >= weight_max:
             return True
         share = min(PARTITION_SHARE, max(1, len(self._trackers)))
-        records, size = self._load.of(place)
-        return records >= records_max / share or size >= bytes_max / share
+        records, size, weight = load.of(place)
+        return (
+            records >= records_max / share
+            or size >= bytes_max / share
+            # Whoever is alone gains nothing by more of it: its lane is a backlog at that.
+            or weight >= weight_max / PARTITION_SHARE
+        )
 
     # Lanes.
 
@@ -687,7 +700,7 @@ class Consumer(ConsumerRebalanceListener):
                     return
         finally:
             for record in records:
-                self._load.remove(lane.place, record.size)
+                self._load.remove(lane.place, record.size, record.weight)
 
     async def _attempt(self, lane: _Lane, records: Sequence[Record], attempt: int) -> None:
         place, epoch = lane.place, records[0].epoch
@@ -739,7 +752,7 @@ class Consumer(ConsumerRebalanceListener):
     def _forget(self, lane: _Lane) -> None:
         """Drop what waits in a lane: whoever owns the partition next reads it again."""
         for record in lane.queue.clear():
-            self._load.remove(lane.place, record.size)
+            self._load.remove(lane.place, record.size, record.weight)
 
     # Committing.
 

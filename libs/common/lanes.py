@@ -76,27 +76,29 @@ class Lane(Generic[Item]):
 
 
 class Load:
-    """How much of what was read is not finished: records and bytes, in all and by place."""
+    """How much of what was read is not finished: records, bytes and weight, in all and by place."""
 
     def __init__(self) -> None:
         self.records = 0
         self.bytes = 0
-        self._by_place: dict[Hashable, tuple[int, int]] = {}
+        self.weight = 0
+        self._by_place: dict[Hashable, tuple[int, int, int]] = {}
 
-    def add(self, place: Hashable, size: int) -> None:
+    def add(self, place: Hashable, size: int, weight: int) -> None:
         """Count a record that was begun."""
-        self._change(place, 1, size)
+        self._change(place, 1, size, weight)
 
-    def remove(self, place: Hashable, size: int) -> None:
+    def remove(self, place: Hashable, size: int, weight: int) -> None:
         """Forget a record that ended, however it ended."""
-        self._change(place, -1, -size)
+        self._change(place, -1, -size, -weight)
 
-    def of(self, place: Hashable) -> tuple[int, int]:
-        """Return the records and bytes of one place."""
-        return self._by_place.get(place, (0, 0))
+    def of(self, place: Hashable) -> tuple[int, int, int]:
+        """Return the records, bytes and weight of one place."""
+        return self._by_place.get(place, (0, 0, 0))
 
-    def _change(self, place: Hashable, records: int, size: int) -> None:
-        held_records, held_bytes = self.of(place)
-        self._by_place[place] = (held_records + records, held_bytes + size)
+    def _change(self, place: Hashable, records: int, size: int, weight: int) -> None:
+        held_records, held_bytes, held_weight = self.of(place)
+        self._by_place[place] = (held_records + records, held_bytes + size, held_weight + weight)
         self.records += records
         self.bytes += size
+        self.weight += weight

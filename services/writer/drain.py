@@ -34,7 +34,7 @@ from services.writer.write import Turn, Writing
 GATHER_ROWS_MAX = 2_000  # A backlog of this many is worth an import, whoever else is coming.
 GATHER_REST_S = 2.0  # A backlog that nobody has joined for this long is complete.
 GATHER_MOST_S = 10.0  # Nobody waits longer for more: the same ones may come again and again.
-ROWS_MAX = 10_000  # Of one turn: what one import takes at most.
+ROWS_MAX = 4_000  # Of one turn: 4 KB of memory each, and no process may take 100 MB (ADR 0160).
 # Singles of one turn: some 5 s at Brevo's slowest tier. Nobody waits longer for a place.
 DRAINED_SINGLY_MAX = 40
 # So long only so many are looked at after a turn that looked at all and found no import in them:

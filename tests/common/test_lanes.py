@@ -82,13 +82,13 @@ def test_taking_while_items_come_keeps_their_order(steps: list[int | None]) -> N
 
 def test_a_load_is_counted_in_all_and_by_place() -> None:
     load = Load()
-    load.add("here", 10)
-    load.add("here", 5)
-    load.add("there", 1)
+    load.add("here", 10, 100)
+    load.add("here", 5, 50)
+    load.add("there", 1, 7)
 
-    load.remove("here", 10)
+    load.remove("here", 10, 100)
 
     assert (load.records, load.bytes) == (2, 6)
-    assert load.of("here") == (1, 5)
-    assert load.of("there") == (1, 1)
-    assert load.of("nowhere") == (0, 0)
+    assert load.of("here") == (1, 5, 50)
+    assert load.of("there") == (1, 1, 7)
+    assert load.of("nowhere") == (0, 0, 0)
