@@ -7,6 +7,7 @@ shown to people with a prefix that says what they name (`int_0199…`).
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID, uuid5
 
@@ -58,8 +59,12 @@ def computed(*parts: object) -> UUID:
     return uuid5(NAMESPACE, "\x1f".join(str(part) for part in parts))
 
 
+@lru_cache(maxsize=1_000)
 def run_id(integration: UUID, run_no: int) -> UUID:
-    """Return the id of an integration's run."""
+    """Return the id of an integration's run.
+
+    It is asked for with each record of a run, and costs as much as a round trip's encoding.
+    """
     return computed("run", integration, run_no)
 
 

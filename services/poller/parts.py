@@ -25,17 +25,17 @@ _id, _merged_from = attrgetter("id"), attrgetter("merged_from")
 
 def split(changes: Sequence[Change]) -> list[list[Change]]:
     """Return the parts of some changes; none for none."""
-    if changes and _is_one_part(changes):
-        return [list(changes)]
-    return list(_split(changes))
+    starts = range(0, len(changes), CHANGES_MAX)
+    parts = [list(changes[start : start + CHANGES_MAX]) for start in starts]
+    return parts if all(map(_is_one_part, parts)) else list(_split(changes))
 
 
 def _is_one_part(changes: Sequence[Change]) -> bool:
-    """Return whether they certainly fit: what most pages are, found without weighing each change.
+    """Return whether they certainly fit: what most are, found without weighing each change.
 
     Ids count as if all were as long as they may be, which leaves half a part for the rest.
     """
-    if len(changes) > CHANGES_MAX or any(map(_merged_from, changes)):
+    if any(map(_merged_from, changes)):
         return False
     sizes = [len(memoryview(change.properties)) for change in changes]
     return sum(sizes) <= CONTACT_BYTES_MAX

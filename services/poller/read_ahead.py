@@ -4,8 +4,9 @@ Promises: the next page is requested before this one is given away; where a sour
 the page after starts, that one's ids are asked for while this one's contacts are read, and no
 contact of a page is read before the page before it was taken: contacts are read in the order of
 their pages, and one page and the ids of another are all that waits here. A group is what has come
-within `wait_s`, at most `pages_max` pages, so that a fast provider's pages share their transactions
-and a slow one's do not wait for company; whoever leaves the block ends the requests under way.
+within `wait_s`, at most `pages_max` pages and none after `CONTACTS_MAX` contacts, so that a fast
+provider's pages share their transactions, a slow one's do not wait for company, and large ones do
+not fill the memory; whoever leaves the block ends the requests under way.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from libs.common.clock import Clock
 from libs.connectors.contract import Cursor, Onward, Page
 
 PAGES_MAX = 10  # PROTOCOL.md 4.2: the position is kept about every ten pages.
+# Two groups may wait for the broker (`services.poller.poll`): some megabytes.
+CONTACTS_MAX = 2_000
 WAIT_S = 0.3
 
 ReadPage = Callable[[Cursor | None, Onward], Awaitable[Page]]
@@ -68,7 +71,7 @@ class ReadAhead:
             return []
         group = [await self._take()]
         deadline = self._clock.monotonic() + self._wait_s
-        while self._requests and len(group) < self._pages_max:
+        while self._requests and len(group) < self._pages_max and not _is_full(group):
             page = self._requests[0].page
             left_s = max(0.0, deadline - self._clock.monotonic())
             done, _ = await asyncio.wait({page}, timeout=left_s)
@@ -100,6 +103,10 @@ class ReadAhead:
 
         page = asyncio.ensure_future(self._read_page(after, onward))
         self._requests.append(_Request(page, turn))
+
+
+def _is_full(group: Sequence[Page]) -> bool:
+    return sum(len(page.changes) for page in group) >= CONTACTS_MAX
 
 
 class _Request(NamedTuple):

@@ -2,7 +2,7 @@
 
 Three ways to the same contacts, each with a position that can be resumed:
 
-* a list's members: ids in the order of their ids, 200 at a time, then the contacts themselves;
+* a list's members: ids in the order of their ids, 1,000 at a time, then the contacts themselves;
 * all contacts: HubSpot's own list, 100 at a time;
 * what changed in a window: a search for ids only, 200 at a time, each query starting after the
   last id. No query is paged, so its limit of 10,000 results is never met, however many contacts
@@ -48,7 +48,8 @@ _FIRST_ID = "0"
 _NUMBER = re.compile(r"[0-9]{1,20}")  # An id of HubSpot's has a dozen digits today.
 # HubSpot answers some queries from the very beginning of time with 500 (Estuary's connector).
 _SINCE_MS_MIN = 1_000
-_MEMBERS_PER_PAGE = 2 * facts.READ_MAX  # Whole batch reads; 250 would leave one half empty.
+# Calls for members that make a page: of four, all batch reads are full, and records as well.
+_MEMBER_CALLS = 4
 _CONTACT_LISTS = "0-1"  # The object type id of contacts.
 
 
@@ -127,9 +128,7 @@ class HubSpotSource:
         if sweep.since_ms is not None:
             found = await self._changed_ids(sweep, after)
         elif sweep.list_id is not None:
-            members = await self._members(sweep.list_id, after, _MEMBERS_PER_PAGE)
-            ids = [each.record_id for each in members.results]
-            found = MemberPage(ids, _next(members.paging))
+            found = await self._listed_ids(sweep.list_id, after)
         elif _fits_address(sweep):
             return await self._scanned_page(sweep, after)
         else:
@@ -153,6 +152,16 @@ class HubSpotSource:
             return MemberPage([each.id for each in page.results], _next(page.paging))
         members = await self._members(list_id, after, facts.MEMBERS_MAX)
         return MemberPage([each.record_id for each in members.results], _next(members.paging))
+
+    async def _listed_ids(self, list_id: str, after: Cursor | None) -> MemberPage:
+        ids: list[str] = []
+        for _ in range(_MEMBER_CALLS):
+            members = await self._members(list_id, after, facts.MEMBERS_MAX)
+            ids += [each.record_id for each in members.results]
+            after = _next(members.paging)
+            if after is None:
+                break
+        return MemberPage(ids, after)
 
     async def _changed_ids(self, sweep: Sweep, after: Cursor | None) -> MemberPage:
         found = await self._search(sweep, after or _FIRST_ID, facts.SEARCH_MAX)

@@ -51,6 +51,8 @@ async def many_properties(provider: Served, count: int) -> list[str]:
 
 class TestConformance(SourceConformance):
     properties = PROPERTIES
+    page_max = 1_000
+    several_pages = 1_050
 
     def source(self, provider: Served, gate: Gate | None = None, token: str = "") -> HubSpotSource:
         return source_of(provider, gate, token)
@@ -121,22 +123,34 @@ async def test_more_than_10000_contacts_on_one_millisecond_are_all_found() -> No
 async def test_where_to_go_on_is_told_before_contacts_are_read(
     provider: Served, names: int, since_ms: int | None, *, listed: bool
 ) -> None:
-    told = await provider.post("contacts:fill", {"count": 450, "list": "News"})
+    told = await provider.post("contacts:fill", {"count": 1_050, "list": "News"})
     many = await many_properties(provider, names)
     list_id = str(told["list_id"]) if listed else None
     wanted = Sweep("contacts", list_id, ["email", *many], since_ms, FOREVER_MS)
     cursors = []
     gate = RecordingGate()
+    calls_for_ids = 4 if listed and since_ms is None else 1
 
     async def onward(following: Cursor | None) -> None:
         cursors.append(following)
-        assert len(gate.entered) == 1
+        assert len(gate.entered) == calls_for_ids
 
     page = await source_of(provider, gate).read_page(wanted, None, onward)
 
     takes_one_call = not (names or since_ms or listed)
     assert cursors == ([] if takes_one_call else [page.cursor])
     assert page.cursor is not None
+
+
+async def test_a_list_takes_no_call_that_is_not_full(provider: Served) -> None:
+    """Proves HS1: 250 ids and 100 contacts are the most that a call brings."""
+    told = await provider.post("contacts:fill", {"count": 2_000, "list": "News"})
+    gate = RecordingGate()
+
+    changes = await sweep_all(source_of(provider, gate), sweep(str(told["list_id"])))
+
+    assert len(changes) == 2_000
+    assert len(gate.entered) == 2_000 // 250 + 2_000 // 100
 
 
 async def test_a_search_never_outgrows_its_body(provider: Served) -> None:

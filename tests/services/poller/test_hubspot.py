@@ -222,7 +222,7 @@ async def test_what_is_gone_at_hubspot_stops_the_integration_with_a_reason(
 
     HubSpot says nothing of a property that is gone, as of one that is empty for everybody.
     """
-    told = await hubspot.post("contacts:fill", {"count": 450, "list": LIST})
+    told = await hubspot.post("contacts:fill", {"count": 1_050, "list": LIST})
     integration = await world.integrate(list_id=str(told["list_id"]), fields=NOTES)
     source = disturbed(hubspot)
     path = f"lists/{told['list_id']}:delete" if "list" in reason else "fields:delete"

@@ -7,6 +7,7 @@ from libs.common.events import CHANGED_BYTES_MAX, CHANGES_MAX, Change, Operation
 from services.poller.parts import (
     CONTACT_BYTES_MAX,
     ID_CHARACTERS_MAX,
+    _split,
     is_storable,
     split,
     storable,
@@ -36,6 +37,16 @@ def test_every_change_is_in_one_part_in_order_and_parts_are_bounded(sizes: list[
     assert all(0 < len(part) <= CHANGES_MAX for part in parts)
     assert all(sum(map(weigh, part)) <= CHANGED_BYTES_MAX for part in parts)
     assert all(len(msgspec.json.encode(part)) <= CHANGED_BYTES_MAX for part in parts)
+
+
+@given(st.integers(0, 900), st.lists(st.integers(0, 3_000), min_size=1, max_size=20))
+def test_parts_are_the_same_whether_each_change_was_weighed_or_not(
+    count: int, sizes: list[int]
+) -> None:
+    """Proves S1: a page that is read again is counted by the parts it had before."""
+    changes = [change(str(number), sizes[number % len(sizes)]) for number in range(count)]
+
+    assert split(changes) == list(_split(changes))
 
 
 def test_no_part_is_made_of_nothing() -> None:

@@ -6,19 +6,24 @@ import pytest
 
 from libs.common.clock import SystemClock
 from libs.common.errors import UnavailableError
+from libs.common.events import Change, Operation
 from libs.connectors.contract import Cursor, Onward, Page
+from services.poller import read_ahead
 from services.poller.read_ahead import ReadAhead
 
 
 class Pages:
     """So many pages, numbered by their cursors; each waits to be let through."""
 
-    def __init__(self, count: int, *, fails_at: int | None = None) -> None:
+    def __init__(self, count: int, *, fails_at: int | None = None, contacts: int = 0) -> None:
         self.asked: list[int] = []
         self.gate = asyncio.Semaphore(0)
         self.ended: list[str] = []
         self._count = count
         self._fails_at = fails_at
+        self._changes = [
+            Change(id=str(each), op=Operation.UPSERT, version_ms=1) for each in range(contacts)
+        ]
 
     def let(self, count: int) -> None:
         for _ in range(count):
@@ -34,7 +39,7 @@ class Pages:
             raise
         if number == self._fails_at:
             raise UnavailableError(host="fake", reason="HTTP 503")
-        return Page([], Cursor(str(number)) if number < self._count else None)
+        return Page(self._changes, Cursor(str(number)) if number < self._count else None)
 
 
 class EarlyPages:
@@ -103,6 +108,19 @@ async def test_quick_pages_come_in_groups() -> None:
         sizes = [len(await reading.next_group()) for _ in range(4)]
 
     assert sizes == [3, 3, 1, 0]
+
+
+async def test_no_page_is_added_to_as_many_contacts_as_a_group_may_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_ahead, "CONTACTS_MAX", 4)
+    pages = Pages(5, contacts=2)
+    pages.let(5)
+
+    async with ahead(pages) as reading:
+        sizes = [len(await reading.next_group()) for _ in range(4)]
+
+    assert sizes == [2, 2, 1, 0]
 
 
 async def test_a_slow_page_does_not_hold_back_the_ones_before_it() -> None:
