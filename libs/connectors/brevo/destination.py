@@ -26,7 +26,7 @@ from libs.common.events import Identity, Operation
 from libs.common.reasons import Reject
 from libs.connectors.account import AccountCalls
 from libs.connectors.brevo import events, facts, payload
-from libs.connectors.brevo.known import KEPT_MAX, KnownAddresses
+from libs.connectors.brevo.known import KnownAddresses
 from libs.connectors.brevo.refusals import duplicates, judge, reject_reason
 from libs.connectors.contract import (
     Account,
@@ -253,13 +253,12 @@ class BrevoDestination:
             left = max((page.count or 0) - known.read, 0)
             if not _import_pays(len(wanted), left):
                 return Screening([False] * len(keys), found)
-            _add(found, payload.arrived(known.add(page.contacts), awaited))
+            new = known.add(page.contacts, page.count or 0)
+            _add(found, payload.arrived(new, awaited))
             if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
                 break
-            del page
+            del page, new
         there = known.among(wanted)
-        if known.read > KEPT_MAX:
-            known.forget()
         return Screening([key not in there for key in keys], found)
 
     async def _sightings(self, offset: int) -> payload.Sightings:

@@ -637,22 +637,6 @@ async def test_who_took_another_address_is_seen_after_a_minute(
     assert [number for number, is_new in enumerate(new) if not is_new] == [7]
 
 
-async def test_of_a_large_account_nothing_is_kept(
-    provider: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "KEPT_MAX", 1000)
-    destination = destination_of(provider)
-    await provider.post("contacts:fill", {"count": 1500})
-    keys = keys_of(range(600))
-    await destination.screen_import(keys)
-    await provider.post("calls:reset", {})
-
-    new = (await destination.screen_import(keys)).may
-
-    assert all(new)
-    assert await provider.calls() == {"GET /v3/contacts": 2}
-
-
 async def test_no_more_than_a_page_of_an_account_is_held(
     provider: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
