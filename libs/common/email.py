@@ -19,13 +19,15 @@ LOCAL_LENGTH_MAX = 64  # RFC 5321 4.5.3.1.1; the library asks for it in its stri
 # RFC 5322 dot-atom before the @ (at most 64, RFC 5321 4.5.3.1.1); LDH labels of at most 63
 # (RFC 1035 2.3.4) after it. Encoded international labels (xn--) are left to the library, which
 # writes one address one way.
-_LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++)*+"
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_LOCAL = rf"{_ATOM}++(?:\.{_ATOM}++)*+"
 _PATTERN = re.compile(
     rf"{_LOCAL}@(?:(?![Xx][Nn]--)[A-Za-z0-9](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.)+[A-Za-z]{{2,63}}"
 )
-# What needs no change and no second look, in half the time: a short domain of a few labels, in
-# lower case and without hyphens. Whatever it matches has at most 221 characters.
-PLAIN = rf"(?=[^@\n]{{1,64}}@){_LOCAL}@(?:[a-z0-9]{{1,32}}+\.){{1,4}}+[a-z]{{2,24}}"
+# What needs no change and no second look, in a quarter of the time: before the @ at most two parts
+# whose bounds make 64 characters at most, after it a short domain of a few labels, in lower case
+# and without hyphens. Whatever it matches has at most 221 characters.
+PLAIN = rf"{_ATOM}{{1,31}}+(?:\.{_ATOM}{{1,32}}+)?+@(?:[a-z0-9]{{1,32}}+\.){{1,4}}+[a-z]{{2,24}}+"
 # Whether an address is at a glance a valid one, written already as we write it: not None.
 is_plain = re.compile(PLAIN).fullmatch
 
