@@ -38,6 +38,10 @@ from libs.common.settings import ServiceSettings
 # After the drain: commit (5 s), hand over (5 s), leave the group (10 s), close the producer (10 s).
 # Together with `drain_s` this stays below terminationGracePeriodSeconds, 60 s (RELIABILITY.md 7).
 ENDING_S = 30.0
+# How many objects that hold others are made before the collector looks for rings among them. By
+# itself it looks after 700: a batch's own lists each time, a fortieth of the writer's time, and
+# finds next to none (docs/decisions/0161).
+YOUNG_MAX = 5_000
 CANCEL_S = 5.0
 CLOSE_S = 5.0  # For the loop's own end.
 BUG = 1
@@ -79,6 +83,7 @@ def run(service: str, settings: ServiceSettings, main: Main) -> NoReturn:
     # (80 ms, about as often as 80,000 contacts are read).
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         exit_code = runner.run(supervise(service, settings, main))
         # The loop's own end waits, without a bound, for whatever ignores its cancellation and for

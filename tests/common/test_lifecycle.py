@@ -1,6 +1,7 @@
 """How a process starts, stops and fails, seen from outside as real processes."""
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -200,6 +201,35 @@ def test_a_platform_that_is_not_installed_has_no_version(
     assert lifecycle.distribution_version() == "0"
 
 
+@pytest.fixture
+def collecting() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("collecting")
+def test_a_batch_of_contacts_does_not_have_the_collector_look_each_time(
+    settings: ServiceSettings,
+) -> None:
+    looked = []
+
+    def look(phase: str, _info: dict[str, int]) -> None:
+        looked.append(phase)
+
+    async def main(process: Process) -> None:
+        gc.callbacks.append(look)
+        kept = [[number] for number in range(4_000)]
+        gc.callbacks.remove(look)
+        assert len(kept) == 4_000
+
+    with pytest.raises(SystemExit):
+        lifecycle.run("test", settings, main)
+
+    assert len(looked) <= 2  # One look, begun and ended, at what there was before.
+
+
+@pytest.mark.usefixtures("collecting")
 def test_run_leaves_with_the_exit_code(
     settings: ServiceSettings, request: pytest.FixtureRequest
 ) -> None:
