@@ -237,7 +237,7 @@ class ActiveCampaignDestination:
             page = answer.decode(payload.CONTACT_PAGE)
             if not _import_pays(len(keys), int(page.meta.total)):
                 return Screening([False] * len(keys), nothing)
-            known.add(page.contacts)
+            known.add(page.contacts, int(page.meta.total))
             if len(page.contacts) < facts.PAGE_MAX:
                 break
         there = known.among(keys)

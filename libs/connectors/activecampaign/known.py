@@ -2,15 +2,16 @@
 
 Contacts are read by their ids, which only grow: whoever remembers the last one goes on from there.
 A contact that was read may have taken another address since, so after a minute all is read anew.
-An address is kept as its hash: two that share one are taken for each other, which is harmless, for
-who is taken for known is written after a look.
+A few who are new may be taken for known (`libs.connectors.remembered`), which is harmless, for who
+is taken for known is written after a look.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from libs.connectors.activecampaign.payload import ContactRecord
+from libs.connectors.remembered import Addresses
 
-# Some 70 bytes each. Of a larger account nothing is kept; it is read anew for each import.
+# Of a larger account nothing is kept; it is read anew for each import.
 KEPT_MAX = 200_000
 KEPT_S = 60.0
 
@@ -19,7 +20,7 @@ class KnownAddresses:
     """What was read of one account so far, by id."""
 
     def __init__(self) -> None:
-        self._hashes: set[int] = set()
+        self._addresses = Addresses()
         self._since_s = 0.0
         self.last_id = 0
         self.read = 0
@@ -31,18 +32,18 @@ class KnownAddresses:
         if not self.read:
             self._since_s = now_s
 
-    def add(self, page: Sequence[ContactRecord]) -> None:
-        """Take in the contacts that follow."""
-        self._hashes.update(hash(each.email.lower()) for each in page if each.email)
+    def add(self, page: Sequence[ContactRecord], in_account: int) -> None:
+        """Take in the contacts that follow, of so many."""
+        self._addresses.add([each.email.lower() for each in page if each.email], in_account)
         self.read += len(page)
         if page:
             self.last_id = int(page[-1].id)
 
-    def among(self, addresses: Iterable[str]) -> set[str]:
+    def among(self, addresses: Collection[str]) -> set[str]:
         """Return which of these (lower-case) addresses the account has."""
-        return {each for each in addresses if hash(each) in self._hashes}
+        return self._addresses.among(addresses)
 
     def forget(self) -> None:
         """Begin anew."""
-        self._hashes.clear()
+        self._addresses.clear()
         self.last_id = self.read = 0

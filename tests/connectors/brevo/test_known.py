@@ -1,69 +1,39 @@
-"""What is remembered of an account: nobody it has is forgotten, and it takes little memory."""
-
-import tracemalloc
-from collections.abc import Iterator, Sequence
-
-import pytest
+"""How an account is read: from where the last look ended, and anew after a minute."""
 
 from libs.connectors.brevo import known
 from libs.connectors.brevo.known import KnownAddresses
 from libs.connectors.brevo.payload import Sighting
 
-PAGE = 1_000
+
+def page(first: int, count: int) -> list[Sighting]:
+    return [
+        Sighting(id=each, email=f"Nr.{each}@example.com") for each in range(first, first + count)
+    ]
 
 
-def address(number: int) -> str:
-    return f"somebody.{number}@example.com"
-
-
-def pages(count: int) -> Iterator[Sequence[Sighting]]:
-    """Yield an account page by page, as it is read: each begins with the last one's end."""
-    for start in range(0, count, PAGE):
-        first = max(0, start - 1)
-        yield [
-            Sighting(id=each, email=address(each).title()) for each in range(first, start + PAGE)
-        ]
-
-
-def read(count: int, in_account: int = 0) -> KnownAddresses:
+def test_a_page_begins_with_the_last_contact_of_the_one_before() -> None:
     account = KnownAddresses()
     account.begin(1_000.0)
-    for page in pages(count):
-        assert account.follows(page)
-        account.add(page, in_account or count)
-    return account
 
+    account.add(page(1, 10), 30)
 
-@pytest.mark.parametrize("count", [2_000, 40_000])
-def test_whom_an_account_has_is_known_and_hardly_anybody_else(count: int) -> None:
-    """Proves S3: who was there is never imported, whether hashes are kept or their marks."""
-    account = read(count)
-    there = {address(number) for number in range(count)}
-    new = [address(number) for number in range(count, count + 4_000)]
-
-    assert account.among(there) == there
-    assert account.among([*new, address(7)]) >= {address(7)}
-    # Of 40,000 beside 16 million marks one in 40,000 is taken for known.
-    assert len(account.among(new)) <= 3
+    assert account.next_offset == 9
+    assert account.follows(page(10, 10))
+    assert not account.follows(page(11, 10))
+    assert [each.id for each in account.add(page(10, 3), 30)] == [11, 12]
+    assert account.among(["nr.1@example.com", "nr.12@example.com", "nr.13@example.com"]) == {
+        "nr.1@example.com",
+        "nr.12@example.com",
+    }
 
 
 def test_what_was_read_is_forgotten_as_a_whole() -> None:
-    account = read(40_000)
+    """Proves S3: somebody may have taken another address since."""
+    account = KnownAddresses()
+    account.begin(1_000.0)
+    account.add(page(1, 10), 10)
 
     account.begin(1_000.0 + known.KEPT_S)
 
     assert account.read == account.next_offset == 0
-    assert account.among([address(7)]) == set()
-
-
-@pytest.mark.parametrize(("in_account", "megabytes"), [(60_000, 3), (5_000_000, 9)])
-def test_a_large_account_takes_a_few_megabytes(in_account: int, megabytes: int) -> None:
-    tracemalloc.start()
-    try:
-        account = read(60_000, in_account)
-        taken, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert account.read == 60_000
-    assert taken < megabytes << 20
+    assert account.among(["nr.1@example.com"]) == set()
