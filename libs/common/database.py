@@ -22,9 +22,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from libs.common import postgres
 from libs.common.postgres import (
-    ATTEMPTS_MAX,
     CONNECT_S,
     LENT_S,
     STATEMENT_S,
@@ -37,12 +35,10 @@ from libs.common.postgres import (
 SessionMaker = async_sessionmaker[AsyncSession]
 
 
-def create_engine(
-    url: str, *, pool_size_max: int, application_name: str, by_key: bool = False
-) -> AsyncEngine:
+def create_engine(url: str, *, pool_size_max: int, application_name: str) -> AsyncEngine:
     """Return an engine for `postgresql://…`; it never holds more than `pool_size_max` connections.
 
-    `by_key` and the rest as in `libs.common.postgres.server_settings`.
+    Time-outs and settings are those of `libs.common.postgres`.
     """
     engine = create_async_engine(
         url.replace("postgresql://", "postgresql+asyncpg://", 1),
@@ -52,7 +48,7 @@ def create_engine(
         connect_args={
             "timeout": CONNECT_S,
             "command_timeout": STATEMENT_S,
-            "server_settings": server_settings(application_name, by_key=by_key),
+            "server_settings": server_settings(application_name, by_key=False),
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
@@ -106,16 +102,8 @@ def transactions_of(sessions: SessionMaker) -> Transactions:
     return Transactions(EnginePool(engine))
 
 
-async def fetch_alone(
-    sessions: SessionMaker, statement: str, *arguments: object, attempts_max: int = ATTEMPTS_MAX
-) -> "list[asyncpg.Record[Any]]":
-    """Run one statement on the engine of sessions; see `libs.common.postgres.fetch_alone`."""
-    pool = transactions_of(sessions)
-    return await postgres.fetch_alone(pool, statement, *arguments, attempts_max=attempts_max)
-
-
-async def driver(session: AsyncSession) -> asyncpg.Connection:
-    """Return asyncpg's connection of this transaction, for statements with arrays on hot paths."""
+async def transaction_of(session: AsyncSession) -> Transaction:
+    """Return a session's transaction as one of asyncpg's own, for what knows no sessions."""
     connection = await session.connection()
     raw = await connection.get_raw_connection()
     inner = raw.driver_connection
@@ -125,16 +113,11 @@ async def driver(session: AsyncSession) -> asyncpg.Connection:
         # statement that does nothing would cost as much again as the whole transaction.
         adapted: Any = raw.dbapi_connection
         await adapted._start_transaction()  # noqa: SLF001  # see above
-    return inner
-
-
-async def transaction_of(session: AsyncSession) -> Transaction:
-    """Return a session's transaction as one of asyncpg's own, for code that knows no sessions."""
-    return Transaction(await driver(session))
+    return Transaction(inner)
 
 
 async def enter_workspace(session: AsyncSession, workspace: UUID) -> None:
-    """Show this transaction one workspace's rows only (row-level security, X3)."""
+    """Show this session's transaction one workspace's rows only (row-level security, X3)."""
     await session.execute(
         text("select set_config('app.workspace', :workspace, true)"), {"workspace": str(workspace)}
     )

@@ -4,16 +4,13 @@ import asyncio
 from dataclasses import replace
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from libs.common import ids
 from libs.common.consumer import Bounds, Consumer
-from libs.common.database import EnginePool
 from libs.common.events import Event, Mapped, Topic
 from libs.common.failpoints import reached_by
 from libs.common.lifecycle import Process, run
 from libs.common.outbox import OutboxRelay
-from libs.common.postgres import Transactions
+from libs.common.postgres import Pool, Transactions
 from libs.common.publisher import Publisher
 from libs.common.secrets import KeyRing
 from libs.common.settings import read
@@ -43,27 +40,25 @@ def weigh(event: Event) -> int:
 
 async def main(process: Process, settings: WriterSettings) -> None:
     """Wire the writer, and run it until told to stop."""
-    engine = store.create_engine(
-        str(settings.database_url), pool_size_max=settings.database_pool_size_max
-    )
+    pool = store.create_pool(str(settings.database_url), size_max=settings.database_pool_size_max)
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     try:
         async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
-            await serve(process, settings, publisher, engine, http)
+            await serve(process, settings, publisher, pool, http)
     finally:
         await http.aclose()
-        await engine.dispose()
+        await pool.close()
 
 
 async def serve(
     process: Process,
     settings: WriterSettings,
     publisher: Publisher,
-    engine: AsyncEngine,
+    pool: Pool,
     http: HttpClient,
 ) -> None:
     """Consume, drain and relay until told to stop; then let go of every destination."""
-    transactions = Transactions(EnginePool(engine))
+    transactions = Transactions(pool)
     leases = Leases(
         transactions,
         process.clock,

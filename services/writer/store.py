@@ -21,9 +21,8 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from libs.common import database, ledger, postgres
+from libs.common import ledger, postgres
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
 from libs.common.postgres import Pool, Transaction
@@ -64,13 +63,6 @@ _WISHES = {each.value: each for each in Wish}
 
 MISCONFIGURED_AGAIN = timedelta(minutes=15)  # One contact, in case a person mended it.
 OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
-
-
-def create_engine(url: str, *, pool_size_max: int) -> AsyncEngine:
-    """Return an engine for what the writer shares with the API: budgets and tokens."""
-    return database.create_engine(
-        url, pool_size_max=pool_size_max, application_name="writer", by_key=True
-    )
 
 
 def create_pool(url: str, *, size_max: int) -> Pool:

@@ -48,7 +48,7 @@ async def test_a_backend_killed_under_the_driver_costs_a_second_try(
     async def work(session: AsyncSession) -> int:
         nonlocal tries
         tries += 1
-        connection = await database.driver(session)
+        connection = (await database.transaction_of(session)).connection
         process = await connection.fetchval("select pg_backend_pid()")
         if tries == 1:
             async with sessions.begin() as other:
@@ -141,7 +141,7 @@ async def test_the_drivers_connection_is_the_transactions_own(sessions: SessionM
     workspace = uuid4()
     with pytest.raises(LookupError):  # noqa: PT012  # the block is the transaction
         async with sessions.begin() as session:
-            connection = await database.driver(session)
+            connection = (await database.transaction_of(session)).connection
             assert isinstance(connection, asyncpg.Connection)
             await connection.execute(
                 "insert into config.workspaces (workspace_id, name) values ($1, 'a')", workspace

@@ -186,16 +186,16 @@ async def writing(
         rate_limits=False,
     )
     stop = asyncio.Event()
-    engine = store.create_engine(database, pool_size_max=8)
+    pool = store.create_pool(database, size_max=8)
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
-        running = process.tasks.create_task(serve(process, settings, publisher, engine, brevo.http))
+        running = process.tasks.create_task(serve(process, settings, publisher, pool, brevo.http))
         try:
             yield publisher
         finally:
             stop.set()
             await running
-    await engine.dispose()
+    await pool.close()
 
 
 async def fresh(

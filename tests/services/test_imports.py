@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-# Megabytes each, and nothing that these services do (docs/decisions/0160).
-UNNEEDED = ("pydantic", "fastapi")
+# Megabytes each, and nothing that these services do (docs/decisions/0158, 0160).
+UNNEEDED = ("pydantic", "fastapi", "sqlalchemy")
 LOADED = "import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
 
 
@@ -18,13 +18,3 @@ def test_a_service_imports_nothing_large_that_it_does_not_use(service: str) -> N
 
     assert f"services.{service}".partition(".")[0] in loaded
     assert set(UNNEEDED).isdisjoint(loaded)
-
-
-@pytest.mark.parametrize("service", ["poller", "mapper", "activity"])
-def test_a_service_on_asyncpgs_own_pool_imports_no_sqlalchemy(service: str) -> None:
-    code = LOADED.format(module=f"services.{service}.__main__")
-
-    loaded = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).split()
-
-    assert "asyncpg" in loaded
-    assert "sqlalchemy" not in loaded

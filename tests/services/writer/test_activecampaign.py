@@ -73,12 +73,10 @@ async def test_an_account_is_filled_in_silence_until_it_is_full(
         drain_every_s=0.5,
     )
     stop = asyncio.Event()
-    engine = store.create_engine(role_url("writer"), pool_size_max=6)
+    pool = store.create_pool(role_url("writer"), size_max=6)
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
-        running = process.tasks.create_task(
-            serve(process, settings, publisher, engine, account.http)
-        )
+        running = process.tasks.create_task(serve(process, settings, publisher, pool, account.http))
         effects = [upsert(f"c{number}", FIRSTNAME=f"Ada {number}") for number in range(NEW)]
         await publisher.publish(
             Topic.CONTACTS_MAPPED, str(world.destination), world.record(*effects)
@@ -90,7 +88,7 @@ async def test_an_account_is_filled_in_silence_until_it_is_full(
                 await asyncio.sleep(0.05)
         stop.set()
         await running
-    await engine.dispose()
+    await pool.close()
 
     state = await account.get("state")
     [unsubscribed] = [each for each in state["contacts"] if each["email"] == "c0@example.com"]

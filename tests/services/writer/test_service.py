@@ -93,10 +93,10 @@ async def test_what_was_mapped_is_written_to_brevo_and_told(
         drain_every_s=0.5,
     )
     stop = asyncio.Event()
-    engine = store.create_engine(role_url("writer"), pool_size_max=6)
+    pool = store.create_pool(role_url("writer"), size_max=6)
     process = Process("writer", stop, HealthServer("127.0.0.1", 0), SystemClock())
     async with Publisher(kafka, source="test", names=topics) as publisher, process.tasks:
-        running = process.tasks.create_task(serve(process, settings, publisher, engine, brevo.http))
+        running = process.tasks.create_task(serve(process, settings, publisher, pool, brevo.http))
         effects = [upsert(f"c{number}", FIRSTNAME=f"Ada {number}") for number in range(150)]
         edits = [upsert(f"c{number}", ms=2000, FIRSTNAME="Eve") for number in range(3)]
         await publisher.publish(
@@ -115,7 +115,7 @@ async def test_what_was_mapped_is_written_to_brevo_and_told(
         )
         stop.set()
         await running
-    await engine.dispose()
+    await pool.close()
 
     state = await brevo.get("state")
     names = {each["attributes"].get("FIRSTNAME") for each in state["contacts"]}
