@@ -2,16 +2,16 @@
 
 Promises: an address that was read is always among them; one that was not hardly ever is. Up to a
 few thousand are kept as their hashes. Of more, only marks are kept that some hash made, a Bloom
-filter of 2 to 8 MB (ADR 0160). Whoever asks must do no harm to somebody who is taken for known.
+filter of 2 to 4 MB (ADR 0160). Whoever asks must do no harm to somebody who is taken for known.
 """
 
 from collections.abc import Collection, Iterable
 
 HASHES_MAX = 20_000  # A set of them takes some 90 bytes each.
-# With so many for each contact one in a thousand that are new is taken for known; of an account of
-# 100,000 one in 7,000, and of one that is larger than a million more.
-MARKS_EACH = 64
-MARKS_MIN, MARKS_MAX = 1 << 24, 1 << 26
+# With so many for each contact three in a thousand that are new are taken for known; of an account
+# of 100,000 one in 7,000, and of one that is larger than a million more.
+MARKS_EACH = 32
+MARKS_MIN, MARKS_MAX = 1 << 24, 1 << 25
 
 _BITS = tuple(1 << place for place in range(8))
 
