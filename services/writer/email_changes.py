@@ -9,6 +9,7 @@ approval stays on the row while the address is the same; a refusal stays on the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 import msgspec
 
@@ -68,32 +69,41 @@ async def apply_run_read(session: Transaction, account: Account, event: RunRead)
     run = (await store.runs(session, {event.run})).get(event.run)
     if run is None or run.fencing != event.fencing or run.is_abandoned:
         return False
-    configured = (await store.integrations(session, {event.integration})).get(event.integration)
-    if configured is None:
-        return True
     changes = [
         Change(source_id, address)
         for source_id, address in await store.changed_addresses(
             session, integration=event.integration, run_no=event.run_no
         )
     ]
-    decided = await _decided(session, event, Policy(configured.email_change_policy), changes)
+    if not changes:
+        # Stored like any other: who is met by a redelivery only is left to the next run.
+        await _decided(session, event, Decision())
+        return True
+    configured = (await store.integrations(session, {event.integration})).get(event.integration)
+    if configured is None:
+        return True
+    proposed = decide(Policy(configured.email_change_policy), changes)
+    decided = await _decided(session, event, proposed)
+    await _carry_out(session, event.integration, decided, changes)
+    return True
+
+
+async def _decided(session: Transaction, event: RunRead, proposed: Decision) -> Decision:
+    """Return what was decided before, or else what is proposed now."""
+    decision = msgspec.json.encode(proposed)
+    stored = await store.decide_email_changes(session, run=event.run, decision=decision)
+    return msgspec.json.decode(stored, type=Decision)
+
+
+async def _carry_out(
+    session: Transaction, integration: UUID, decided: Decision, changes: Sequence[Change]
+) -> None:
     approved = [
         change for change in changes if decided.approved.get(change.source_id) == change.mark
     ]
     refused = [change for change in changes if decided.refused.get(change.source_id) == change.mark]
-    await store.approve(session, event.integration, [(c.source_id, c.address) for c in approved])
-    await store.refuse(session, event.integration, [(c.source_id, c.address) for c in refused])
+    await store.approve(session, integration, [(c.source_id, c.address) for c in approved])
+    await store.refuse(session, integration, [(c.source_id, c.address) for c in refused])
     EMAIL_CHANGES.labels("approved").inc(len(approved))
     EMAIL_CHANGES.labels("refused").inc(len(refused))
-    if changes:
-        log.info("email_changes_decided", granted=len(approved), rejected=len(refused))
-    return True
-
-
-async def _decided(
-    session: Transaction, event: RunRead, policy: Policy, changes: Sequence[Change]
-) -> Decision:
-    proposed = msgspec.json.encode(decide(policy, changes))
-    stored = await store.decide_email_changes(session, run=event.run, decision=proposed)
-    return msgspec.json.decode(stored, type=Decision)
+    log.info("email_changes_decided", granted=len(approved), rejected=len(refused))

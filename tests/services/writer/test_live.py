@@ -32,6 +32,24 @@ async def test_what_is_unchanged_costs_nothing(world: World) -> None:
     assert (await world.links())["a"].version_ms == 2000
 
 
+async def test_the_end_of_a_run_in_which_no_address_changed_takes_four_statements(
+    world: World,
+) -> None:
+    """Most runs find nothing: the lease, the run, changed addresses, and that there were none."""
+    writer, asked = world.writer(), list[str]()
+    for run_no in (1, 2):
+        await world.begin_run(run_no)
+    await world.write(writer, world.run_read(1))  # The destination is owned from here on.
+    async with world.sessions.begin() as session:
+        session.connection.add_query_logger(lambda query: asked.append(query.query))
+
+    await world.write(writer, world.run_read(2))
+
+    assert len([query for query in asked if not query.startswith(("BEGIN", "COMMIT"))]) == 4
+    decided = await world.rows("select email_decision from sync.runs order by run_no")
+    assert [row.email_decision for row in decided] == [{"approved": {}, "refused": {}}] * 2
+
+
 async def test_a_run_read_is_passed_on_last(world: World) -> None:
     await world.begin_run(1)
     writer = world.writer()
