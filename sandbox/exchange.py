@@ -35,6 +35,7 @@ class Request:
     arguments: Mapping[str, str] = field(default_factory=dict)  # What the path's template names.
     endpoint: str = ""  # Method and template of the route that answers it.
     arrived_s: float | None = None  # By the sandbox's clock; None is now.
+    unseen_s: float = 0.0  # It may have come so much before that (`sandbox.stalls`).
 
     @cached_property
     def query(self) -> dict[str, list[str]]:

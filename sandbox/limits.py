@@ -3,7 +3,8 @@
 A bucket is a name and its windows; a call is let through if every window of its bucket has room,
 and only then is it counted. A window slides: it looks at the calls that arrived in the last
 `window_s` seconds, less a tolerance of 50 ms for what a network adds between a caller's clock and
-ours. A day ends at midnight of the account's time zone.
+ours, and less what a call may have waited while this process stood still (`sandbox.stalls`). A day
+ends at midnight of the account's time zone.
 """
 
 from bisect import insort
@@ -125,10 +126,13 @@ class Limits:
         """Give a bucket other windows; what it has counted is forgotten."""
         self._buckets[bucket] = list(windows)
 
-    def take(self, bucket: str, arrived_s: float | None = None) -> Overrun | None:
+    def take(
+        self, bucket: str, arrived_s: float | None = None, unseen_s: float = 0.0
+    ) -> Overrun | None:
         """Count one call; or, if it is over a limit, return which, and count nothing.
 
-        `arrived_s` is when it came, by the clock of these limits; None is now.
+        `arrived_s` is when it was seen, by the clock of these limits; None is now. It may have come
+        `unseen_s` before: from then on it counts against those after it.
         """
         if not self.enabled:
             return None
@@ -138,7 +142,7 @@ class Limits:
             if not window.has_room(now_s):
                 return Overrun(bucket, index, window.read(now_s))
         for window in windows:
-            window.take(now_s)
+            window.take(now_s - unseen_s)
         self._by_second[bucket][int(now_s)] += 1
         return None
 

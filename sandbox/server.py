@@ -21,6 +21,7 @@ from sandbox import control
 from sandbox.exchange import Answer, RefusedError, Request, RequestBodyError, Route
 from sandbox.faults import FaultPlan
 from sandbox.provider import Account, Provider
+from sandbox.stalls import Stalls, watching_for_stalls
 
 A = TypeVar("A", bound=Account)
 
@@ -58,14 +59,17 @@ async def serve(app: ASGIApp, port: int = 0, *, host: str = LOOPBACK) -> AsyncIt
     )
     config.load()
     state = ServerState()
+    app_state: dict[str, Any] = {}
     listener = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(config=config, server_state=state, app_state={}),
+        lambda: _Connection(config=config, server_state=state, app_state=app_state),
         host=host,
         port=port,
         backlog=2048,
     )
     try:
-        yield f"http://{LOOPBACK}:{listener.sockets[0].getsockname()[1]}"
+        async with watching_for_stalls() as stalls:
+            app_state["stalls"] = stalls
+            yield f"http://{LOOPBACK}:{listener.sockets[0].getsockname()[1]}"
     finally:
         listener.close()
         for connection in list(state.connections):
@@ -107,6 +111,7 @@ class ProviderApp(Generic[A]):
             "endpoint": endpoint,
             # Limits count a call as it arrives, however long its answer takes.
             "arrived_s": provider.clock.now_s(),
+            "unseen_s": line.unseen_s(),
         }
         request = Request(**{**_fields(request), **own})
         account = provider.account_of(request)
@@ -242,6 +247,11 @@ class _Line:
         """Wait until the server has seen the connection go: it then expects no answer."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def unseen_s(self) -> float:
+        """Return how long this call may have waited to be seen, if the application is served."""
+        stalls = self._scope.get("state", {}).get("stalls")
+        return stalls.unseen_s() if isinstance(stalls, Stalls) else 0.0
 
     def _transport(self) -> asyncio.Transport:
         transport = self._scope.get("state", {}).get("transport")

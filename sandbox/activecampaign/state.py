@@ -72,7 +72,7 @@ class State(Provider[ActiveCampaignAccount]):
         if account is None or not account.settings.key_enabled:
             raise RefusedError(errors.usual(403))  # Not 401, whatever is wrong with the key.
         bucket = import_routes.bucket(request) if route.tags.get("is_import") else "api"
-        if account.limits.take(bucket, request.arrived_s):
+        if account.limits.take(bucket, request.arrived_s, request.unseen_s):
             account.calls.violate(bucket, route.name)
             over = errors.throttled() if bucket == "api" else import_routes.over_limit(bucket)
             raise RefusedError(over)

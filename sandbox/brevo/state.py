@@ -94,7 +94,7 @@ class State(Provider[BrevoAccount]):
         if not account.settings.address_authorised:
             raise RefusedError(_unknown_address())
         bucket = _bucket(request)
-        if account.limits.take(bucket, request.arrived_s):
+        if account.limits.take(bucket, request.arrived_s, request.unseen_s):
             account.calls.violate(bucket, route.name)
             raise RefusedError(errors.usual(429))
         return account

@@ -164,7 +164,7 @@ class State(Provider[Customer]):
     def _take(self, account: Customer, route: Route[Customer], request: Request) -> None:
         """Count a call in both windows; raise the 429 of the one that is full."""
         for bucket in ("per_second", "daily"):
-            if self.limits.take(bucket, request.arrived_s):
+            if self.limits.take(bucket, request.arrived_s, request.unseen_s):
                 account.calls.violate(bucket, route.name)
                 raise RefusedError(errors.over(bucket))
 

@@ -230,7 +230,7 @@ class State(Provider[Portal]):
         if access.is_private:
             buckets.append("daily")
         for bucket in buckets:
-            if account.limits.take(bucket, request.arrived_s):
+            if account.limits.take(bucket, request.arrived_s, request.unseen_s):
                 account.calls.violate(bucket, route.name)
                 raise RefusedError(errors.rate_limited(bucket, account.id))
 

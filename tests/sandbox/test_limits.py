@@ -52,6 +52,17 @@ def test_a_call_counts_when_it_arrived_however_long_it_took() -> None:
     assert calling.call(2) == [True, False]
 
 
+def test_a_call_that_waited_unseen_counts_from_when_it_may_have_come() -> None:
+    """Two seen at once after a stall of a second: 9.5 s later the first of them may be over."""
+    calling = Calling(SlidingWindow(2, 10))
+    calling.limits.take("calls", unseen_s=1.0)
+    calling.limits.take("calls")
+
+    calling.clock.move(9.5)
+
+    assert calling.call(2) == [True, False]
+
+
 @pytest.mark.parametrize(("seconds", "room"), [(9.94, False), (9.96, True)])
 def test_a_call_may_come_fifty_milliseconds_early(seconds: float, room: bool) -> None:
     calling = Calling(SlidingWindow(1, 10))

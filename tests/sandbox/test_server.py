@@ -1,8 +1,11 @@
 """The core's HTTP: a provider that only counts, on a real port, broken in every way."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -60,7 +63,7 @@ class Counting(Provider[Counter]):
     def admit(self, account: Counter | None, route: Route[Counter], request: Request) -> Counter:
         if account is None:
             raise RefusedError(self.error(401))
-        if account.limits.take("calls"):
+        if account.limits.take("calls", request.arrived_s, request.unseen_s):
             account.calls.violate("calls", route.name)
             raise RefusedError(self.throttled(account, route))
         return account
@@ -180,6 +183,22 @@ async def test_a_throttle_fault_is_no_violation_and_a_call_over_the_limit_is_one
     assert (calls["total"], calls["violations"], calls["writes"]) == (5, 1, 3)
     assert calls["by_endpoint"] == {"POST /count/{name}": 5}
     assert calls["violations_by_bucket"] == {"calls": 1}
+
+
+async def test_a_call_that_came_while_the_loop_stood_still_counts_from_then() -> None:
+    provider = Counting()
+    async with serve(ProviderApp(provider)) as url, httpx.AsyncClient(base_url=url) as client:
+        await client.get("/_sandbox/clock")
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as caller:
+            came_s = provider.clock.now_s()
+            caller.sendall(b"GET /count/total HTTP/1.1\r\nhost: here\r\n\r\n")
+            time.sleep(0.3)  # noqa: ASYNC251  # it is the loop that is to stand still
+            caller.setblocking(False)
+            await asyncio.get_running_loop().sock_recv(caller, 1)
+    window = provider.default.limits._buckets["calls"][0]
+    assert isinstance(window, SlidingWindow)
+    assert window._arrivals[0] <= came_s
 
 
 async def test_latency_is_waited_for(counting: httpx.AsyncClient) -> None:
