@@ -456,6 +456,30 @@ async def test_one_partition_can_not_take_all_the_room(bench: Bench) -> None:
         await eventually(lambda: len(recorder.by_key["slow"]) == 12)
 
 
+async def test_partitions_together_hold_no_more_than_a_weight(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves I12: each of them has room left, and all of them together have none."""
+    monkeypatch.setattr(consumer_module, "PARTITION_SHARE", 1)
+    recorder = Recorder()
+    for partition in range(3):
+        recorder.close(f"k{partition}")
+        for number in range(12):
+            await put_bytes(
+                bench.kafka, bench.topic, f"k{partition}".encode(), _body(number), partition
+            )
+    bounds = replace(QUICK, in_flight_weight_max=200)
+    consumer = bench.consumer(recorder, bounds=bounds, weigh=lambda _event: 10)
+
+    async with running(consumer) as _stop:
+        await eventually(lambda: metrics.PAUSED.labels(bench.group)._value.get() == 3)
+        assert all(consumer._load.of(place)[2] < 200 for place in consumer._trackers)
+        for partition in range(3):
+            recorder.open(f"k{partition}")
+        await eventually(lambda: len(recorder.all) == 36)
+        await eventually(lambda: consumer._load.weight == 0)
+
+
 # Reads that fail.
 
 

@@ -1,11 +1,13 @@
 """Wrong settings end a process with what is wrong and where, and never with a value (X1, X4)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_type_hints
 
 import pytest
 
+from libs.common import settings as module
 from libs.common.settings import (
     NO_SECRET,
     DatabaseSettings,
@@ -21,6 +23,12 @@ from libs.common.settings import (
     read,
 )
 from libs.common.settings import Settings as SettingsBase
+
+SERVICES = sorted(
+    path.parent.name for path in (Path(__file__).parents[2] / "services").glob("*/settings.py")
+)
+NAMES = ("Settings", "WriterSettings")
+ANY_TEXT = (str, Path, Secret)  # What no text can be wrong for.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,3 +167,20 @@ def test_each_wrong_value_is_told_by_what_it_must_be(name: str, value: str, told
     assert any(line.startswith(f"{name} must be {told}") for line in wrong.value.lines)
     assert any(line.startswith("WHOLE must be") for line in wrong.value.lines)
     assert "secret" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_whatever_a_service_reads_can_be_told_in_words(service: str) -> None:
+    """Proves X1: a wrong value must not end in a stack trace because nobody said what it is."""
+    found = vars(import_module(f"services.{service}.settings"))
+    [kind] = [each for name, each in found.items() if name in NAMES]
+    hints = get_type_hints(kind, include_extras=True)
+
+    words = {
+        each.name: module._describe(hints[each.name])
+        for each in fields(kind)
+        if module._bare(hints[each.name]) not in ANY_TEXT and each.name != "provider_clients"
+    }
+
+    assert words["health_port"] == "0 or a whole number above it"
+    assert all(words.values())
