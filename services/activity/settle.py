@@ -5,15 +5,15 @@ a batch may come again after a crash, whole or cut differently.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from libs.common import metrics
 from libs.common.consumer import Batch
-from libs.common.events import RunRead, Settled
+from libs.common.events import Settled
 from libs.common.postgres import Transaction, Transactions, transact
 from services.activity import store
-from services.activity.project import deltas, ending, split, statuses
+from services.activity.project import RunSums, deltas, ending, split, statuses
 
 CONTACTS_SETTLED = metrics.counter(
     "contacts_settled_total", "Contacts told of by the writer, by how they ended.", ["outcome"]
@@ -34,9 +34,11 @@ class Projection:
         async def work(session: Transaction) -> tuple[list[Settled], list[str]]:
             fresh = await store.insert_parts(session, parts) if parts else []
             await store.add_to_runs(session, deltas(fresh))
-            await store.store_run_reads(session, run_reads)
+            standing = await store.store_run_reads(session, run_reads)
             await _store_statuses(session, fresh)
-            return fresh, await _end_runs(session, fresh, run_reads)
+            if others := {part.run for part in fresh} - standing.keys():
+                standing |= await store.sums(session, others)
+            return fresh, await _end_runs(session, standing)
 
         fresh, verdicts = await transact(self._sessions, work)
         for delta in deltas(fresh).values():
@@ -57,12 +59,9 @@ async def _store_statuses(session: Transaction, parts: Sequence[Settled]) -> Non
             )
 
 
-async def _end_runs(
-    session: Transaction, parts: Sequence[Settled], run_reads: Sequence[RunRead]
-) -> list[str]:
-    touched = {part.run for part in parts} | {event.run for event in run_reads}
+async def _end_runs(session: Transaction, runs: Mapping[UUID, RunSums]) -> list[str]:
     verdicts = []
-    for run, standing in sorted((await store.sums(session, touched)).items()):
+    for run, standing in sorted(runs.items()):
         if (ended := ending(standing)) and await store.end_run(session, run, ended):
             verdicts.append(ended.verdict)
     return verdicts

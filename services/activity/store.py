@@ -7,7 +7,10 @@ transaction and never commit it. Rows are locked in the order of their keys.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from libs.common.events import RunRead, Settled
 from libs.common.postgres import Transaction
@@ -50,22 +53,23 @@ _ADD_TO_RUN = (
     f"parked_by_reason = {_added('parked_by_reason')}"
 )
 
+_STANDING = (
+    f"run_id, parts, parts_settled, read, {' + '.join(COUNTS)} as settled, importing, "
+    "read_is_complete, total_before, total_after"
+)
 _STORE_RUN_READ = (
-    "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "
+    "insert into activity.runs as r (run_id, integration_id, workspace_id, run_no, mode, "  # noqa: S608  # names, not values
     "pages, parts, read, left_out, total_before, total_after, read_is_complete, fencing) "
     "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
     "on conflict (run_id) do update set mode = excluded.mode, pages = excluded.pages, "
     "parts = excluded.parts, read = excluded.read, left_out = excluded.left_out, "
     "total_before = excluded.total_before, total_after = excluded.total_after, "
     "read_is_complete = excluded.read_is_complete, fencing = excluded.fencing "
-    "where r.state <> 'complete' and r.fencing <= excluded.fencing"
+    "where r.state <> 'complete' and r.fencing <= excluded.fencing "
+    f"returning {_STANDING}"
 )
-
-_SETTLED = " + ".join(COUNTS)
-_STANDING = (
-    f"select run_id, parts, parts_settled, read, {_SETTLED} as settled, importing, "  # noqa: S608  # names, not values
-    "read_is_complete, total_before, total_after from activity.runs "
-    "where run_id = any ($1) and state <> 'complete'"
+_SUMS_OF_RUNS = (
+    f"select {_STANDING} from activity.runs where run_id = any ($1) and state <> 'complete'"  # noqa: S608  # names, not values
 )
 
 
@@ -117,14 +121,18 @@ async def add_to_runs(session: Transaction, deltas: Mapping[UUID, RunDelta]) -> 
         )
 
 
-async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) -> None:
-    """Store what runs said when they had read everything; the same again changes nothing.
+async def store_run_reads(
+    session: Transaction, run_reads: Iterable[RunRead]
+) -> dict[UUID, RunSums]:
+    """Store what runs said when they had read everything; return those runs as they stand now.
 
     A poller that stalled may tell late what it had read before another one went on: of two claims
-    the newer one counts, and of a run that is complete nothing more is heard.
+    the newer one counts, and of a run that is complete nothing more is heard. Runs of which nothing
+    was stored are left out: they stand as before.
     """
+    standing: dict[UUID, RunSums] = {}
     for event in sorted(run_reads, key=lambda event: event.run):
-        await session.connection.execute(
+        rows = await session.connection.fetch(
             _STORE_RUN_READ,
             event.run,
             event.integration,
@@ -140,11 +148,16 @@ async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) ->
             event.complete,
             event.fencing,
         )
+        standing |= _sums_of(rows)
+    return standing
 
 
 async def sums(session: Transaction, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
     """Return runs that are not complete, as they stand."""
-    rows = await session.connection.fetch(_STANDING, list(runs))
+    return _sums_of(await session.connection.fetch(_SUMS_OF_RUNS, list(runs)))
+
+
+def _sums_of(rows: "Iterable[asyncpg.Record[Any]]") -> dict[UUID, RunSums]:
     return {
         row["run_id"]: RunSums(
             parts=row["parts"],

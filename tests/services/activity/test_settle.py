@@ -134,6 +134,19 @@ def test_a_record_weighs_the_contacts_whose_status_it_changes() -> None:
     assert weigh(told) == 4
 
 
+async def test_a_run_that_found_nothing_is_stored_and_ended_by_two_statements(
+    activity: Transactions,
+) -> None:
+    asked: list[str] = []
+    async with activity.begin() as session:
+        session.connection.add_query_logger(lambda query: asked.append(query.query))
+
+    await Projection(activity)(batch(run_read(parts=0, read=0)))
+
+    assert len([query for query in asked if not query.startswith(("BEGIN", "COMMIT"))]) == 2
+    assert await rows(activity, "select verdict from activity.runs") == [{"verdict": "complete"}]
+
+
 async def test_a_run_that_was_not_read_to_its_end_is_incomplete(activity: Transactions) -> None:
     await Projection(activity)(
         batch(settled(1, unchanged=1), run_read(parts=1, read=1, complete=False))

@@ -32,8 +32,10 @@ async def add_to_runs(session: Transaction, deltas: Mapping[UUID, RunDelta]) -> 
         )
 
 
-async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) -> None:
-    rows = tables_of(session).settled_runs
+async def store_run_reads(
+    session: Transaction, run_reads: Iterable[RunRead]
+) -> dict[UUID, RunSums]:
+    rows, standing = tables_of(session).settled_runs, dict[UUID, RunSums]()
     for event in run_reads:
         before = rows.get(event.run, SettledRun(run_no=event.run_no))
         if before.state == "complete" or before.fencing > event.fencing:
@@ -47,6 +49,8 @@ async def store_run_reads(session: Transaction, run_reads: Iterable[RunRead]) ->
             read_is_complete=event.complete,
             fencing=event.fencing,
         )
+        standing |= await sums(session, [event.run])
+    return standing
 
 
 async def sums(session: Transaction, runs: Iterable[UUID]) -> Mapping[UUID, RunSums]:
