@@ -110,7 +110,7 @@ class Settings:
                 continue
             try:
                 values[each.name] = _convert(given[each.name], hints[each.name])
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeError):  # Bytes that are no UTF-8, for one.
                 # Not the library's message: it may quote the value.
                 wrong.append(f"{name} must be {_describe(hints[each.name])}")
         if wrong:

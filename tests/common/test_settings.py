@@ -151,6 +151,8 @@ def test_texts_become_what_the_setting_is() -> None:
         ("OR_NONE", "-1", "0 or a whole number above it"),
         ("SHARE", "nan", "0 or a number above it"),
         ("PLAIN", "", "a number"),
+        ("PLAIN", "secret\udcff", "a number"),
+        ("URLS", "secret\udcff", "addresses by provider in JSON"),
         ("FLAG", "perhaps-secret", "true or false"),
         ("LANGUAGE", "secret", "one of en, de"),
         ("STAGE", "secret", "one of production, development, test"),
