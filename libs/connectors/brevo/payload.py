@@ -437,7 +437,8 @@ def moment(moment: datetime) -> str:
 def arrived(sightings: Iterable[Sighting], awaited: Awaited) -> list[list[str]]:
     """Return which rows of imports are among some contacts, on their list and as they were sent.
 
-    A row has an e-mail address, and stands under it: only the list and the rest are looked at.
+    A row has an e-mail address, and stands under it: only the list and the rest are looked at. Who
+    is shown twice, because contacts moved up between two pages, counts as shown last.
     """
     shown = {each.email.lower(): each for each in sightings if each.email}
     return [_arrived(shown, rows) for rows in awaited]
