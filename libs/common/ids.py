@@ -61,10 +61,7 @@ def computed(*parts: object) -> UUID:
 
 @lru_cache(maxsize=1_000)
 def run_id(integration: UUID, run_no: int) -> UUID:
-    """Return the id of an integration's run.
-
-    It is asked for with each record of a run, and costs as much as a round trip's encoding.
-    """
+    """Return the id of an integration's run; remembered, as each record of a run asks for it."""
     return computed("run", integration, run_no)
 
 
