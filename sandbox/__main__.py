@@ -7,6 +7,7 @@ SIGTERM and SIGINT end it at once.
 
 import argparse
 import asyncio
+import gc
 import importlib
 import json
 import pkgutil
@@ -31,6 +32,9 @@ PROVIDERS = tuple(
     )
 )
 PORT_MAX = 65_535
+# Everything that an account has is looked through for rings again and again as it grows: with the
+# usual 700 new objects before each look, a fifth of the time of an import of 100,000 contacts.
+YOUNG_MAX = 50_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--state-file", type=Path)
     wanted = parser.parse_args(arguments)
     ports = dict(wanted.port) or dict.fromkeys(PROVIDERS, 0)
+    gc.set_threshold(YOUNG_MAX)
     uvloop.run(_serve_all(ports, host=wanted.host, seed=wanted.seed, state_file=wanted.state_file))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -82,11 +83,7 @@ class BrevoAccount(Account):
 
     def shown_time(self, moment_us: int, *, precise: bool = False) -> str:
         """Return a time as Brevo shows it: with the account's offset, 3 or 6 fraction digits."""
-        zone = timezone(timedelta(minutes=self.settings.utc_offset_minutes))
-        seconds, microseconds = divmod(moment_us, 1_000_000)
-        moment = datetime.fromtimestamp(seconds, UTC).astimezone(zone)
-        moment = moment.replace(microsecond=microseconds)
-        return moment.isoformat(timespec="microseconds" if precise else "milliseconds")
+        return _shown_time(self.settings.utc_offset_minutes, moment_us, precise=precise)
 
     def set_limits(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Apply `tier`; raises `ControlError` if there is no such tier."""
@@ -137,3 +134,12 @@ def _windows(tier: str) -> dict[str, list[SlidingWindow]]:
         bucket: [SlidingWindow(limit, window_s) for limit, window_s in windows]
         for bucket, windows in TIERS[tier].items()
     }
+
+
+@lru_cache(maxsize=10_000)  # A contact's times are shown twice in each answer, and again in others.
+def _shown_time(offset_minutes: int, moment_us: int, *, precise: bool) -> str:
+    zone = timezone(timedelta(minutes=offset_minutes))
+    seconds, microseconds = divmod(moment_us, 1_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).astimezone(zone)
+    moment = moment.replace(microsecond=microseconds)
+    return moment.isoformat(timespec="microseconds" if precise else "milliseconds")

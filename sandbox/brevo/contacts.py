@@ -35,9 +35,10 @@ class Contact:
     @property
     def identity(self) -> str:
         """What a person would know this contact by."""
-        return next(
-            (self.identifiers[kind] for kind in IDENTIFIERS if kind in self.identifiers), ""
-        )
+        for kind in IDENTIFIERS:  # Asked for at each write of each contact.
+            if kind in self.identifiers:
+                return self.identifiers[kind]
+        return ""
 
     def shown_attributes(self) -> dict[str, Value]:
         """Return the attributes as Brevo shows them: identifiers but the e-mail are among them."""
