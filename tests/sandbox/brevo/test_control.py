@@ -51,17 +51,17 @@ async def test_filling_twice_adds_no_one_twice(brevo: Brevo) -> None:
     assert len((await state(brevo))["contacts"]) == 50
 
 
-async def test_four_times_the_contacts_take_about_four_times_as_long(brevo: Brevo) -> None:
+async def test_sixteen_times_the_contacts_take_about_sixteen_times_as_long(brevo: Brevo) -> None:
     async def fill(count: int) -> float:
         started_s = time.process_time()
         filled = await brevo.control("POST", "contacts:fill", {"count": count})
         assert filled["count"] == count
         return time.process_time() - started_s
 
-    few_s, many_s = await fill(10_000), await fill(40_000)
+    few_s, many_s = await fill(3_000), await fill(48_000)
 
-    # By the square it would be sixteen times. A machine's own speed does not matter.
-    assert many_s < 8 * few_s
+    # By the square it would be 256 times. Others on the machine may make it twice as slow meanwhile.
+    assert many_s < 64 * few_s
 
 
 async def test_contacts_are_changed_by_number_or_share(brevo: Brevo) -> None:

@@ -267,7 +267,7 @@ async def test_a_body_of_more_than_ten_megabytes_is_refused(brevo: Brevo) -> Non
     assert refusal(answer)[:2] == (400, "out_of_range")
 
 
-async def test_four_times_the_rows_take_about_four_times_as_long(brevo: Brevo) -> None:
+async def test_sixteen_times_the_rows_take_about_sixteen_times_as_long(brevo: Brevo) -> None:
     async def take(numbers: range) -> float:
         rows = [
             row(f"p{n}@example.org", FIRSTNAME="Ada", LASTNAME="Lovelace", SMS=f"336{n:08d}")
@@ -278,11 +278,11 @@ async def test_four_times_the_rows_take_about_four_times_as_long(brevo: Brevo) -
         assert process["status"] == "completed"
         return time.process_time() - started_s
 
-    few_s, many_s = await take(range(4_000)), await take(range(4_000, 20_000))
+    few_s, many_s = await take(range(1_250)), await take(range(1_250, 21_250))
 
-    # By the square it would be sixteen times. A machine's own speed does not matter.
-    assert many_s < 8 * few_s
-    assert (await brevo.get("/contacts", limit=1))["count"] == 20_000
+    # By the square it would be 256 times. Others on the machine may make it twice as slow meanwhile.
+    assert many_s < 64 * few_s
+    assert (await brevo.get("/contacts", limit=1))["count"] == 21_250
 
 
 class Listener:

@@ -134,7 +134,7 @@ def test_a_hundred_thousand_contacts_are_filled_in_and_searched_without_growing_
         assert served.http.post("/_sandbox/contacts:fill", json=wish).json()["count"] == count
         return time.process_time() - started_s
 
-    few_s, many_s = fill(20_000), fill(80_000)
+    few_s, many_s = fill(6_000), fill(94_000)
 
     def page(last: int) -> list[int]:
         wish = {
@@ -157,7 +157,8 @@ def test_a_hundred_thousand_contacts_are_filled_in_and_searched_without_growing_
     searched_s = time.process_time() - started_s
 
     assert ids == list(range(90_101, 100_101))
-    # By the square the rest would cost twenty-four times as much.
-    assert many_s < 8 * few_s
+    # By the square the rest would cost 277 times as much. Others on the machine may make it twice
+    # as slow meanwhile.
+    assert many_s < 64 * few_s
     # The first page looks at every contact; if each did, 51 would cost 51 times as much.
     assert searched_s < 15 * first_s
