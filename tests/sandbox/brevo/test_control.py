@@ -60,7 +60,7 @@ async def test_sixteen_times_the_contacts_take_about_sixteen_times_as_long(brevo
 
     few_s, many_s = await fill(3_000), await fill(48_000)
 
-    # By the square it would be 256 times. Others on the machine may make it twice as slow meanwhile.
+    # By the square it would be 256 times. Others may make the machine twice as slow meanwhile.
     assert many_s < 64 * few_s
 
 

@@ -280,7 +280,7 @@ async def test_sixteen_times_the_rows_take_about_sixteen_times_as_long(brevo: Br
 
     few_s, many_s = await take(range(1_250)), await take(range(1_250, 21_250))
 
-    # By the square it would be 256 times. Others on the machine may make it twice as slow meanwhile.
+    # By the square it would be 256 times. Others may make the machine twice as slow meanwhile.
     assert many_s < 64 * few_s
     assert (await brevo.get("/contacts", limit=1))["count"] == 21_250
 
