@@ -25,7 +25,7 @@ def weigh(event: Event) -> int:
 async def main(process: Process, settings: Settings) -> None:
     """Wire the consumer to the read model, and run until told to stop."""
     pool = create_pool(
-        str(settings.database_url),
+        settings.database_url,
         size_max=settings.database_pool_size_max,
         application_name=process.service,
     )

@@ -37,7 +37,7 @@ log = logs.get(__name__)
 async def serve(process: Process, settings: Settings) -> None:
     """Wire the API, and serve it until told to stop."""
     engine = database.create_engine(
-        str(settings.database_url),
+        settings.database_url,
         pool_size_max=settings.database_pool_size_max,
         application_name=process.service,
     )
@@ -134,7 +134,7 @@ def _parts(
 async def _bootstrap(*, replace: bool) -> str:
     settings = read(DatabaseSettings)
     engine = database.create_engine(
-        str(settings.database_url), pool_size_max=1, application_name=f"{SERVICE}_bootstrap"
+        settings.database_url, pool_size_max=1, application_name=f"{SERVICE}_bootstrap"
     )
     try:
         return await bootstrap.bootstrap(database.session_maker(engine), replace=replace)
@@ -150,7 +150,7 @@ class ResealSettings(DatabaseSettings, SecretsSettings):
 async def _reseal() -> reseal.Resealed:
     settings = read(ResealSettings)
     engine = database.create_engine(
-        str(settings.database_url), pool_size_max=1, application_name=f"{SERVICE}_reseal"
+        settings.database_url, pool_size_max=1, application_name=f"{SERVICE}_reseal"
     )
     keys = KeyRing.parse(settings.keys.reveal())
     try:

@@ -30,7 +30,7 @@ def weigh(event: Event) -> int:
 async def main(process: Process, settings: Settings) -> None:
     """Map records until told to stop."""
     pool = create_pool(
-        str(settings.database_url),
+        settings.database_url,
         size_max=settings.database_pool_size_max,
         application_name=f"contactsync_{GROUP}",
     )

@@ -25,7 +25,7 @@ from services.notifier.store import Recipient
 async def main(process: Process, settings: Settings) -> None:
     """Wire events to notices and notices to SMTP, and run until told to stop."""
     engine = database.create_engine(
-        str(settings.database_url),
+        settings.database_url,
         pool_size_max=settings.database_pool_size_max,
         application_name=process.service,
     )

@@ -38,7 +38,7 @@ def provider_of(arguments: list[str] | None = None) -> str:
 async def main(process: Process, settings: Settings, provider: str) -> None:
     """Poll until told to stop."""
     pool = create_pool(
-        str(settings.database_url),
+        settings.database_url,
         size_max=settings.database_pool_size_max,
         application_name=f"contactsync_{SERVICE}_{provider}",
     )

@@ -33,7 +33,7 @@ SERVICE = "quota"
 async def serve(process: Process, settings: Settings) -> None:
     """Be the accountant whenever nobody else is, until told to stop."""
     engine = database.create_engine(
-        str(settings.database_url),
+        settings.database_url,
         pool_size_max=settings.database_pool_size_max,
         application_name=process.service,
     )

@@ -40,7 +40,7 @@ def weigh(event: Event) -> int:
 
 async def main(process: Process, settings: WriterSettings) -> None:
     """Wire the writer, and run it until told to stop."""
-    pool = store.create_pool(str(settings.database_url), size_max=settings.database_pool_size_max)
+    pool = store.create_pool(settings.database_url, size_max=settings.database_pool_size_max)
     http = HttpClient(environment=settings.environment, loopback_urls=settings.provider_base_urls)
     try:
         async with Publisher(settings.kafka_bootstrap, source=process.service) as publisher:
