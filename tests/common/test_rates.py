@@ -369,8 +369,10 @@ class Sharers:
 
     def __init__(self, poller: Transactions) -> None:
         self._poller = poller
-        # By the database's clock all of the next day but one is left.
-        self._clock = Clock(datetime.now(UTC) + timedelta(days=1))
+        # Noon of a day that by the database's clock has not begun: all of it is left, whatever the
+        # hour is, and also if midnight comes meanwhile.
+        later = datetime.now(UTC) + timedelta(days=2)
+        self._clock = Clock(later.replace(hour=12, minute=0, second=0, microsecond=0))
         self.resets_at = rates.resets_at(self._clock.now(), "UTC")
 
     async def use_all(self, party: str, *, lane: str = "") -> tuple[int, float]:
@@ -451,7 +453,7 @@ async def test_no_workspace_uses_up_the_day_of_the_others(
     assert first <= 9 and second <= 9 and people <= 2
     assert (after_first, after_second, await day.counted(sessions)) == (9, 18, 20)
     assert comes_back_s == rates.SHARE_AGAIN_S
-    assert waits_s > 3_600  # Of a day that is over nothing becomes free.
+    assert waits_s == 12 * 3_600  # Of a day that is over nothing becomes free before it ends.
 
 
 async def test_who_is_alone_has_the_whole_day(poller: Transactions, sessions: SessionMaker) -> None:
