@@ -119,10 +119,15 @@ class Striking(RecordingGate):
 
 @pytest.fixture
 async def sandbox(name: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """Return the provider's sandbox, empty and without limits; an import is looked at at once."""
+    """Return the provider's sandbox, empty and without limits.
+
+    An import is done when it is looked at first: a step has as many calls each time it is taken.
+    """
     monkeypatch.setattr(activecampaign_facts, "IMPORT_LOOK_FIRST_S", 0.01)
     app, state = SANDBOXES[name]
     async with served(app.create_app(state.State())) as one:
+        if name == "activecampaign":
+            await one.put("settings", {"import_delay_s": 0})
         yield one
 
 
