@@ -1,6 +1,5 @@
 """ActiveCampaign as a destination: the conformance suite, and what only ActiveCampaign does."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -910,12 +909,12 @@ async def test_an_import_writes_what_single_calls_would(provider: Served) -> Non
     list_id = await new_list(provider)
     values = {"LASTNAME": None, "BIRTHDAY": "1815-12-10"}
     writes = [write_of(number, list_id, attributes=values) for number in range(250)]
-    await provider.put("settings", {"import_delay_s": 0.2})
+    await provider.put("settings", {"import_delay_s": 60})
     process_id = await destination.start_import(writes, "https://example.org/hook")
     at_once = await destination.import_status(process_id)
     waiting = await destination.find_imports(LONG_AGO)
 
-    await asyncio.sleep(0.25)
+    await provider.put("clock", {"advance_s": 60})
 
     assert at_once == ImportStatus(ImportState.RUNNING)
     assert [each.state for each in waiting] == [ImportState.RUNNING]
