@@ -20,10 +20,13 @@ from local.supervisor import IsReady, Supervisor, supervise
 
 SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
 BUSY = [sys.executable, "-S", "-c", "while True: pass"]
-DEAF = [
-    *(sys.executable, "-S", "-c"),
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
-]
+# It makes a file as soon as it listens to signals no more.
+DEAF = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").close()
+time.sleep(600)
+"""
 SOON_S = 10.0
 ROOT = Path(__file__).parents[2]
 
@@ -148,10 +151,13 @@ async def test_a_program_that_will_not_end_is_killed(
     tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("local.supervisor.END_WITHIN_S", 0.3)
+    is_deaf = tmp_path / "deaf"
+    command = [sys.executable, "-S", "-c", DEAF, str(is_deaf)]
     async with supervise(tmp_path, reports.append) as supervisor:
-        await supervisor.start(program(tmp_path, DEAF, "deaf"), at_once)
+        await supervisor.start(
+            program(tmp_path, command, "deaf"), partial(asyncio.to_thread, is_deaf.exists)
+        )
         pid = supervisor.pids()["deaf"]
-        await asyncio.sleep(0.3)  # Until it has stopped listening to signals.
 
     assert has_ended(pid)
     assert reports == ["deaf did not end within 0.3 s: killed"]
