@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache, partial
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import pytest_socket
 from aiokafka.admin import AIOKafkaAdminClient
@@ -32,8 +33,15 @@ LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
 
 def pytest_configure() -> None:
-    """Say at once if the servers that are asked for cannot be had."""
+    """Say at once if the servers that are asked for cannot be had; judge no example by its time.
+
+    A machine that stands still for a moment makes any example slow, and no code is wrong.
+    """
     servers.chosen()
+    hypothesis.settings.register_profile(
+        "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
