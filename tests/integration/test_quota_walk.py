@@ -69,8 +69,12 @@ async def come_near(scene: Scene, way: Way) -> None:
 
     assert (before["next"]["code"], before["used"]) == ("goes_on", 0)
     assert LIMIT * 0.8 <= near["used"] < LIMIT
-    assert (near["state"], near["next"]["code"]) == ("open", "will_stop")
-    assert near["forecast"]["exhausted_at"] is not None
+    assert near["state"] == "open"
+    now = datetime.now(UTC)
+    # Of a day's use a fifth is left. On a month's last day the quota may outlast it.
+    if (now + timedelta(days=1)).month == now.month:
+        assert near["next"]["code"] == "will_stop"
+        assert near["forecast"]["exhausted_at"] is not None
     assert await mails(scene) == {"quota_80": 1}
 
 
