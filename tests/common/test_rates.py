@@ -40,21 +40,19 @@ class Clock(SystemClock):
 
 
 class StoppedClock(Clock):
-    """A clock of a process that will stand still once, as soon as it has waited."""
+    """A clock of a process that stood still for so many seconds."""
 
-    stands_still_s = 0.0
-    _jumped_s = 0.0
-    _asked_at = 0.0
+    stood_still_s = 0.0
 
     def monotonic(self) -> float:
-        now = super().monotonic()
-        if self.stands_still_s and now - self._asked_at > 0.1:  # It slept: nothing else takes long.
-            self._jumped_s, self.stands_still_s = self.stands_still_s, 0.0
-        self._asked_at = now
-        return now + self._jumped_s
+        return super().monotonic() + self.stood_still_s
 
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+# As many calls a second as of a search (5) or of contacts (40), but with a slot that is used still
+# if the machine stands still for up to a second.
+PATIENT_SEARCH = Limit("search", calls=250, window_s=50.0)
+PATIENT_CONTACTS = Limit("contacts", calls=2000, window_s=50.0)
 
 
 @pytest.fixture
@@ -116,18 +114,24 @@ def test_a_slot_is_valid_as_long_as_its_limit_has_room(limit: Limit, valid_s: fl
     assert rates.slot_valid_s([limit]) == pytest.approx(valid_s, abs=0.01)
 
 
-async def test_who_stands_still_before_a_call_loses_the_slot(poller: Transactions) -> None:
+async def test_who_stands_still_before_a_call_loses_the_slot(
+    poller: Transactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Proves S10: others call meanwhile, and a late call would be one more in their window."""
-    limit = Limit("search", calls=5, window_s=1.0)
     clock = StoppedClock(NOON)
-    own = RateGate(poller, [limit], {"account": "acme:1"}, clock, patience_s=30)
+    own = RateGate(poller, [PATIENT_SEARCH], {"account": "acme:1"}, clock, patience_s=30)
     await own.enter("search")
-    first = time.monotonic()
-    clock.stands_still_s = 0.4
+    first, slept = time.monotonic(), own._sleep_until
+
+    async def sleep_and_stand_still(moment: float) -> None:
+        await slept(moment)
+        clock.stood_still_s = 1.1
+
+    monkeypatch.setattr(own, "_sleep_until", sleep_and_stand_still)
 
     await own.enter("search")
 
-    # Slots are 0.25 s apart by everybody else's clock: the second was lost, the third is taken.
+    # Slots are 0.23 s apart by everybody else's clock: the second was lost, the third is taken.
     assert time.monotonic() - first >= 0.4
 
 
@@ -149,10 +153,10 @@ async def test_a_slot_whose_answer_was_late_is_lost(
     poller: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 24. Proves S10: slots count by the database's clock, however long its answers take."""
-    delays_s = iter([0.0, 0.9, 0.0])
+    delays_s = iter([0.0, 1.5, 0.0])
     late = LateAnswers(lambda: next(delays_s))
     monkeypatch.setattr(rates, "fetch_alone", late.fetch)
-    own = gate(poller, Limit("search", calls=5, window_s=1.0))
+    own = gate(poller, PATIENT_SEARCH)
     await own.enter("search")
 
     await own.enter("search")
@@ -164,11 +168,11 @@ async def test_the_first_answer_that_was_late_is_not_believed(
     poller: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Proves S10: when the answer left the database, nothing tells."""
-    delays_s = iter([0.6, 0.6])
+    delays_s = iter([1.1, 1.1])
     late = LateAnswers(lambda: next(delays_s))
     monkeypatch.setattr(rates, "fetch_alone", late.fetch)
 
-    await gate(poller, Limit("search", calls=5, window_s=1.0)).enter("search")
+    await gate(poller, PATIENT_SEARCH).enter("search")
 
     assert late.count == 2  # One that is always so late is as good as one that never is.
 
@@ -215,12 +219,12 @@ async def test_a_busy_process_asks_for_many_slots_at_once(
         return await fetch_alone(on, statement, *arguments)
 
     monkeypatch.setattr(rates, "fetch_alone", counted)
-    own = gate(poller, Limit("contacts", calls=40, window_s=1.0))
+    own = gate(poller, PATIENT_CONTACTS)
 
     for _ in range(30):
         await own.enter("contacts")
 
-    assert len(takes) <= 8  # 1, 2, 4, 8, 15 if none came too late.
+    assert len(takes) <= 8  # 1, 2, 4, 8, 16 if none came too late.
 
 
 def test_slots_are_taken_ahead_only_while_all_of_them_are_used() -> None:
@@ -244,7 +248,7 @@ def test_slots_are_taken_ahead_only_while_all_of_them_are_used() -> None:
 
 
 async def test_a_wizard_is_let_in_beside_a_busy_sync(poller: Transactions) -> None:
-    limit = Limit("contacts", calls=10, window_s=1.0)
+    limit = Limit("contacts", calls=500, window_s=50.0)
     busy, wizard = gate(poller, limit), gate(poller, limit, patience_s=0.5, lane=INTERACTIVE)
     waiting = asyncio.gather(*(busy.enter("contacts") for _ in range(80)))  # For ten seconds.
 
@@ -450,7 +454,8 @@ async def test_no_workspace_uses_up_the_day_of_the_others(
     after_second = await day.counted(sessions)
     people, waits_s = await day.use_all(greedy, lane=INTERACTIVE)
 
-    assert first <= 9 and second <= 9 and people <= 2
+    assert max(first, second) <= 9
+    assert people <= 2
     assert (after_first, after_second, await day.counted(sessions)) == (9, 18, 20)
     assert comes_back_s == rates.SHARE_AGAIN_S
     assert waits_s == 12 * 3_600  # Of a day that is over nothing becomes free before it ends.
