@@ -171,7 +171,7 @@ async def test_a_batch_is_bounded_by_what_its_records_weigh(bench: Bench) -> Non
 
 async def test_a_short_lane_waits_for_company_as_long_as_it_may(bench: Bench) -> None:
     recorder = Recorder()
-    bounds = replace(QUICK, collect_s=0.5, batch_records_max=3)
+    bounds = replace(QUICK, collect_s=2.0, batch_records_max=3)
 
     async with running(bench.consumer(recorder, bounds=bounds)) as _stop:
         await eventually(lambda: metrics.ASSIGNED.labels(bench.group)._value.get() == 3)
