@@ -173,9 +173,12 @@ async def test_a_short_lane_waits_for_company_as_long_as_it_may(bench: Bench) ->
     recorder = Recorder()
     bounds = replace(QUICK, collect_s=2.0, batch_records_max=3)
 
-    async with running(bench.consumer(recorder, bounds=bounds)) as _stop:
+    consumer = bench.consumer(recorder, bounds=bounds)
+
+    async with running(consumer) as _stop:
         await eventually(lambda: metrics.ASSIGNED.labels(bench.group)._value.get() == 3)
         await bench.fill(("a", 1))
+        await eventually(lambda: consumer._load.records == 1 or recorder.all == [1])
         await bench.fill(("a", 2))
         await eventually(lambda: len(recorder.all) == 2)
         loop = asyncio.get_running_loop()
