@@ -113,7 +113,7 @@ class MisconfiguredError(ConfigurationError):
 
     Codes: list_missing, field_missing, attribute_missing, file_missing, scope_missing,
     ip_not_allowed, api_disabled, account_changed, not_found, contact_limit (park as such),
-    address_not_allowed.
+    address_not_allowed, client_refused.
     """
 
     def __init__(self, host: str, what: str) -> None:

@@ -113,6 +113,7 @@ class Trouble(StrEnum):
     API_DISABLED = "api_disabled"
     NOT_FOUND = "not_found"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    CLIENT_REFUSED = "client_refused"
     SOURCE_DOWN = "source_down"
     SOURCE_RATE_LIMITED = "source_rate_limited"
     SOURCE_LIST_MISSING = "source_list_missing"
@@ -124,6 +125,7 @@ class Trouble(StrEnum):
     SOURCE_ACCOUNT_CHANGED = "source_account_changed"
     SOURCE_NOT_FOUND = "source_not_found"
     SOURCE_ADDRESS_NOT_ALLOWED = "source_address_not_allowed"
+    SOURCE_CLIENT_REFUSED = "source_client_refused"
     SOURCE_REQUEST_REFUSED = "source_request_refused"
     SOURCE_CONFIGURATION = "source_configuration"
 
@@ -619,6 +621,17 @@ _TABLE = (
         Words(
             "Die Adresse des Kontos {de} gehört nicht dem Anbieter.",
             "Verbinden Sie das Konto neu, mit der Adresse von dessen eigenen Seiten.",
+        ),
+    ),
+    *_troubles(
+        ("client_refused", "source_client_refused"),
+        Words(
+            "Your own application is not accepted at {en}.",
+            "Look up its id and secret there, and enter them again for the connection.",
+        ),
+        Words(
+            "Ihre eigene Anwendung wird {de} nicht angenommen.",
+            "Sehen Sie dort ID und Geheimnis nach, und geben Sie sie für die Verbindung neu ein.",
         ),
     ),
     *_troubles(

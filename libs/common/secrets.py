@@ -26,7 +26,8 @@ NONCE_BYTES = 12  # 96 bits, drawn anew each time (NIST SP 800-38D 8.2.2).
 class Sealed:
     """A connection's credentials as they are stored; without the keys they are of no use.
 
-    `expires_at` and `version` are those of `libs.common.tokens.Tokens`.
+    `expires_at` and `version` are those of `libs.common.tokens.Tokens`. `client_id` and
+    `client_secret` are those of an application of the workspace's own; None: the operator's.
     """
 
     provider: str
@@ -35,6 +36,8 @@ class Sealed:
     api_key: str | None = None
     expires_at: datetime | None = None
     version: int = 0
+    client_id: str | None = None
+    client_secret: str | None = None
 
 
 class SecretsError(Exception):

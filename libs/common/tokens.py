@@ -25,26 +25,37 @@ from libs.common.secrets import KeyRing, Sealed, SecretsError
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a field, not a token
 REFRESH_TOKEN = "refresh_token"  # noqa: S105  # as above
 API_KEY = "api_key"
+CLIENT_SECRET = "client_secret"  # noqa: S105  # as above
 
 _SEALED = """
     select provider, sealed_access_token, sealed_refresh_token, sealed_api_key,
-      token_expires_at, token_version
+      token_expires_at, token_version, client_id, sealed_client_secret
     from config.connections
     where connection_id = $1 and workspace_id = $2
     """
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """An application at a provider: the operator's, or a workspace's own."""
+
+    id: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """What a connection is authorised by. `version` counts up whenever they are stored.
 
-    `expires_at` is when the access token ends, by our clock; None: it does not end.
+    `expires_at` is when the access token ends, by our clock; None: it does not end. `client` is the
+    workspace's own application that they were given to; None: the operator's.
     """
 
     access_token: str
     refresh_token: str
     expires_at: datetime | None
     version: int
+    client: Client | None = None
 
 
 class StoredTokens:
@@ -123,7 +134,14 @@ class StoredTokens:
             refresh_token=self._open(connection, sealed, refresh, REFRESH_TOKEN) if refresh else "",
             expires_at=sealed.expires_at,
             version=sealed.version,
+            client=self._client(connection, sealed),
         )
+
+    def _client(self, connection: UUID, sealed: Sealed) -> Client | None:
+        if sealed.client_id is None or sealed.client_secret is None:
+            return None
+        secret = self._open(connection, sealed, sealed.client_secret, CLIENT_SECRET)
+        return Client(sealed.client_id, secret)
 
     async def _sealed(self, connection: UUID) -> Sealed:
         async def work(session: Transaction) -> "list[asyncpg.Record[Any]]":
@@ -163,4 +181,6 @@ def sealed_of(row: "asyncpg.Record[Any]") -> Sealed:
         api_key=row["sealed_api_key"],
         expires_at=row["token_expires_at"],
         version=row["token_version"],
+        client_id=row["client_id"],
+        client_secret=row["sealed_client_secret"],
     )

@@ -18,7 +18,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID, uuid4
 
@@ -26,6 +26,7 @@ import msgspec
 
 from libs.common.clock import Clock
 from libs.common.errors import (
+    ConfigurationError,
     MisconfiguredError,
     NeedsReauthError,
     RateLimitedError,
@@ -33,7 +34,7 @@ from libs.common.errors import (
     SyncError,
     UnavailableError,
 )
-from libs.common.tokens import Tokens
+from libs.common.tokens import Client, Tokens
 from libs.connectors.contract import OAuthFacts
 from libs.connectors.http import Answer, HttpClient, plain_code, refusal
 
@@ -48,16 +49,17 @@ LOOK_S = 0.2  # How often one who waits for another's refresh looks whether it i
 _REVOKED = frozenset(
     {"invalid_grant", "access_denied", "BAD_REFRESH_TOKEN", "BAD_HUB", "inactive_user"}
 )
+# The application itself is not accepted (RFC 6749 5.2; HubSpot's and Salesforce's own codes): what
+# is wrong with it is a matter of whose it is.
+_CLIENT_REFUSED = frozenset(
+    {
+        *("invalid_client", "invalid_client_id", "unauthorized_client"),
+        *("BAD_CLIENT_ID", "BAD_CLIENT_SECRET"),
+    }
+)
+CLIENT_REFUSED = "client_refused"
 _PKCE_BYTES = 48  # 64 characters; RFC 7636 4.1 allows 43 to 128.
 _TRANSIENT = frozenset({408, 423, 425, 429, 477})
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Our application at a provider."""
-
-    id: str
-    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,9 @@ def challenge(verifier: str) -> str:
 class TokenEndpoint:
     """A provider's token endpoint, as our application calls it.
 
-    `hosts` are those of the provider's facts: the endpoint must be at one of them.
+    `hosts` are those of the provider's facts: the endpoint must be at one of them. `is_own`: the
+    application is the workspace's own, so if it is refused the workspace can mend that:
+    MisconfiguredError(client_refused).
     """
 
     http: HttpClient
@@ -187,6 +191,11 @@ class TokenEndpoint:
     facts: OAuthFacts
     hosts: Sequence[str]
     client: Client
+    is_own: bool = False
+
+    def called_by(self, client: Client | None) -> Self:
+        """Return the endpoint as a workspace's own application calls it; itself for None."""
+        return self if client is None else replace(self, client=client, is_own=True)
 
     async def exchange(self, code: str, redirect_url: str, verifier: str | None) -> Granted:
         """Return the tokens for the code that a person came back with; a code works once.
@@ -216,7 +225,7 @@ class TokenEndpoint:
     async def _grant(self, grant: Mapping[str, str]) -> Granted:
         answer = await self._post(self.facts.token_url, grant)
         if answer.status >= 400:
-            raise classify(answer)
+            raise self._judge(answer)
         told = answer.decode(_ANSWERED)
         lifetime_s = LIFETIME_DEFAULT_S if told.expires_in is None else told.expires_in
         return Granted(
@@ -226,6 +235,12 @@ class TokenEndpoint:
             scopes=tuple(told.scopes or (told.scope or "").split()),
             account_url=self._checked(told.instance_url) if self.facts.tells_account_url else None,
         )
+
+    def _judge(self, answer: Answer) -> SyncError:
+        error = classify(answer)
+        if self.is_own and isinstance(error, RequestRefusedError) and error.code in _CLIENT_REFUSED:
+            return MisconfiguredError(answer.host, CLIENT_REFUSED)
+        return error
 
     def _checked(self, url: str | None) -> str | None:
         """Return an address that an answer told; None if it is none that may be called.
@@ -354,8 +369,9 @@ class RefreshingTokens:
             # Stored between our look and the right to refresh; the right lapses by itself.
             return tokens
         try:
-            granted = await self._endpoint.refresh(tokens.refresh_token)
-        except (NeedsReauthError, RequestRefusedError, UnavailableError):
+            endpoint = self._endpoint.called_by(tokens.client)
+            granted = await endpoint.refresh(tokens.refresh_token)
+        except (ConfigurationError, UnavailableError):
             # Answered, so nothing is on its way: nobody needs to wait until our right lapses.
             await self._store.begin_refresh(self._connection, self._owner, 0.0)
             raise
@@ -374,6 +390,7 @@ class RefreshingTokens:
             refresh_token=granted.refresh_token or tokens.refresh_token,
             expires_at=granted.expires_at,
             version=tokens.version + 1,
+            client=tokens.client,
         )
 
     @property

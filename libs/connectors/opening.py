@@ -15,7 +15,7 @@ from libs.common.postgres import Transactions
 from libs.common.rates import APPLICATION, RateGate
 from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import ClientSettings, ProviderSettings
-from libs.common.tokens import StoredTokens
+from libs.common.tokens import Client, StoredTokens
 from libs.common.uploads import UploadedFiles
 from libs.connectors import registry
 from libs.connectors.account import StaticToken
@@ -30,10 +30,11 @@ from libs.connectors.contract import (
     TokenSupply,
 )
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint, placed
+from libs.connectors.oauth import RefreshingTokens, TokenEndpoint, placed
 
-# Whose limits they are: provider, account, subscription, where its day begins, and who shares it.
-GateKey = tuple[str, str, str | None, str, str]
+# Whose limits they are: provider, account, subscription, where its day begins, who shares it, and
+# by which application of the workspace's own, if any.
+GateKey = tuple[str, str, str | None, str, str, str | None]
 
 
 def clients_of(settings: ProviderSettings) -> Mapping[str, Client]:
@@ -54,7 +55,8 @@ class StoredConnection:
     """A connection as much as opening it takes; `account` None: it was never checked.
 
     `account_url` is the account's own address, where accounts of its provider have one. `sealed`
-    are its credentials if they were read with the rest; else they are looked for.
+    are its credentials if they were read with the rest; else they are looked for. `client_id` is
+    the workspace's own application, by whose limits it is called; None: the operator's.
     """
 
     workspace: UUID
@@ -63,6 +65,7 @@ class StoredConnection:
     account: Account | None = None
     account_url: str | None = None
     sealed: Sealed | None = None
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ class Opener:
             account.tier if account is not None else None,
             account.time_zone if account is not None else "UTC",
             str(stored.workspace) if self._is_shared(stored.provider) else "",
+            stored.client_id,
         )
         # Whoever waits before a page is kept waiting by nobody else's turn.
         gate = None if self.lane else self._gates.get(key)
@@ -188,12 +192,23 @@ class Opener:
         return gate
 
     def _new_gate(
-        self, provider: str, owner: str, tier: str | None, time_zone: str, party: str
+        self,
+        provider: str,
+        owner: str,
+        tier: str | None,
+        time_zone: str,
+        party: str,
+        client_id: str | None,
     ) -> RateGate:
+        application = f"{provider}:application"
         return RateGate(
             self.transactions,
             self._limits(provider, tier),
-            {"account": f"{provider}:{owner}", "application": f"{provider}:application"},
+            {
+                "account": f"{provider}:{owner}",
+                # `limits.divide_day` looks for those who share one by the same name.
+                "application": f"{application}:{client_id}" if client_id else application,
+            },
             self.clock,
             patience_s=self.patience_s,
             time_zone=time_zone,

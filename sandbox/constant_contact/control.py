@@ -22,7 +22,7 @@ from sandbox.constant_contact.lists import described as described_list
 from sandbox.constant_contact.memberships import join, leave
 from sandbox.constant_contact.oauth_api import issued
 from sandbox.constant_contact.state import Customer, State
-from sandbox.constant_contact.tokens import ALL_SCOPES, OFFLINE, Grant
+from sandbox.constant_contact.tokens import ALL_SCOPES, CLIENT_ID, OFFLINE, Grant
 from sandbox.control import parsed
 from sandbox.exchange import Answer, Request, Routes
 from sandbox.people import Person
@@ -60,6 +60,12 @@ class FieldLabel(Wish, frozen=True):
 
 class NewTokens(Wish, frozen=True):
     scopes: Sequence[str] = ALL_SCOPES
+    client_id: str = CLIENT_ID
+
+
+class NewApplication(Wish, frozen=True):
+    client_id: str
+    client_secret: str
 
 
 def register(routes: Routes[Customer], state: State) -> None:
@@ -83,10 +89,24 @@ def register(routes: Routes[Customer], state: State) -> None:
     @routes.add("POST", "/_sandbox/tokens")
     def tokens(account: Customer, request: Request) -> Answer:
         """Grant the application access, as if a person had been through the page."""
-        scopes = tuple(parsed(request, NewTokens).scopes)
-        grant = Grant(secrets.token_hex(8), account.id, scopes, state.clock.now_s())
+        wish = parsed(request, NewTokens)
+        if wish.client_id not in state.applications:
+            message = f"there is no application {wish.client_id!r}"
+            raise ControlError(message)
+        scopes, now_s = tuple(wish.scopes), state.clock.now_s()
+        grant = Grant(secrets.token_hex(8), account.id, scopes, now_s, wish.client_id)
         refresh = state.tokens.renew(grant) if OFFLINE in scopes else None
         return Answer(200, issued(state, grant, refresh))
+
+    @routes.add("POST", "/_sandbox/applications")
+    def applications(account: Customer, request: Request) -> Answer:
+        """Register an application, as a customer would at the developer portal."""
+        wish = parsed(request, NewApplication)
+        if wish.client_id in state.applications:
+            message = f"there is an application {wish.client_id!r} already"
+            raise ControlError(message)
+        state.add_application(wish.client_id, wish.client_secret)
+        return Answer(201, {"client_id": wish.client_id})
 
     @routes.add("POST", "/_sandbox/app:uninstall")
     def uninstall(account: Customer, request: Request) -> Answer:

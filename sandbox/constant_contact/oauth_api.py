@@ -13,8 +13,6 @@ from sandbox.constant_contact.errors import oauth
 from sandbox.constant_contact.state import Customer, State
 from sandbox.constant_contact.tokens import (
     ALL_SCOPES,
-    CLIENT_ID,
-    CLIENT_SECRET,
     CODE_LIFETIME_S,
     OFFLINE,
     Code,
@@ -47,7 +45,7 @@ def register(routes: Routes[Customer], state: State) -> None:
             paths=[f"{PREFIX}/authorize"],
             words=WORDS,
             carried=CARRIED,
-            problem=_problem,
+            problem=lambda asked: _problem(state, asked),
             scopes=lambda asked: asked["scope"].split(),
             approved=lambda chosen, form: {"code": _code(state, chosen, form)},
             denied={"error": "access_denied", "error_description": "The user denied"},
@@ -58,8 +56,8 @@ def register(routes: Routes[Customer], state: State) -> None:
     def token(account: Customer, request: Request) -> Answer:
         # Their support's examples have the parameters in the address, others have them in the body.
         form = {name: values[0] for name, values in request.query.items()} | request.form()
-        is_confidential = _check_client(request, form)
-        return Answer(200, _granted(state, form, is_confidential=is_confidential))
+        client_id, is_confidential = _check_client(state, request, form)
+        return Answer(200, _granted(state, client_id, form, is_confidential=is_confidential))
 
 
 def _code(state: State, chosen: Customer, form: Mapping[str, str]) -> str:
@@ -70,14 +68,15 @@ def _code(state: State, chosen: Customer, form: Mapping[str, str]) -> str:
             tuple(dict.fromkeys(form["scope"].split())),
             state.clock.now_s() + CODE_LIFETIME_S,
             form.get("code_challenge", ""),
+            form["client_id"],
         )
     )
 
 
-def _problem(asked: Mapping[str, str]) -> str | None:
+def _problem(state: State, asked: Mapping[str, str]) -> str | None:
     """Return what is wrong with a request for access; None if nothing is."""
-    if asked.get("client_id") != CLIENT_ID:
-        return f"client_id must be {CLIENT_ID}"
+    if asked.get("client_id") not in state.applications:
+        return f"client_id must be {' or '.join(state.applications)}"
     if asked.get("response_type") != "code":
         return "response_type must be code"
     if not asked.get("redirect_uri", "").startswith(("http://", "https://")):
@@ -90,18 +89,21 @@ def _problem(asked: Mapping[str, str]) -> str | None:
     return None
 
 
-def _check_client(request: Request, form: dict[str, str]) -> bool:
-    """Return whether the client proved itself by its secret; raises the 401 of one that failed.
+def _check_client(state: State, request: Request, form: dict[str, str]) -> tuple[str, bool]:
+    """Return which client it is, and whether its secret proved it; raises the 401 of another.
 
     A client without a secret is one of the PKCE flow: its code, or its refresh token, is its proof.
     """
     client_id, secret = client_of(request, form)
-    if client_id != CLIENT_ID or secret not in ("", CLIENT_SECRET):
+    application = state.applications.get(client_id)
+    if application is None or secret not in ("", application.secret):
         raise oauth(401, "invalid_client", "The client credentials are invalid.")
-    return bool(secret)
+    return client_id, bool(secret)
 
 
-def _granted(state: State, form: dict[str, str], *, is_confidential: bool) -> dict[str, Any]:
+def _granted(
+    state: State, client_id: str, form: dict[str, str], *, is_confidential: bool
+) -> dict[str, Any]:
     """Return the token endpoint's answer, or raise its refusal."""
     now_s = state.clock.now_s()
     match form.get("grant_type"):
@@ -111,6 +113,7 @@ def _granted(state: State, form: dict[str, str], *, is_confidential: bool) -> di
                 raise oauth(401, "invalid_client", "A client without a secret needs PKCE.")
             grant = state.tokens.redeem(
                 form.get("code", ""),
+                client_id,
                 redirect_uri=form.get("redirect_uri", ""),
                 verifier=verifier,
                 now_s=now_s,
@@ -120,6 +123,7 @@ def _granted(state: State, form: dict[str, str], *, is_confidential: bool) -> di
             account = state.default.settings
             grant, refresh = state.tokens.use(
                 form.get("refresh_token", ""),
+                client_id,
                 rotates=account.refresh_tokens == "rotating",
                 now_s=now_s,
             )
@@ -132,7 +136,9 @@ def issued(state: State, grant: Grant, refresh: str | None) -> dict[str, Any]:
     """Issue an access token; return the token endpoint's answer."""
     lifetime_s = state.accounts[grant.account].settings.token_ttl_s
     expires_s = state.clock.now_s() + lifetime_s
-    access = state.tokens.issue(grant.account, grant.scopes, expires_s=expires_s)
+    access = state.tokens.issue(
+        grant.account, grant.scopes, expires_s=expires_s, client_id=grant.client_id
+    )
     told = {
         "token_type": "Bearer",
         "expires_in": lifetime_s,

@@ -1,9 +1,11 @@
 """Constant Contact accounts in memory, who may call them, and how often.
 
 4 calls a second and 10,000 a day until 00:00 UTC, both of the application: all accounts share them
-(rate limits page of the API guide). No answer has a header that tells of a limit.
+(rate limits page of the API guide). No answer has a header that tells of a limit. One application
+there is from the start; more are registered by the control interface, each with limits of its own.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid5
 
@@ -79,25 +81,41 @@ class Customer(Account):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Who may call for an account's owner: what proves it, and how often."""
+
+    secret: str
+    limits: Limits
+
+
 class State(Provider[Customer]):
     """All accounts of the process, and the tokens for them."""
 
     tokens: Tokens
-    limits: Limits  # Of the application, so of every account.
+    applications: dict[str, Application]  # By client id.
+    limits: Limits  # Of the first application.
 
     def start(self) -> None:
         self.tokens = Tokens()
-        self.limits = Limits(
+        self.applications = {}
+        self.limits = self.add_application(CLIENT_ID, CLIENT_SECRET).limits
+        account = self._open("Constant Contact sandbox")
+        self.tokens.access[STANDING_TOKEN] = AccessToken(
+            STANDING_TOKEN, account.id, ALL_SCOPES, None
+        )
+
+    def add_application(self, client_id: str, secret: str) -> Application:
+        """Register an application."""
+        limits = Limits(
             self.clock,
             {
                 "per_second": [SlidingWindow(CALLS_PER_SECOND, 1)],
                 "daily": [DailyWindow(CALLS_PER_DAY, "UTC")],
             },
         )
-        account = self._open("Constant Contact sandbox")
-        self.tokens.access[STANDING_TOKEN] = AccessToken(
-            STANDING_TOKEN, account.id, ALL_SCOPES, None
-        )
+        self.applications[client_id] = Application(secret, limits)
+        return self.applications[client_id]
 
     def open_account(self, wishes: dict[str, Any]) -> tuple[Customer, dict[str, Any]]:
         unknown = set(wishes) - {"name"}
@@ -127,7 +145,7 @@ class State(Provider[Customer]):
             raise errors.unauthorized()
         if access.expires_s is not None and self.clock.now_s() >= access.expires_s:
             raise errors.unauthorized()
-        self._take(account, route, request)
+        self._take(account, route, request, self.applications[access.client_id].limits)
         if route.tags["scope"] not in ({*access.scopes, ""}):
             raise errors.forbidden()
         if not set(route.tags.get("privileges", ())) <= set(account.settings.privileges):
@@ -161,10 +179,12 @@ class State(Provider[Customer]):
             return super().lie(account, route, request, fault)
         return Answer(201, {"contact_id": str(uuid5(NAMESPACE, "a lie")), "action": "created"})
 
-    def _take(self, account: Customer, route: Route[Customer], request: Request) -> None:
+    def _take(
+        self, account: Customer, route: Route[Customer], request: Request, limits: Limits
+    ) -> None:
         """Count a call in both windows; raise the 429 of the one that is full."""
         for bucket in ("per_second", "daily"):
-            if self.limits.take(bucket, request.arrived_s, request.unseen_s):
+            if limits.take(bucket, request.arrived_s, request.unseen_s):
                 account.calls.violate(bucket, route.name)
                 raise RefusedError(errors.over(bucket))
 

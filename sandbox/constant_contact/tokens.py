@@ -1,10 +1,11 @@
-"""What the application of the sandbox has been granted: codes, refresh tokens, access tokens.
+"""What the sandbox's applications have been granted: codes, refresh tokens, access tokens.
 
-There is one application, of which every account may become a user. A code lives five minutes and
-works once. Refresh tokens rotate, or are long-lived, by a setting of the application
-(`Knobs.refresh_tokens`): a rotating one works once, and its refresh ends all that came before it.
-One that nobody used for 180 days dies. Sources: the server flow and PKCE pages of the API guide;
-lifetimes and kinds of refresh tokens are answers of its support.
+Every account may become a user of each application; a code or a refresh token is of use to the one
+that it was given to alone. A code lives five minutes and works once. Refresh tokens rotate, or are
+long-lived, by a setting of the application (`Knobs.refresh_tokens`): a rotating one works once, and
+its refresh ends all that came before it. One that nobody used for 180 days dies. Sources: the
+server flow and PKCE pages of the API guide; lifetimes and kinds of refresh tokens are answers of
+its support.
 """
 
 import secrets
@@ -38,6 +39,7 @@ class Code:
     scopes: tuple[str, ...]
     expires_s: float
     challenge: str
+    client_id: str = CLIENT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Grant:
     account: str
     scopes: tuple[str, ...]
     used_s: float
+    client_id: str = CLIENT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class AccessToken:
     account: str
     scopes: tuple[str, ...]
     expires_s: float | None  # None: the standing one.
+    client_id: str = CLIENT_ID
 
 
 class Tokens:
@@ -71,22 +75,25 @@ class Tokens:
         self._codes[text] = code
         return text
 
-    def redeem(self, text: str, *, redirect_uri: str, verifier: str, now_s: float) -> Grant:
+    def redeem(
+        self, text: str, client_id: str, *, redirect_uri: str, verifier: str, now_s: float
+    ) -> Grant:
         """Exchange a code, which is then spent whatever becomes of it."""
         code = self._codes.pop(text, None)
-        if code is None or now_s >= code.expires_s:
+        if code is None or now_s >= code.expires_s or code.client_id != client_id:
             raise oauth(400, "invalid_grant", "The authorization code is invalid or has expired.")
         if redirect_uri != code.redirect_uri:
             message = "The 'redirect_uri' does not match the redirection URI of the request."
             raise oauth(400, "invalid_grant", message)
         if code.challenge and challenge(verifier) != code.challenge:
             raise oauth(400, "invalid_grant", "PKCE verification failed.")
-        return Grant(secrets.token_hex(8), code.account, code.scopes, now_s)
+        return Grant(secrets.token_hex(8), code.account, code.scopes, now_s, client_id)
 
-    def use(self, token: str, *, rotates: bool, now_s: float) -> tuple[Grant, str]:
+    def use(self, token: str, client_id: str, *, rotates: bool, now_s: float) -> tuple[Grant, str]:
         """Use a refresh token; return what it stands for and the one to use next."""
         grant = self.refresh.get(token)
-        if grant is None or now_s - grant.used_s >= UNUSED_LIFETIME_S:
+        is_old = grant is not None and now_s - grant.used_s >= UNUSED_LIFETIME_S
+        if grant is None or is_old or grant.client_id != client_id:
             message = "The refresh token is invalid or expired."
             raise oauth(400, "invalid_grant", message)
         used = replace(grant, used_s=now_s)
@@ -102,9 +109,16 @@ class Tokens:
         self.refresh[token] = grant
         return token
 
-    def issue(self, account: str, scopes: tuple[str, ...], *, expires_s: float) -> AccessToken:
+    def issue(
+        self,
+        account: str,
+        scopes: tuple[str, ...],
+        *,
+        expires_s: float,
+        client_id: str = CLIENT_ID,
+    ) -> AccessToken:
         token = ".".join(secrets.token_urlsafe(each) for each in (24, 180, _SIGNATURE_BYTES))
-        self.access[token] = AccessToken(token, account, scopes, expires_s)
+        self.access[token] = AccessToken(token, account, scopes, expires_s, client_id)
         return self.access[token]
 
     def revoke(self, account: str) -> None:

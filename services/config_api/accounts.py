@@ -16,7 +16,11 @@ from libs.connectors.oauth import Authorization, Granted
 
 @dataclass(frozen=True, slots=True)
 class AccountRef:
-    """A connection, as much of it as opening the account takes."""
+    """A connection, as much of it as opening the account takes.
+
+    `client_id` and `sealed_client_secret` are those of the workspace's own application at the
+    provider; None: the operator's.
+    """
 
     workspace: UUID
     connection: UUID
@@ -25,6 +29,8 @@ class AccountRef:
     tier: str | None = None
     time_zone: str = "UTC"
     account_url: str | None = None
+    client_id: str | None = None
+    sealed_client_secret: str | None = None
 
 
 class Accounts(Protocol):
@@ -44,11 +50,11 @@ class Accounts(Protocol):
     ) -> AbstractAsyncContextManager[Destination]:
         """Open a destination account, by its stored credentials or by one not stored yet."""
 
-    def authorize(self, provider: str, redirect_url: str) -> Authorization:
+    def authorize(self, account: AccountRef, redirect_url: str) -> Authorization:
         """Return the address of the provider's login page, and what to keep until it is left."""
 
     async def exchange(
-        self, provider: str, code: str, redirect_url: str, verifier: str | None
+        self, account: AccountRef, code: str, redirect_url: str, verifier: str | None
     ) -> Granted:
         """Return the tokens for the code of a login; raise NeedsReauthError if it is refused."""
 

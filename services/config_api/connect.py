@@ -191,7 +191,7 @@ async def start_login(
         _refuse_foreign(parts, return_url)
     redirect_uri = parts.addresses.callback_url
     with translated(connection.provider):
-        login = parts.accounts.authorize(connection.provider, redirect_uri)
+        login = parts.accounts.authorize(connection.account, redirect_uri)
     verifier = login.verifier
     expires_at = parts.clock.now() + timedelta(seconds=LOGIN_S)
     await store.add_login(
@@ -200,7 +200,7 @@ async def start_login(
         workspace=connection.workspace_id,
         connection=connection.connection_id,
         sealed_code_verifier=verifier
-        and _seal(parts, connection.account, verifier, "code_verifier"),
+        and seal(parts, connection.account, verifier, "code_verifier"),
         redirect_uri=redirect_uri,
         return_url=return_url,
         expires_at=expires_at,
@@ -262,9 +262,7 @@ async def _redeem(
         field="code_verifier",
     )
     try:
-        tokens = await parts.accounts.exchange(
-            connection.provider, code, login.redirect_uri, verifier
-        )
+        tokens = await parts.accounts.exchange(account, code, login.redirect_uri, verifier)
         called = replace(account, account_url=tokens.account_url or account.account_url)
         whose = await check_account(parts, facts, called, tokens.access_token)
     except NeedsReauthError as error:
@@ -281,14 +279,15 @@ def _sealed(parts: Parts, account: AccountRef, tokens: Granted, whose: Account) 
         account_name=whose.name,
         time_zone=whose.time_zone,
         tier=whose.tier,
-        sealed_access_token=_seal(parts, account, tokens.access_token, "access_token"),
-        sealed_refresh_token=refresh and _seal(parts, account, refresh, "refresh_token"),
+        sealed_access_token=seal(parts, account, tokens.access_token, "access_token"),
+        sealed_refresh_token=refresh and seal(parts, account, refresh, "refresh_token"),
         token_expires_at=tokens.expires_at,
         account_url=tokens.account_url,
     )
 
 
-def _seal(parts: Parts, account: AccountRef, plaintext: str, field: str) -> str:
+def seal(parts: Parts, account: AccountRef, plaintext: str, field: str) -> str:
+    """Return a credential sealed for its row and field."""
     return parts.secrets.seal(
         plaintext, workspace=account.workspace, connection=account.connection, field=field
     )

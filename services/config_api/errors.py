@@ -443,6 +443,8 @@ _TO_MEND = {
     "it)",
     "scope_missing": "this login may not see what is needed: an administrator must give the person "
     "more rights, or a person with more rights must log in",
+    "client_refused": "it does not accept the id or the secret of your application there: look "
+    "them up again, and PATCH `oauth_client` of the connection",
     "field_missing": "a field is not there any more, or this login may not see it",
     "list_missing": "the list is not there any more",
 }

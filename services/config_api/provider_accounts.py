@@ -15,6 +15,7 @@ from libs.common.errors import MisconfiguredError
 from libs.common.postgres import Transactions
 from libs.common.rates import INTERACTIVE
 from libs.common.secrets import KeyRing
+from libs.common.tokens import CLIENT_SECRET, Client
 from libs.connectors import oauth, registry
 from libs.connectors.contract import Account, Destination, Facts, Gate, OpenGate, Source
 from libs.connectors.http import HttpClient
@@ -98,21 +99,38 @@ class ProviderAccounts:
             _stored(account), credential=credential, gate=_own_gate(account, credential)
         )
 
-    def authorize(self, provider: str, redirect_url: str) -> Authorization:
-        """Return the address of the provider's login page.
+    def authorize(self, account: AccountRef, redirect_url: str) -> Authorization:
+        """Return the address of the provider's login page, as the account's application asks.
 
-        Raises MisconfiguredError(client_not_configured) while the operator has not registered us.
+        Raises MisconfiguredError(client_not_configured) while the operator has not registered us
+        and the workspace has no application of its own.
         """
-        endpoint = self.opener.endpoint(provider)
-        if not endpoint.client.id:
-            raise MisconfiguredError(provider, "client_not_configured")
-        return oauth.authorize(endpoint.facts, endpoint.client.id, redirect_url)
+        endpoint = self.opener.endpoint(account.provider)
+        client_id = account.client_id or endpoint.client.id
+        if not client_id:
+            raise MisconfiguredError(account.provider, "client_not_configured")
+        return oauth.authorize(endpoint.facts, client_id, redirect_url)
 
     async def exchange(
-        self, provider: str, code: str, redirect_url: str, verifier: str | None
+        self, account: AccountRef, code: str, redirect_url: str, verifier: str | None
     ) -> Granted:
-        """Return the tokens for the code of a login."""
-        return await self.opener.endpoint(provider).exchange(code, redirect_url, verifier)
+        """Return the tokens for the code of a login.
+
+        Raises MisconfiguredError(client_refused) if the workspace's own application is refused.
+        """
+        endpoint = self.opener.endpoint(account.provider).called_by(self._own_client(account))
+        return await endpoint.exchange(code, redirect_url, verifier)
+
+    def _own_client(self, account: AccountRef) -> Client | None:
+        if account.client_id is None or account.sealed_client_secret is None:
+            return None
+        secret = self.opener.keys.unseal(
+            account.sealed_client_secret,
+            workspace=account.workspace,
+            connection=account.connection,
+            field=CLIENT_SECRET,
+        )
+        return Client(account.client_id, secret)
 
 
 def _own_gate(account: AccountRef, credential: str | None) -> Gate | None:
@@ -141,5 +159,10 @@ def _stored(account: AccountRef) -> StoredConnection:
             tier=account.tier,
         )
     return StoredConnection(
-        account.workspace, account.connection, account.provider, known, account.account_url
+        account.workspace,
+        account.connection,
+        account.provider,
+        known,
+        account.account_url,
+        client_id=account.client_id,
     )

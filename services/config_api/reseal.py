@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.database import SessionMaker
 from libs.common.secrets import KeyRing, SecretsError
+from libs.common.tokens import CLIENT_SECRET
 from services.config_api.store import connections as store
 from services.config_api.store.connections import Sealed
 from services.config_api.units import Units
@@ -58,4 +59,5 @@ def sealed_anew(row: Sealed, keys: KeyRing) -> Sealed:
         access_token=anew(row.access_token, "access_token"),
         refresh_token=anew(row.refresh_token, "refresh_token"),
         api_key=anew(row.api_key, "api_key"),
+        client_secret=anew(row.client_secret, CLIENT_SECRET),
     )

@@ -14,6 +14,7 @@ class Sources:
 
     async def __call__(self, assignment: Assignment, /) -> Source:
         """Return the source; raise NeedsReauthError without usable credentials."""
+        sealed = assignment.source.sealed
         return await self._opener.source(
             StoredConnection(
                 workspace=assignment.workspace,
@@ -21,7 +22,8 @@ class Sources:
                 provider=assignment.provider,
                 account=account_of(assignment),
                 account_url=assignment.source.account_url,
-                sealed=assignment.source.sealed,
+                sealed=sealed,
+                client_id=sealed.client_id if sealed is not None else None,
             )
         )
 

@@ -82,7 +82,7 @@ _CLAIM = """
       case when i.state = 'error' then i.error_reason end as reported_reason,
       c.connection_id, c.account_id, c.time_zone, c.tier, c.account_url,
       c.sealed_access_token, c.sealed_refresh_token, c.sealed_api_key,
-      c.token_expires_at, c.token_version,
+      c.token_expires_at, c.token_version, c.client_id, c.sealed_client_secret,
       m.fields::text as fields, m.criteria::text as criteria,
       p.from_ms, p.sweep::text as sweep, r.from_ms as members_read_ms, r.sweep::text as roll,
       (extract(epoch from s.members_wanted_at) * 1000)::bigint as members_wanted_ms,

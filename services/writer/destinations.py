@@ -25,6 +25,7 @@ class Destinations:
                 tier=connection.tier,
             ),
             account_url=connection.account_url,
+            client_id=connection.client_id,
         )
         gate = LeasedGate(self._opener.gate(stored), lease)
         return await self._opener.destination(stored, gate=gate)

@@ -239,6 +239,7 @@ class Connection:
     sealed_api_key: str | None
     failed_checks: int
     account_url: str | None = None
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ class Block:
 # A destination's configuration out of `config.connections c`, as `Connection` has it.
 _CONNECTION = """
   c.connection_id, c.workspace_id, c.provider, c.state, coalesce(c.account_id, '') as account_id,
-  c.tier, c.time_zone, c.sealed_api_key, c.failed_checks, c.account_url
+  c.tier, c.time_zone, c.sealed_api_key, c.failed_checks, c.account_url, c.client_id
 """
 
 

@@ -13,7 +13,7 @@ from libs.common.database import SessionMaker
 from libs.common.errors import NeedsReauthError
 from libs.common.postgres import Transactions, create_pool
 from libs.common.secrets import KeyRing, Sealed
-from libs.common.tokens import StoredTokens, Tokens
+from libs.common.tokens import Client, StoredTokens, Tokens
 
 WORKSPACE, CONNECTION = UUID(int=1), UUID(int=2)
 KEYS = KeyRing.parse("k:" + base64.b64encode(b"k" * 32).decode())
@@ -55,6 +55,24 @@ async def test_stored_tokens_are_sealed_and_come_back(
     loaded = await tokens.load(CONNECTION)
     assert (loaded.access_token, loaded.refresh_token) == ("secret-a", "secret-r")
     assert (loaded.expires_at, loaded.version) == (LATER, 1)
+
+
+async def test_tokens_come_with_the_application_that_they_were_given_to(
+    tokens: StoredTokens, sessions: SessionMaker
+) -> None:
+    """Proves CC5: it alone can refresh them."""
+    secret = KEYS.seal("s", workspace=WORKSPACE, connection=CONNECTION, field="client_secret")
+    await tokens.store_tokens(CONNECTION, 0, access_token="a", refresh_token="r", expires_at=LATER)
+    ours = await tokens.load(CONNECTION)
+    async with sessions.begin() as session:
+        await session.execute(
+            text("update config.connections set client_id = 'own', sealed_client_secret = :s"),
+            {"s": secret},
+        )
+
+    own = await tokens.load(CONNECTION)
+
+    assert (ours.client, own.client) == (None, Client("own", "s"))
 
 
 async def test_where_an_account_is_called_is_stored_with_its_tokens(

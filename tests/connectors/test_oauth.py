@@ -20,14 +20,14 @@ from libs.common.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from libs.common.tokens import Tokens
+from libs.common.tokens import Client, Tokens
 from libs.connectors import oauth
 from libs.connectors.account import StaticToken
 from libs.connectors.contract import Account, OpenGate, TokenSupply
 from libs.connectors.http import Answer
 from libs.connectors.hubspot.facts import FACTS
 from libs.connectors.hubspot.source import HubSpotSource
-from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint
+from libs.connectors.oauth import RefreshingTokens, TokenEndpoint
 from libs.connectors.salesforce.facts import FACTS as SALESFORCE
 from sandbox.hubspot.app import create_app
 from sandbox.hubspot.state import State
@@ -255,6 +255,22 @@ async def test_a_wrong_secret_is_our_mistake(provider: Served) -> None:
 
     with pytest.raises(RequestRefusedError):
         await endpoint_of(provider, Client(OURS.id, "wrong")).refresh(tokens.refresh_token)
+
+
+async def test_a_wrong_secret_of_an_own_application_is_its_workspaces_to_mend(
+    provider: Served,
+) -> None:
+    """It is told of as such, and the right to refresh is given back at once."""
+    tokens = replace(ending_in(0, await granted(provider)), client=Client(OURS.id, "wrong"))
+    store = MemoryStore(tokens)
+
+    with pytest.raises(MisconfiguredError, match="client_refused"):
+        await supply(provider, store).token()
+    store.tokens = replace(tokens, client=OURS)
+    fresh = await supply(provider, store).token()
+
+    assert fresh == store.tokens.access_token
+    assert store.waits == []
 
 
 async def test_a_revoked_token_needs_a_person(provider: Served) -> None:

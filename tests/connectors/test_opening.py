@@ -17,10 +17,10 @@ from libs.common.postgres import fetch_alone
 from libs.common.rates import RateGate
 from libs.common.secrets import KeyRing, Sealed
 from libs.common.settings import Environment
+from libs.common.tokens import Client
 from libs.connectors import oauth
 from libs.connectors.contract import Account, OpenGate
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener, StoredConnection
 from sandbox.brevo.app import create_app as brevo
 from sandbox.brevo.state import State as BrevoState

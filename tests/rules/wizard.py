@@ -46,8 +46,8 @@ REMOVALS = (
         "W2",
         "a login's code is redeemed with its verifier",
         "services/config_api/connect.py",
-        "connection.provider, code, login.redirect_uri, verifier",
-        "connection.provider, code, login.redirect_uri, None",
+        "account, code, login.redirect_uri, verifier",
+        "account, code, login.redirect_uri, None",
         f"{_TESTS}/test_connect.py::test_a_login_connects_the_account",
     ),
     Removal(

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import ids
 from libs.common.errors import MisconfiguredError
 from libs.common.ids import Prefix
+from libs.common.tokens import CLIENT_SECRET
 from libs.connectors import registry
 from libs.connectors.contract import ContactList, Destination, Facts, FieldType
 from libs.connectors.contract import Field as RemoteField
@@ -73,6 +74,9 @@ AccountUrl = Annotated[
         "the catalogue says `has_account_url`.",
     ),
 ]
+ClientId = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=300, pattern=VISIBLE_ASCII)
+]
 ObjectName = Annotated[
     str | None, Query(max_length=100, description="A source object: contacts, leads.")
 ]
@@ -95,6 +99,9 @@ class Connection(Shown):
     tier: str | None = Field(
         description="The account's subscription at the provider; null: the smallest is assumed."
     )
+    oauth_client_id: str | None = Field(
+        description="The workspace's own application at the provider; null: the operator's."
+    )
     created_at: datetime
     updated_at: datetime
 
@@ -112,6 +119,7 @@ class Connection(Shown):
                     "account_url": None,
                     "time_zone": "Europe/Berlin",
                     "tier": "starter",
+                    "oauth_client_id": None,
                     "created_at": "2026-11-24T09:00:00Z",
                     "updated_at": "2026-11-24T09:01:00Z",
                 }
@@ -127,6 +135,23 @@ class Connections(Shown):
     next_page_token: pages.NextPageToken
 
 
+class OAuthClient(Asked):
+    """An application that the workspace registered at the provider itself."""
+
+    id: ClientId
+    secret: Secret
+
+
+OwnClient = Annotated[
+    OAuthClient | None,
+    Field(
+        description="The workspace's own application at the provider, registered with the address "
+        "that the catalogue shows as `oauth_redirect_url`. What the provider counts by "
+        "application is then shared with nobody. null: the operator's.",
+    ),
+]
+
+
 class ConnectionWanted(Asked):
     """An account to connect; `api_key` where the provider is connected by one."""
 
@@ -135,6 +160,7 @@ class ConnectionWanted(Asked):
     api_key: Secret | None = None
     account_url: AccountUrl = None
     tier: Tier = None
+    oauth_client: OwnClient = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -152,6 +178,11 @@ class ConnectionWanted(Asked):
                     "api_key": "0123456789abcdef",
                     "account_url": "https://example.api-us1.com",
                 },
+                {
+                    "provider": "constant_contact",
+                    "name": "Our Constant Contact",
+                    "oauth_client": {"id": "a1b2c3d4-0123", "secret": "0123456789abcdef"},
+                },
                 {"provider": "csv", "name": "Members"},
             ]
         }
@@ -163,6 +194,7 @@ class ConnectionChange(Asked):
 
     name: Name | None = None
     tier: Tier = None
+    oauth_client: OwnClient = None
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tier": "professional"}]})
 
@@ -280,6 +312,8 @@ async def create_connection(
             at="/provider", code="unknown_provider", detail="The catalogue has no such provider."
         )
     _refuse_unknown_tier(facts, wanted.tier)
+    client = wanted.oauth_client
+    _refuse_client(facts, client)
     await _refuse_other_plans(units, caller, facts)
     account = AccountRef(
         caller.workspace,
@@ -299,6 +333,8 @@ async def create_connection(
             name=wanted.name,
             tier=wanted.tier,
             account_url=account.account_url,
+            client_id=client.id if client else None,
+            sealed_client_secret=_sealed_secret(parts, account, client),
         )
         await _record(session, caller, "connection.created", drawn, {"provider": facts.provider})
         made = found(await store.find(session, drawn), "connection")
@@ -403,7 +439,11 @@ async def change_connection(
     caller: CallerOf,
     parts: PartsOf,
 ) -> Connection:
-    """Give a connection another name, or say which subscription its account has (HS1)."""
+    """Give a connection another name, or say which subscription its account has (HS1).
+
+    Or by which application it is called. The same one with another secret goes on; with another
+    one the connection must be authorised again, because what was granted is the other one's.
+    """
     connection = found(await store.find(session, connection_id), "connection")
     if "name" in change.model_fields_set:
         if change.name is None:
@@ -416,7 +456,30 @@ async def change_connection(
         _refuse_unknown_tier(_facts(parts, connection), change.tier)
         await store.set_tier(session, connection_id, change.tier)
         await _record(session, caller, "connection.tier_set", connection_id, {"tier": change.tier})
+    if "oauth_client" in change.model_fields_set:
+        client = change.oauth_client
+        _refuse_client(_facts(parts, connection), client)
+        client_id = client.id if client else None
+        secret = _sealed_secret(parts, connection.account, client)
+        await store.set_client(session, connection_id, client_id, secret)
+        details: dict[str, object] = {"oauth_client_id": client_id}
+        await _record(session, caller, "connection.client_set", connection_id, details)
     return shown_connection(found(await store.find(session, connection_id), "connection"))
+
+
+def _refuse_client(facts: Facts, client: OAuthClient | None) -> None:
+    if client is not None and facts.oauth is None:
+        raise refuse_field(
+            at="/oauth_client",
+            code="no_login",
+            detail=f"{facts.label} is not connected by a login, so no application is asked for.",
+        )
+
+
+def _sealed_secret(parts: Parts, account: AccountRef, client: OAuthClient | None) -> str | None:
+    if client is None:
+        return None
+    return connect.seal(parts, account, client.secret.get_secret_value(), CLIENT_SECRET)
 
 
 def _refuse_unknown_tier(facts: Facts, tier: str | None) -> None:
@@ -455,7 +518,7 @@ async def authorize(
     connection_id: ConnectionId,
     session: Session,
     parts: PartsOf,
-    wanted: LoginWanted = LoginWanted(),  # noqa: B008  # frozen: nothing of it can change  # frozen: nothing of it can change
+    wanted: LoginWanted = LoginWanted(),  # noqa: B008  # frozen: nothing of it can change
 ) -> LoginStarted:
     """Start a login at the provider: send the user's browser to the address in the answer."""
     connection = found(await store.find(session, connection_id), "connection")
@@ -469,7 +532,7 @@ async def reauthorize(
     units: UnitsOfWork,
     caller: CallerOf,
     parts: PartsOf,
-    wanted: ReauthorisationWanted = ReauthorisationWanted(),  # noqa: B008  # frozen, as above  # as above
+    wanted: ReauthorisationWanted = ReauthorisationWanted(),  # noqa: B008  # frozen, as above
 ) -> Reauthorisation:
     """Log in again, or send a new API key; another account than before is refused."""
     connection = await _find(units, connection_id)
@@ -700,6 +763,7 @@ def shown_connection(row: store.Connection) -> Connection:
             "account_url": row.account_url,
             "time_zone": row.time_zone,
             "tier": row.tier,
+            "oauth_client_id": row.client_id,
             "created_at": row.created_at,
             "updated_at": row.updated_at,
         }

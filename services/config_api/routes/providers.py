@@ -56,6 +56,10 @@ class Provider(Shown):
         description="Whether each account has an address of its own: a connection then needs "
         "`account_url`."
     )
+    oauth_redirect_url: str | None = Field(
+        description="The address that an application of one's own must be registered with "
+        "(`oauth_client` of a connection); null: the provider has no login."
+    )
     plan: str | None = Field(
         description="Only workspaces on this plan may use it; null: all of them (SF1)."
     )
@@ -87,7 +91,12 @@ async def list_providers(session: Session, parts: PartsOf) -> Providers:
     automatic = await integrations.count_automatic(session)
     return Providers(
         items=[
-            _shown(facts, counts.get(facts.provider, 0), automatic.get(facts.provider, 0))
+            _shown(
+                facts,
+                counts.get(facts.provider, 0),
+                automatic.get(facts.provider, 0),
+                parts.addresses.callback_url,
+            )
             for facts in parts.accounts.catalogue
         ]
     )
@@ -104,7 +113,7 @@ def _warnings(facts: Facts, automatic: int) -> Sequence[Warning]:
     return [Warning(code="many_automatic_imports", detail=detail)]
 
 
-def _shown(facts: Facts, count: int, automatic: int) -> Provider:
+def _shown(facts: Facts, count: int, automatic: int, redirect_url: str) -> Provider:
     return Provider(
         id=facts.provider,
         label=facts.label,
@@ -112,6 +121,7 @@ def _shown(facts: Facts, count: int, automatic: int) -> Provider:
         is_destination=facts.is_destination,
         authentication=_authentication(facts),
         has_account_url=facts.has_account_url,
+        oauth_redirect_url=redirect_url if facts.oauth is not None else None,
         plan=facts.plan,
         objects=[
             SourceObject(name=each.name, label=each.label, needs_list=each.needs_list)

@@ -27,6 +27,8 @@ class Connection:
     created_at: datetime
     updated_at: datetime
     account_url: str | None = None
+    client_id: str | None = None
+    sealed_client_secret: str | None = None
 
     @property
     def account(self) -> AccountRef:
@@ -39,6 +41,8 @@ class Connection:
             self.tier,
             self.time_zone,
             self.account_url,
+            self.client_id,
+            self.sealed_client_secret,
         )
 
 
@@ -71,7 +75,8 @@ class LoginState:
 
 _SELECT = (
     "select connection_id, workspace_id, provider, name, state, reason, account_id, account_name,"
-    " time_zone, tier, created_at, updated_at, account_url from config.connections"
+    " time_zone, tier, created_at, updated_at, account_url, client_id, sealed_client_secret"
+    " from config.connections"
 )
 
 
@@ -84,13 +89,16 @@ async def add(
     name: str,
     tier: str | None = None,
     account_url: str | None = None,
+    client_id: str | None = None,
+    sealed_client_secret: str | None = None,
 ) -> None:
     """Store a connection that nobody has logged in to yet; storing it again changes nothing."""
     await session.execute(
         text(
             "insert into config.connections"
-            " (connection_id, workspace_id, provider, name, tier, account_url) values"
-            " (:connection, :workspace, :provider, :name, :tier, :account_url)"
+            " (connection_id, workspace_id, provider, name, tier, account_url, client_id,"
+            " sealed_client_secret) values (:connection, :workspace, :provider, :name, :tier,"
+            " :account_url, :client_id, :client_secret)"
             " on conflict do nothing"
         ),
         {
@@ -100,6 +108,8 @@ async def add(
             "name": name,
             "tier": tier,
             "account_url": account_url,
+            "client_id": client_id,
+            "client_secret": sealed_client_secret,
         },
     )
 
@@ -149,6 +159,35 @@ async def set_tier(session: AsyncSession, connection: UUID, tier: str | None) ->
             " where connection_id = :connection"
         ),
         {"connection": connection, "tier": tier},
+    )
+
+
+async def set_client(
+    session: AsyncSession, connection: UUID, client_id: str | None, sealed_secret: str | None
+) -> None:
+    """Say by which application an account is called; None: by the operator's.
+
+    What was granted to another application is of no use to this one: somebody has to log in again.
+    """
+    await session.execute(
+        text(
+            "update config.connections set client_id = :client_id,"
+            " sealed_client_secret = :client_secret, updated_at = clock_timestamp()"
+            " where connection_id = :connection and client_id is not distinct from :client_id"
+        ),
+        {"connection": connection, "client_id": client_id, "client_secret": sealed_secret},
+    )
+    await session.execute(
+        text(
+            "update config.connections set client_id = :client_id,"
+            " sealed_client_secret = :client_secret, updated_at = clock_timestamp(),"
+            " state = case state when 'connected' then 'needs_reauth' else state end,"
+            " reason = case state when 'connected' then 'client_changed' else reason end,"
+            " sealed_access_token = null, sealed_refresh_token = null, token_expires_at = null,"
+            " token_version = token_version + 1, refresh_owner = null, refresh_until = null"
+            " where connection_id = :connection and client_id is distinct from :client_id"
+        ),
+        {"connection": connection, "client_id": client_id, "client_secret": sealed_secret},
     )
 
 
@@ -225,6 +264,7 @@ async def remove(session: AsyncSession, connection: UUID) -> None:
         text(
             "update config.connections set state = 'removed', sealed_access_token = null,"
             " sealed_refresh_token = null, sealed_api_key = null, token_expires_at = null,"
+            " client_id = null, sealed_client_secret = null,"
             " updated_at = clock_timestamp() where connection_id = :connection"
         ),
         {"connection": connection},
@@ -283,6 +323,7 @@ class Sealed:
     access_token: str | None
     refresh_token: str | None
     api_key: str | None
+    client_secret: str | None
 
 
 async def sealed(session: AsyncSession) -> list[Sealed]:
@@ -290,7 +331,7 @@ async def sealed(session: AsyncSession) -> list[Sealed]:
     rows = await session.execute(
         text(
             "select workspace_id, connection_id, sealed_access_token, sealed_refresh_token,"
-            " sealed_api_key from config.connections order by connection_id"
+            " sealed_api_key, sealed_client_secret from config.connections order by connection_id"
         )
     )
     return [Sealed(*row) for row in rows]
@@ -301,11 +342,13 @@ async def replace_sealed(session: AsyncSession, old: Sealed, new: Sealed) -> boo
     changed = await session.scalar(
         text(
             "update config.connections set sealed_access_token = :access,"
-            " sealed_refresh_token = :refresh, sealed_api_key = :key"
+            " sealed_refresh_token = :refresh, sealed_api_key = :key,"
+            " sealed_client_secret = :client"
             " where connection_id = :connection"
             " and sealed_access_token is not distinct from cast(:old_access as text)"
             " and sealed_refresh_token is not distinct from cast(:old_refresh as text)"
             " and sealed_api_key is not distinct from cast(:old_key as text)"
+            " and sealed_client_secret is not distinct from cast(:old_client as text)"
             " returning true"
         ),
         {
@@ -313,9 +356,11 @@ async def replace_sealed(session: AsyncSession, old: Sealed, new: Sealed) -> boo
             "access": new.access_token,
             "refresh": new.refresh_token,
             "key": new.api_key,
+            "client": new.client_secret,
             "old_access": old.access_token,
             "old_refresh": old.refresh_token,
             "old_key": old.api_key,
+            "old_client": old.client_secret,
         },
     )
     return bool(changed)

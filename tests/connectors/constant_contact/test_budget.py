@@ -14,8 +14,8 @@ from libs.common.database import SessionMaker, transactions_of
 from libs.common.errors import RateLimitedError
 from libs.common.postgres import fetch_alone
 from libs.common.secrets import KeyRing
+from libs.common.tokens import Client
 from libs.connectors.contract import Account, Source
-from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener, StoredConnection
 from sandbox.constant_contact.tokens import STANDING_TOKEN
 from tests.connectors.served import Served
@@ -85,6 +85,60 @@ async def test_all_accounts_share_four_calls_a_second(
     made = calls[1][0] - calls[0][0]
     assert calls[1][1] == 0
     assert made >= 0.7 * 4 * READ_S
+
+
+async def test_an_application_of_its_own_shares_its_calls_with_nobody(
+    openers: list[Opener], provider: Served, sessions: SessionMaker
+) -> None:
+    """Proves CC5, S10, PROTOCOL 10: beside one that uses all of the operator's, all of its own.
+
+    Its day is its own as well: nothing of it is kept for workspaces that use the operator's.
+    """
+    await provider.put("limits", {"enabled": True})
+    await provider.post("applications", {"client_id": "own", "client_secret": "s"})
+    account = (await provider.get("accounts"))["accounts"][0]["account"]
+    secret = KEYS.seal("s", workspace=WORKSPACE, connection=CONNECTION, field="client_secret")
+    other = UUID(int=3)
+    async with sessions.begin() as session:
+        for statement in (
+            "update config.connections set client_id = 'own', sealed_client_secret = :s",
+            "insert into config.workspaces (workspace_id, name) values (:o, 'b')",
+            """insert into config.connections (connection_id, workspace_id, provider, name)
+            values (:o, :o, 'constant_contact', 'b')""",
+            """insert into config.integrations
+            (integration_id, workspace_id, name, state, source_connection_id)
+            values (:o, :o, 'b', 'active', :o), (:c, :w, 'a', 'active', :c)""",
+        ):
+            await session.execute(
+                text(statement), {"o": other, "w": WORKSPACE, "c": CONNECTION, "s": secret}
+            )
+    own_token = await provider.post("tokens", {"client_id": "own"})
+    tokens = [STANDING_TOKEN, own_token["access_token"]]
+    stored = [
+        StoredConnection(other, other, "constant_contact", Account(account, "a")),
+        StoredConnection(
+            WORKSPACE, CONNECTION, "constant_contact", Account(account, "a"), client_id="own"
+        ),
+    ]
+    sources = [
+        await openers[0].source(each, credential=token)
+        for each, token in zip(stored, tokens, strict=True)
+    ]
+
+    before = await _calls_of_all(provider, [account])
+    await asyncio.gather(*(_busy(source) for source in sources))
+    after = await _calls_of_all(provider, [account])
+
+    async with sessions.begin() as session:
+        shares = await session.execute(
+            text("select scope, party from limits.day_shares where party <> '' order by scope")
+        )
+        assert [tuple(row) for row in shares] == [
+            ("constant_contact:application", str(other)),
+            ("constant_contact:application:own", str(WORKSPACE)),
+        ]
+    assert after[1] == 0
+    assert after[0] - before[0] >= 2 * 0.7 * 4 * READ_S
 
 
 async def _busy(source: Source) -> None:

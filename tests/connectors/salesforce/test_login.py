@@ -10,10 +10,10 @@ import pytest
 
 from libs.common.clock import SystemClock
 from libs.common.errors import MisconfiguredError, NeedsReauthError
-from libs.common.tokens import Tokens
+from libs.common.tokens import Client, Tokens
 from libs.connectors import oauth
 from libs.connectors.contract import OpenGate, Sweep
-from libs.connectors.oauth import Client, RefreshingTokens, TokenEndpoint
+from libs.connectors.oauth import RefreshingTokens, TokenEndpoint
 from libs.connectors.salesforce.facts import FACTS
 from libs.connectors.salesforce.source import SalesforceSource
 from tests.connectors.conformance import FOREVER_MS

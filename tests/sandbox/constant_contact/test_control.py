@@ -58,6 +58,23 @@ async def test_limits_are_the_applications_so_all_accounts_share_them(strict: Se
     ] == 1
 
 
+async def test_each_application_has_limits_of_its_own(strict: Served) -> None:
+    """Rate limits page: 4 a second and 10,000 a day for an API key."""
+    own = {"client_id": "own", "client_secret": "s"}
+    await strict.control("POST", "applications", own)
+    token = strict.state.tokens.issue(
+        strict.state.default.id, ("contact_data",), expires_s=float("inf"), client_id="own"
+    ).token
+    headers = {"authorization": f"Bearer {token}"}
+    await statuses(strict, 4)
+
+    theirs = [await strict.http.get("/v3/contacts", headers=headers) for _ in range(5)]
+    again = await strict.http.post("/_sandbox/applications", json=own)
+
+    assert [each.status_code for each in theirs] == [200, 200, 200, 200, 429]
+    assert again.status_code == 400
+
+
 async def test_accounts_have_contacts_of_their_own(served: Served) -> None:
     await served.fill(2)
     other = await served.control("POST", "accounts", {"name": "second"})

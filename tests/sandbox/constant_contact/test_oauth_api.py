@@ -72,6 +72,31 @@ async def test_a_code_is_exchanged_once(served: Served) -> None:
     assert (second.status_code, second.json()["error"]) == (400, "invalid_grant")
 
 
+async def test_what_one_application_was_given_is_of_no_use_to_another(served: Served) -> None:
+    await served.control(
+        "POST", "applications", {"client_id": "own", "client_secret": "own-secret"}
+    )
+    own = {"authorization": f"Basic {b64encode(b'own:own-secret').decode()}"}
+    theirs = await granted(served)
+    code = (await code_of(served))["code"][0]
+    own_code = (await code_of(served, client_id="own"))["code"][0]
+    form = {"grant_type": "authorization_code", "redirect_uri": BACK}
+    refresh = {"grant_type": "refresh_token", "refresh_token": theirs["refresh_token"]}
+
+    taken = [
+        await served.http.post(TOKEN, data={**form, "code": code}, headers=own),
+        await served.http.post(TOKEN, data=refresh, headers=own),
+    ]
+    right = await served.http.post(TOKEN, data={**form, "code": own_code}, headers=own)
+    wrong_secret = await served.http.post(
+        TOKEN, data={**form, "client_id": "own", "client_secret": "sandbox-secret"}
+    )
+
+    assert [each.json()["error"] for each in taken] == ["invalid_grant", "invalid_grant"]
+    assert right.status_code == 200, right.text
+    assert (wrong_secret.status_code, wrong_secret.json()["error"]) == (401, "invalid_client")
+
+
 async def test_a_code_lives_five_minutes(served: Served) -> None:
     back = await code_of(served)
     served.time.now_s += 300

@@ -17,8 +17,8 @@ from libs.common.database import SessionMaker
 from libs.common.rates import INTERACTIVE
 from libs.common.secrets import KeyRing
 from libs.common.settings import Environment
+from libs.common.tokens import Client
 from libs.connectors.http import HttpClient
-from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener
 from sandbox.activecampaign.app import create_app as activecampaign_app
 from sandbox.activecampaign.state import State as ActiveCampaignState

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from libs.common import ids
 from libs.common.database import SessionMaker
 from libs.common.ids import Prefix
-from libs.connectors.oauth import Client
+from libs.common.tokens import Client
 from services.config_api import connect
 from tests.services.config_api.clocks import MovedClock
 from tests.services.config_api.served import (

@@ -111,6 +111,7 @@ def test_every_field_is_sealed_again_and_absent_ones_stay_absent() -> None:
         access_token=old.seal("a", **where, field="access_token"),
         refresh_token=old.seal("r", **where, field="refresh_token"),
         api_key=None,
+        client_secret=old.seal("s", **where, field="client_secret"),
     )
 
     fresh = sealed_anew(row, BOTH)
@@ -118,6 +119,9 @@ def test_every_field_is_sealed_again_and_absent_ones_stay_absent() -> None:
     assert fresh.api_key is None
     assert fresh.access_token is not None
     assert BOTH.unseal(fresh.access_token, **where, field="access_token") == "a"
+    assert fresh.client_secret is not None
+    newest = KeyRing.parse(NEW)
+    assert newest.unseal(fresh.client_secret, **where, field="client_secret") == "s"
     with pytest.raises(SecretsError):
         sealed_anew(row, KeyRing.parse(NEW))
 

@@ -95,13 +95,14 @@ class TestClaims:
         await world.integrate()
         await world.execute(
             """update config.connections set sealed_access_token = 'a', sealed_refresh_token = 'r',
-            sealed_api_key = 'k', token_expires_at = '2026-12-01Z', token_version = 7"""
+            sealed_api_key = 'k', token_expires_at = '2026-12-01Z', token_version = 7,
+            client_id = 'own', sealed_client_secret = 's'"""
         )
 
         [claimed] = await world.claim()
 
         ends = datetime(2026, 12, 1, tzinfo=UTC)
-        assert claimed.source.sealed == Sealed("hubspot", "a", "r", "k", ends, 7)
+        assert claimed.source.sealed == Sealed("hubspot", "a", "r", "k", ends, 7, "own", "s")
 
     async def test_a_claim_is_another_pollers_until_it_lapses(self, world: World) -> None:
         integration = await world.integrate()

@@ -12,10 +12,10 @@ from libs.common.clock import SystemClock
 from libs.common.errors import NeedsReauthError
 from libs.common.events import IntegrationKind, Operation
 from libs.common.secrets import KeyRing
+from libs.common.tokens import Client
 from libs.connectors.account import StaticToken
 from libs.connectors.contract import OpenGate, Source
 from libs.connectors.hubspot.source import HubSpotSource
-from libs.connectors.oauth import Client
 from libs.connectors.opening import Opener
 from sandbox.clock import Clock
 from sandbox.hubspot.app import create_app
