@@ -48,6 +48,14 @@ from libs.common.tracing import Trace
 from libs.common.watermark import Tracker
 
 POLL_MS = 200
+# How long the broker keeps a question that it has no records for. It answers at once when one
+# comes, but a partition that is resumed meanwhile is asked for only after the answer.
+FETCH_WAIT_MS = 500
+# While nothing comes and nothing is paused there is nothing to be resumed: whatever comes ends the
+# wait. No longer: what shares the connection waits behind it, as the first read after a rebalance.
+IDLE_AFTER_S = 2.0
+IDLE_WAIT_MS = 2_000
+IDLE_TURNS = 10  # What there is nothing to commit of is measured so much more seldom.
 REJOIN_S = 0.05  # How often to look whether a rebalance has ended.
 TURN_BACK_S = 0.5  # After a failed read; a broker that is away must not be asked in a tight loop.
 READ_BYTES_MIN = 256 << 10  # Who reads that much at once has no need of a pause.
@@ -240,6 +248,8 @@ class Consumer(ConsumerRebalanceListener):
         self._resting: frozenset[TopicPartition] = frozenset()
         self._polled_at = self._clock.monotonic()
         self._unjoined_since: float | None = self._polled_at
+        self._read_at = self._polled_at
+        self._stirred = asyncio.Event()
         self._behind: dict[TopicPartition, _Behind] = {}
         self._looked_at = self._polled_at
 
@@ -398,7 +408,9 @@ class Consumer(ConsumerRebalanceListener):
             request_timeout_ms=30_000,
             metadata_max_age_ms=60_000,
             fetch_min_bytes=1,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            # How often its fetcher looks by itself; whatever it can do something about wakes it.
+            consumer_timeout_ms=IDLE_WAIT_MS,
             fetch_max_bytes=1 << 20,
             max_partition_fetch_bytes=2 << 20,
         )
@@ -414,7 +426,10 @@ class Consumer(ConsumerRebalanceListener):
                     await asyncio.sleep(REJOIN_S)
                     continue
                 room = max(1, self._bounds.in_flight_records_max - self._load.records)
-                fetched = await kafka.getmany(timeout_ms=POLL_MS, max_records=room)
+                is_idle = self._is_idle(kafka)
+                _let_wait(kafka, IDLE_WAIT_MS if is_idle else FETCH_WAIT_MS)
+                timeout_ms = IDLE_WAIT_MS if is_idle else POLL_MS
+                fetched = await kafka.getmany(timeout_ms=timeout_ms, max_records=room)
             except (KafkaError, TimeoutError) as error:
                 # Records of other partitions may be gone with their positions already moved.
                 self._must_rewind = True
@@ -423,11 +438,19 @@ class Consumer(ConsumerRebalanceListener):
                 await asyncio.sleep(TURN_BACK_S)
                 continue
             self._polled_at = self._clock.monotonic()
+            if fetched:
+                self._read_at = self._polled_at
+                _let_wait(kafka, FETCH_WAIT_MS)  # The fetcher asks on as soon as this awaits.
             for place, records in fetched.items():
                 self._admit(place, records)
             if 0 < _size(fetched.values()) < READ_BYTES_MIN:
                 await self._rest(kafka)
             await asyncio.sleep(0)  # With data at hand, getmany never yields.
+
+    def _is_idle(self, kafka: AIOKafkaConsumer) -> bool:
+        """Return whether all is done, and nothing has come for a while."""
+        since_s = self._clock.monotonic() - self._read_at
+        return not self._load.records and since_s >= IDLE_AFTER_S and not kafka.paused()
 
     async def _rest(self, kafka: AIOKafkaConsumer) -> None:
         """Let company come for records that trickle in.
@@ -521,6 +544,7 @@ class Consumer(ConsumerRebalanceListener):
         if expected is not None:
             self._compare(place, expected, record.offset)
         self._load.add(place, len(record.value or b""), weight)
+        self._stirred.set()
         metrics.RECORDS_IN.labels(self._group, place.topic).inc()
         return True
 
@@ -757,13 +781,21 @@ class Consumer(ConsumerRebalanceListener):
     # Committing.
 
     async def _commit_until_stopped(self) -> None:
+        is_busy = True
         while not self._stopping.is_set():
+            if not is_busy:
+                await _wait_any(IDLE_TURNS * self._bounds.commit_every_s, self._stirred)
             await asyncio.sleep(self._bounds.commit_every_s)
+            self._stirred.clear()
+            is_busy = bool(self._load.records) or self._has_moved()
             self._measure()
             await self._commit()
             if self._clock.monotonic() - self._looked_at >= LOOK_BEHIND_S:
                 self._looked_at = self._clock.monotonic()
                 await self._look_behind()
+
+    def _has_moved(self) -> bool:
+        return any(tracker.committable is not None for tracker in self._trackers.values())
 
     async def _commit(self) -> None:
         """Commit every watermark that moved; a failure only means that records come again."""
@@ -842,6 +874,8 @@ class Consumer(ConsumerRebalanceListener):
         self._epoch += 1
         self._trackers = {place: Tracker(self._epoch) for place in assigned}
         self._unjoined_since = None
+        self._read_at = self._clock.monotonic()  # Somebody else may have left a lot.
+        self._stirred.set()
         self._behind = {}
         if not self._stopping.is_set():
             self._draining.clear()
@@ -862,6 +896,7 @@ class Consumer(ConsumerRebalanceListener):
         finally:
             self._epoch += 1
             self._trackers = {}
+            self._stirred.set()
         await self._call(self._on_revoked, revoked)
 
     async def _call(self, hook: Hook, places: frozenset[TopicPartition]) -> None:
@@ -881,6 +916,16 @@ class Consumer(ConsumerRebalanceListener):
     def _started(self) -> AIOKafkaConsumer:
         assert self._kafka is not None, "run has not been called"
         return self._kafka
+
+
+def _let_wait(kafka: AIOKafkaConsumer, wait_ms: int) -> None:
+    """Let the broker keep the next questions for so long while it has nothing.
+
+    There is no public way: the consumer takes one wait for its whole life.
+    """
+    fetcher = kafka._fetcher  # noqa: SLF001  # see above
+    assert fetcher is not None, "the consumer was not started"
+    fetcher._fetch_max_wait_ms = wait_ms  # noqa: SLF001  # see above
 
 
 def _size(fetched: Iterable[Sequence[Consumed]]) -> int:

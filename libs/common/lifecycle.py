@@ -143,10 +143,11 @@ async def _run_to_end(process: Process, main: Main, ending_s: float) -> int:
 
 async def _work(process: Process, main: Main) -> None:
     async with process.tasks:
-        _ = process.start(metrics.sample_loop_lag(process.stop, process.clock))
+        sampling = process.start(metrics.sample_loop_lag(process.stop, process.clock))
         await main(process)
         # A main that returned has nothing left to serve: what runs beside it ends as well.
         process.stop.set()
+        sampling.cancel()
 
 
 def _obey_signals(stop: asyncio.Event) -> None:

@@ -29,6 +29,7 @@ from services.config_api.routing import Addresses, Parts
 from services.config_api.settings import Settings
 
 SERVICE = "config_api"
+DATE_S = 1.0  # How often the date in answers is renewed.
 BACKLOG = 2048  # Connections that wait to be accepted; uvicorn's own default.
 
 log = logs.get(__name__)
@@ -58,12 +59,7 @@ async def serve(process: Process, settings: Settings) -> None:
         )
         process.watch("http", ready=lambda: server.started)
         arranging = process.start(listening.keep_arranged(parts, process.stop))
-        serving = asyncio.create_task(_until_stopped(server, _listen(settings)))
-        stopping = asyncio.create_task(process.stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        server.should_exit = True
-        await serving
+        await _until_stopped(server, _listen(settings), process.stop)
         await arranging  # What it stands on ends below.
     finally:
         await http.aclose()
@@ -86,8 +82,13 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-async def _until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve without uvicorn's own signal handling: signals are the process's."""
+async def _until_stopped(
+    server: uvicorn.Server, listener: socket.socket, stop: asyncio.Event
+) -> None:
+    """Serve without uvicorn's own signal handling and its loop, which wakes ten times a second.
+
+    Signals are the process's. What its loop does beside waiting for them is the date in answers.
+    """
     config = server.config
     if not config.loaded:
         config.load()
@@ -95,7 +96,13 @@ async def _until_stopped(server: uvicorn.Server, listener: socket.socket) -> Non
     await server.startup(sockets=[listener])
     if server.should_exit:
         return
-    await server.main_loop()
+    while not await server.on_tick(0):
+        try:
+            async with asyncio.timeout(DATE_S):
+                await stop.wait()
+            server.should_exit = True
+        except TimeoutError:
+            continue
     await server.shutdown(sockets=[listener])
 
 

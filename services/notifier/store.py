@@ -1,7 +1,7 @@
 """The notifier's SQL: whom to tell, which notices are due, and what became of them.
 
 Every statement of this service is in this file. Functions take the session of the caller's
-transaction and never commit it.
+transaction, or the transaction, and never commit it.
 """
 
 import json
@@ -13,6 +13,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.postgres import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +300,10 @@ async def postpone(
     )
 
 
-async def oldest_pending_s(session: AsyncSession) -> Mapping[str, float]:
-    """Return for each kind how long its oldest due notice waits, in seconds."""
-    rows = await session.execute(
-        text(
-            "select kind, extract(epoch from clock_timestamp() - min(next_at))::float8 as waits_s "
-            "from notices.notices where state = 'pending' group by kind"
-        )
+async def oldest_pending_s(session: Transaction) -> Mapping[str, float]:
+    """Return for each kind how long its oldest notice has been due; below 0: it is not yet."""
+    rows = await session.connection.fetch(
+        "select kind, extract(epoch from clock_timestamp() - min(next_at))::float8 as waits_s "
+        "from notices.notices where state = 'pending' group by kind"
     )
-    return {row.kind: max(row.waits_s, 0.0) for row in rows}
+    return {row["kind"]: row["waits_s"] for row in rows}

@@ -39,7 +39,7 @@ async def serve(process: Process, settings: Settings) -> None:
     )
     sessions = database.session_maker(engine)
     accountant = Accountant(
-        sessions,
+        database.transactions_of(sessions),
         process.clock,
         ids.new(),
         lease_s=settings.accountant_lease_s,

@@ -14,12 +14,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common import logs, metrics
 from libs.common.clock import Clock
-from libs.common.database import SessionMaker
-from libs.common.postgres import is_transient, transact
+from libs.common.postgres import FAILURES, Transaction, Transactions, is_transient, transact_alone
 from services.quota import store
 
 MARGIN_S = 1.0  # We stop this much before the lease ends: clocks drift.
@@ -56,14 +54,14 @@ class Accountant:
 
     def __init__(
         self,
-        sessions: SessionMaker,
+        transactions: Transactions,
         clock: Clock,
         owner: UUID,
         *,
         lease_s: float = 6.0,
         ask_every_s: float = 1.0,
     ) -> None:
-        self._sessions = sessions
+        self._transactions = transactions
         self._clock = clock
         self._owner = owner
         self._lease_s = lease_s
@@ -119,8 +117,8 @@ class Accountant:
         asking, self._asking = self._asking, None
         try:
             answer = asking.result()
-        except (SQLAlchemyError, OSError) as error:
-            if isinstance(error, SQLAlchemyError) and not is_transient(error):
+        except (SQLAlchemyError, *FAILURES) as error:
+            if not is_transient(error):
                 raise
             log.warning("accountant_not_asked", reason=type(error).__name__)
             return None
@@ -135,19 +133,19 @@ class Accountant:
         asked_at = self._clock.monotonic()
         ttl = timedelta(seconds=self._lease_s)
 
-        async def work(session: AsyncSession) -> int | None:
+        async def claim(session: Transaction) -> int | None:
             return await store.claim_accounts(session, owner=self._owner, ttl=ttl)
 
-        return _Answer(await transact(self._sessions, work, attempts_max=1), asked_at)
+        return _Answer(await transact_alone(self._transactions, claim, attempts_max=1), asked_at)
 
     async def _let_go(self) -> None:
-        async def work(session: AsyncSession) -> None:
+        async def let_go(session: Transaction) -> None:
             await store.let_accounts_go(session, owner=self._owner)
 
         try:
             async with asyncio.timeout(LEAVE_S):
-                await transact(self._sessions, work, attempts_max=1)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+                await transact_alone(self._transactions, let_go, attempts_max=1)
+        except (SQLAlchemyError, *FAILURES) as error:  # Among them TimeoutError.
             log.warning(
                 "accounts_not_let_go", reason=type(error).__name__
             )  # Then the lease runs out.

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, CorruptRecordException, KafkaError
+from aiokafka.protocol.fetch import FetchRequest
 from msgspec import structs
 
 from libs.common import consumer as consumer_module
@@ -219,6 +220,91 @@ async def test_who_reads_much_at_once_makes_no_pause(bench: Bench) -> None:
         await eventually(lambda: len(recorder.all) == 1)
         await bench.fill(("a", 2))
         await eventually(lambda: len(recorder.all) == 2)
+
+
+class WatchedConsumer(Consumer):
+    """A consumer that remembers how long the broker was let keep each of its questions, in ms."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.waits_ms: list[int] = []
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        kafka = super()._new_consumer()
+        send = kafka._client.send
+
+        async def watch(node_id: Any, request: Any, **named: Any) -> Any:
+            if isinstance(request, FetchRequest):
+                self.waits_ms.append(request._max_wait_ms)
+            return await send(node_id, request, **named)  # type: ignore[no-untyped-call]  # theirs
+
+        kafka._client.send = watch  # type: ignore[method-assign]  # only looked at
+        return kafka
+
+
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let who has nothing to do be idle at once, and wait for as long as a request may take."""
+    monkeypatch.setattr(consumer_module, "IDLE_AFTER_S", 0.0)
+    monkeypatch.setattr(consumer_module, "IDLE_WAIT_MS", 28_000)
+    return 28_000
+
+
+async def test_who_has_nothing_to_do_asks_seldom_and_is_answered_at_once(
+    bench: Bench, long_waits: int
+) -> None:
+    recorder = Recorder()
+    consumer = bench.consumer(recorder, make=WatchedConsumer)
+
+    async with running(consumer) as _stop:
+        for number in range(3):
+            await eventually(lambda: consumer.waits_ms[-1:] == [long_waits])
+            await bench.fill(("a", number))
+            await eventually(lambda: len(recorder.all) == number + 1, within_s=20.0)  # noqa: B023  # awaited here
+
+
+async def test_a_partition_that_is_resumed_waits_for_no_idle_one(
+    bench: Bench, long_waits: int
+) -> None:
+    """The others' question is under way: the broker must not be let keep it for long."""
+    recorder = Recorder()
+    recorder.close("slow")
+    bounds = replace(QUICK, in_flight_bytes_max=24 * len(_body(1)))
+    consumer = bench.consumer(recorder, make=WatchedConsumer, bounds=bounds)
+
+    async with running(consumer) as _stop:
+        await eventually(lambda: consumer.waits_ms[-1:] == [long_waits])
+        for number in range(12):
+            await put_bytes(bench.kafka, bench.topic, b"slow", _body(number), 0)
+        await eventually(lambda: metrics.PAUSED.labels(bench.group)._value.get() == 1)
+        await put_bytes(bench.kafka, bench.topic, b"quick", _body(99), 1)
+        await eventually(lambda: recorder.by_key["quick"] == [99])
+        asked = len(consumer.waits_ms)
+        await eventually(lambda: len(consumer.waits_ms) > asked)  # The idle ones, by themselves.
+        recorder.open("slow")
+        await eventually(lambda: len(recorder.by_key["slow"]) == 12, within_s=20.0)
+
+
+async def test_who_had_nothing_to_commit_commits_what_comes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "IDLE_TURNS", 1_000_000)
+    rests = 0
+    wait_any = consumer_module._wait_any
+
+    async def count_rests(timeout_s: float, *events: asyncio.Event) -> None:
+        nonlocal rests
+        rests += timeout_s > 3600
+        await wait_any(timeout_s, *events)
+
+    monkeypatch.setattr(consumer_module, "_wait_any", count_rests)
+    recorder = Recorder()
+
+    async with running(bench.consumer(recorder)) as _stop:
+        for number in range(3):
+            await eventually(lambda: rests > number)  # noqa: B023  # awaited here
+            await bench.fill(("a", number))
+            await bench.until_committed(number + 1)
 
 
 async def test_a_slow_lane_holds_up_no_other(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from libs.common import ids
 from libs.common.clock import SystemClock
-from libs.common.database import SessionMaker
+from libs.common.database import SessionMaker, transaction_of
 from libs.common.errors import LeaseLostError
 from libs.common.events import QuotaChanged, QuotaKind, Topic, decode
 from libs.common.ids import Prefix
@@ -61,7 +61,8 @@ async def month(world: World) -> Month:
 @pytest.fixture
 async def term(quota: SessionMaker) -> Term:
     async with quota.begin() as session:
-        token = await store.claim_accounts(session, owner=uuid4(), ttl=HOUR)
+        transaction = await transaction_of(session)
+        token = await store.claim_accounts(transaction, owner=uuid4(), ttl=HOUR)
     assert token is not None
     return Term(token, asyncio.Event())
 
