@@ -52,9 +52,10 @@ POLL_MS = 200
 # comes, but a partition that is resumed meanwhile is asked for only after the answer.
 FETCH_WAIT_MS = 500
 # While nothing comes and nothing is paused there is nothing to be resumed: whatever comes ends the
-# wait. No longer: what shares the connection waits behind it, as the first read after a rebalance.
+# wait. No longer: of partitions that a rebalance brings, the first read waits behind it.
 IDLE_AFTER_S = 2.0
-IDLE_WAIT_MS = 2_000
+IDLE_FETCH_WAIT_MS = 1_000
+IDLE_POLL_MS = 5_000  # Whatever comes wakes who reads.
 IDLE_TURNS = 10  # What there is nothing to commit of is measured so much more seldom.
 REJOIN_S = 0.05  # How often to look whether a rebalance has ended.
 TURN_BACK_S = 0.5  # After a failed read; a broker that is away must not be asked in a tight loop.
@@ -409,8 +410,8 @@ class Consumer(ConsumerRebalanceListener):
             metadata_max_age_ms=60_000,
             fetch_min_bytes=1,
             fetch_max_wait_ms=FETCH_WAIT_MS,
-            # How often its fetcher looks by itself; whatever it can do something about wakes it.
-            consumer_timeout_ms=IDLE_WAIT_MS,
+            # How often its fetcher looks by itself, which it need not: it is woken, too.
+            consumer_timeout_ms=IDLE_POLL_MS,
             fetch_max_bytes=1 << 20,
             max_partition_fetch_bytes=2 << 20,
         )
@@ -427,8 +428,8 @@ class Consumer(ConsumerRebalanceListener):
                     continue
                 room = max(1, self._bounds.in_flight_records_max - self._load.records)
                 is_idle = self._is_idle(kafka)
-                _let_wait(kafka, IDLE_WAIT_MS if is_idle else FETCH_WAIT_MS)
-                timeout_ms = IDLE_WAIT_MS if is_idle else POLL_MS
+                _let_wait(kafka, IDLE_FETCH_WAIT_MS if is_idle else FETCH_WAIT_MS)
+                timeout_ms = IDLE_POLL_MS if is_idle else POLL_MS
                 fetched = await kafka.getmany(timeout_ms=timeout_ms, max_records=room)
             except (KafkaError, TimeoutError) as error:
                 # Records of other partitions may be gone with their positions already moved.

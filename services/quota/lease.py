@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from libs.common import logs, metrics
 from libs.common.clock import Clock
 from libs.common.postgres import FAILURES, Transaction, Transactions, is_transient, transact_alone
@@ -117,7 +115,7 @@ class Accountant:
         asking, self._asking = self._asking, None
         try:
             answer = asking.result()
-        except (SQLAlchemyError, *FAILURES) as error:
+        except FAILURES as error:
             if not is_transient(error):
                 raise
             log.warning("accountant_not_asked", reason=type(error).__name__)
@@ -145,7 +143,7 @@ class Accountant:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await transact_alone(self._transactions, let_go, attempts_max=1)
-        except (SQLAlchemyError, *FAILURES) as error:  # Among them TimeoutError.
+        except FAILURES as error:  # Among them TimeoutError.
             log.warning(
                 "accounts_not_let_go", reason=type(error).__name__
             )  # Then the lease runs out.

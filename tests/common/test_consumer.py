@@ -246,7 +246,7 @@ class WatchedConsumer(Consumer):
 def long_waits(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let who has nothing to do be idle at once, and wait for as long as a request may take."""
     monkeypatch.setattr(consumer_module, "IDLE_AFTER_S", 0.0)
-    monkeypatch.setattr(consumer_module, "IDLE_WAIT_MS", 28_000)
+    monkeypatch.setattr(consumer_module, "IDLE_FETCH_WAIT_MS", 28_000)
     return 28_000
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from libs.common import lifecycle
+from libs.common import lifecycle, metrics
 from libs.common.lifecycle import Process, supervise
 from libs.common.settings import Environment, ServiceSettings
 
@@ -191,6 +191,17 @@ async def test_what_runs_beside_main_is_told_when_main_returns(settings: Service
 
     assert await supervise("test", settings, main) == 0
     assert ended == ["beside"]
+
+
+async def test_a_process_that_ends_waits_for_no_sample_of_its_own(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "LOOP_LAG_EVERY_S", 3600.0)
+
+    async def main(process: Process) -> None:
+        await asyncio.sleep(0)
+
+    assert await supervise("test", settings, main) == 0
 
 
 def test_a_platform_that_is_not_installed_has_no_version(

@@ -70,6 +70,10 @@ async def test_it_serves_until_it_is_told_to_stop(role_url: Callable[[str], str]
 
     served = await answers(f"http://127.0.0.1:{port}/v1/quota")
     ready = await answers(f"http://127.0.0.1:{health}/ready")
+    async with asyncio.timeout(STARTS_WITHIN_S):
+        later = served
+        while later.headers["date"] == served.headers["date"]:
+            later = await answers(f"http://127.0.0.1:{port}/v1/quota")
     process.send_signal(signal.SIGTERM)
     out, err = await process.communicate()
 
