@@ -236,7 +236,7 @@ class WatchedConsumer(Consumer):
         async def watch(node_id: Any, request: Any, **named: Any) -> Any:
             if isinstance(request, FetchRequest):
                 self.waits_ms.append(request._max_wait_ms)
-            return await send(node_id, request, **named)  # type: ignore[no-untyped-call]  # theirs
+            return await send(node_id, request, **named)  # type: ignore[no-untyped-call]  # theirs is untyped
 
         kafka._client.send = watch  # type: ignore[method-assign]  # only looked at
         return kafka
