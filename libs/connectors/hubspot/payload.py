@@ -212,6 +212,34 @@ def change_of(record: Record, asked_as: Sequence[str] = ()) -> Change:
     )
 
 
+def changes_of(records: Sequence[Record], asked_as: Sequence[str] = ()) -> list[Change]:
+    """Return contacts as changes, as `change_of` does: what is usual in four fifths of its time."""
+    try:
+        watched = list(map(_WATCHED.decode, [record.properties for record in records]))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return [change_of(record, asked_as) for record in records]
+    changes: list[Change] = []
+    for record, seen in zip(records, watched, strict=True):
+        modified = seen.lastmodifieddate
+        merged = seen.hs_merged_object_ids or seen.hs_calculated_merged_vids or asked_as
+        if modified is None or merged:
+            changes.append(change_of(record, asked_as))
+            continue
+        since = modified - _EPOCH
+        changes.append(
+            Change(
+                id=record.id,
+                op=_UPSERT,
+                # As `_milliseconds`, without the call.
+                version_ms=since.days * _DAY_MS
+                + since.seconds * 1_000
+                + since.microseconds // 1_000,
+                properties=record.properties,
+            )
+        )
+    return changes
+
+
 def _watched(record: Record) -> _Watched:
     """Return what we look at; nothing for a contact that the mapper rejects as malformed.
 

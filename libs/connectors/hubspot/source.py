@@ -178,7 +178,7 @@ class HubSpotSource:
 
     async def _scanned_page(self, sweep: Sweep, after: Cursor | None) -> Page:
         page = await self._scan(_names(sweep), after)
-        changes = [self._change(each) for each in page.results]
+        changes = self._changes(page.results)
         await self._watch.check(sweep.properties, changes)
         return Page(changes, _next(page.paging))
 
@@ -201,7 +201,7 @@ class HubSpotSource:
         """
         results = await self._batch_read(sweep, ids)
         asked, got = set(ids), {each.id for each in results}
-        changes = [self._change(each) for each in results]
+        changes = self._changes(results)
         # One answer at a time: a property may be deleted between two of a page.
         await self._watch.check(sweep.properties, changes)
         if got <= asked:
@@ -216,9 +216,9 @@ class HubSpotSource:
             return changes
         unexplained = [each for each in ids if each not in got and each not in named]
         return [change for change in changes if change.id not in strangers] + [
-            self._change(record, [old])
+            change
             for old in unexplained
-            for record in await self._batch_read(sweep, [old])
+            for change in self._changes(await self._batch_read(sweep, [old]), [old])
         ]
 
     async def _batch_read(self, sweep: Sweep, ids: Sequence[str]) -> list[payload.Record]:
@@ -283,9 +283,11 @@ class HubSpotSource:
     async def _post(self, path: str, body: object) -> Answer:
         return await self._calls.call(facts.API, "POST", path, msgspec.json.encode(body))
 
-    def _change(self, record: payload.Record, asked_as: Sequence[str] = ()) -> Change:
+    def _changes(
+        self, records: Sequence[payload.Record], asked_as: Sequence[str] = ()
+    ) -> list[Change]:
         try:
-            return payload.change_of(record, asked_as)
+            return payload.changes_of(records, asked_as)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             host = self._calls.site.host
             raise lost(host, "contact without a readable time", writes=False) from None

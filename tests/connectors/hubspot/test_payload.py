@@ -112,6 +112,34 @@ def test_a_survivor_names_the_ids_that_were_merged_into_it() -> None:
     assert payload.change_of(by_times).merged_from == ["51", "9"]
 
 
+TIMES = st.sampled_from([None, "2026-07-15T02:00:00.999Z", "1899-01-01T00:00:00.0019+01:00"])
+MERGED = st.sampled_from([None, "", "51;7", "51:1699999999999"])
+
+
+@given(
+    st.lists(st.tuples(TIMES, MERGED, MERGED), max_size=4),
+    st.sampled_from([[], ["9"]]),
+    st.sampled_from([{}, {"email": 1}, {"lastmodifieddate": 1}]),
+)
+def test_contacts_become_the_same_changes_together_as_each_by_itself(
+    given_: list[tuple[str | None, str | None, str | None]],
+    asked_as: list[str],
+    odd: dict[str, Any],
+) -> None:
+    """Proves S1: one odd contact of a page changes nothing about the others."""
+    names = ("lastmodifieddate", "hs_merged_object_ids", "hs_calculated_merged_vids")
+    records = [record(dict(zip(names, each, strict=True))) for each in given_] + [record(odd)]
+
+    together = payload.changes_of(records, asked_as)
+
+    assert together == [payload.change_of(each, asked_as) for each in records]
+
+
+def test_contacts_of_which_one_has_no_time_are_refused_together() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        payload.changes_of([record({}), record({}, updatedAt=None)])
+
+
 def test_a_list_without_counts_is_a_list() -> None:
     found = payload.list_of(payload.ListRecord(list_id="1", name="News"))
 
