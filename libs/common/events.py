@@ -15,8 +15,13 @@ import msgspec
 
 from libs.common.errors import MalformedEventError
 
-CHANGES_MAX = 200  # Changes in one part of a page.
+CHANGES_MAX = 500  # Changes in one part of a page.
 CHANGED_BYTES_MAX = 512 * 1024  # Bytes in one part: two fit the broker's 1 MiB with headers.
+# Bytes of a part once mapped; a quarter of the broker's 1 MiB is left for what an estimate leaves
+# out. An effect's ids, versions, hash and JSON's own signs, and its address, are estimated.
+MAPPED_BYTES_MAX = 768 * 1024
+EFFECT_BYTES = 256
+EMAIL_CHARACTERS_MAX = 254  # libs/common/email.py
 
 
 class Topic(StrEnum):
@@ -77,7 +82,7 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Changed(Event, frozen=True, kw_only=True, tag="changed"):
-    """Up to 200 changes of one integration from one provider page, or a part of one.
+    """Up to 500 changes of one integration from one provider page, or a part of one.
 
     `properties` are the source fields that were asked for under `mapping_version`; a field
     asked for and absent or null at the provider is null in the contact. `phones_stay`: a phone

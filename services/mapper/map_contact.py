@@ -122,13 +122,14 @@ def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapC
 
 def with_others(changes: Sequence[Change], map_upserts: MapContacts) -> Sequence[Outcome]:
     """Return the outcomes of all, mapping those that a mapping concerns: no delete, no leave."""
-    upserts = [change for change in changes if change.op is Operation.UPSERT]
-    if upserts and len(upserts) == len(changes):
-        return map_upserts(upserts)
+    upsert = Operation.UPSERT  # Looked up once, not for each: as long as all the rest of this.
+    if changes and [change.op for change in changes].count(upsert) == len(changes):
+        return map_upserts(changes)
+    upserts = [change for change in changes if change.op is upsert]
     outcomes = iter(map_upserts(upserts)) if upserts else iter(())
     return [
         next(outcomes)
-        if change.op is Operation.UPSERT
+        if change.op is upsert
         else Effect(id=change.id, op=change.op, version_ms=change.version_ms)
         for change in changes
     ]
@@ -299,8 +300,9 @@ def _encoder(
     ) -> Sequence[bytes]:
         made = map(attributes, *columns) if columns else repeat(attributes(), count)
         # All in one call: within what is encoded there is no line break.
-        encoded = _ENCODER.encode_lines(list(made)).splitlines()
-        if max(map(len, encoded)) > ATTRIBUTES_BYTES_MAX:
+        lines = _ENCODER.encode_lines(list(made))
+        encoded = lines.splitlines()
+        if len(lines) > ATTRIBUTES_BYTES_MAX:
             for place, each in enumerate(encoded):
                 if len(each) > ATTRIBUTES_BYTES_MAX:
                     refused.setdefault(place, Reject.VALUE_TOO_LONG)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from operator import attrgetter
 from uuid import UUID
 
-from libs.common.events import Changed, Effect, Mapped
+from libs.common.events import (
+    EFFECT_BYTES,
+    EMAIL_CHARACTERS_MAX,
+    MAPPED_BYTES_MAX,
+    Changed,
+    Effect,
+    Mapped,
+)
 from libs.common.reasons import Reject
 from services.mapper.map_contact import MapContacts
-
-# A record may have 1 MiB; a quarter is left for what the estimate below leaves out.
-PART_BYTES_MAX = 768 * 1024
-EMAIL_CHARACTERS_MAX = 254  # libs/common/email.py
-ENTRY_BYTES = 256  # Ids, versions, hash and JSON's own signs of one contact.
 
 Rejected = tuple[str, int, str]
 
@@ -34,7 +36,7 @@ def map_page(changed: Changed, map_contacts: MapContacts, *, destination: UUID) 
                 rejected.append((change.id, change.version_ms, outcome.value))
             elif not isinstance(outcome, Effect):
                 filtered.append((change.id, change.version_ms))
-    effects, too_large = fit(effects, bytes_max=PART_BYTES_MAX)
+    effects, too_large = fit(effects, bytes_max=MAPPED_BYTES_MAX)
     return _mapped(
         changed, destination, effects=effects, rejected=rejected + too_large, filtered=filtered
     )
@@ -73,13 +75,14 @@ def _surely_fit(effects: Sequence[Effect], bytes_max: int) -> bool:
     """Return whether they fit whatever their addresses and ids weigh: nearly always they do."""
     if any(map(_merged_from, effects)):
         return False
-    attributes = sum([len(memoryview(effect.attributes)) for effect in effects])
-    return attributes + len(effects) * (ENTRY_BYTES + EMAIL_CHARACTERS_MAX) <= bytes_max
+    # Put together and thrown away: a quarter of the time of asking each how long it is.
+    attributes = len(b"".join([effect.attributes for effect in effects]))
+    return attributes + len(effects) * (EFFECT_BYTES + EMAIL_CHARACTERS_MAX) <= bytes_max
 
 
 def _weight(effect: Effect) -> int:
     return (
-        ENTRY_BYTES
+        EFFECT_BYTES
         + len(memoryview(effect.attributes))
         + len(effect.identity.email or "")
         + sum(len(merged) + 3 for merged in effect.merged_from)

@@ -159,7 +159,7 @@ def _text(longest: int) -> Converter:
         texts: list[str] = list(filter(None, given))  # type: ignore[arg-type]  # as joined
         is_usual = (
             "\0" not in together
-            and max(map(len, texts), default=0) <= longest
+            and (len(together) <= longest or max(map(len, texts)) <= longest)
             and all(map(str.strip, texts))
         )
         if not is_usual:

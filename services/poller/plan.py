@@ -14,6 +14,7 @@ from libs.common import ids
 from libs.common.events import Change, Operation, RunMode
 from libs.common.secrets import Sealed
 from libs.connectors.contract import ContactList, Cursor, Facts, Sweep
+from services.poller.parts import CHANGES_SAFE
 
 # Providers' indexes are late by minutes (HubSpot's search; Airbyte looks back as far): read again,
 # which costs nothing where nothing changed.
@@ -46,6 +47,7 @@ class Assignment:
     those of an automatic import that are mapped or about to be (AC1); None: people map them.
     `has_left_out`: some were left out of runs of changes, and `has_replays` that a person wants
     them read (CC4). `members_wanted_ms` is when the provider last told of somebody who is gone.
+    `changes_max` is how many small changes may travel in one record (`parts.changes_max`).
     """
 
     integration: UUID
@@ -73,6 +75,7 @@ class Assignment:
     has_left_out: bool = False
     has_replays: bool = False
     members_wanted_ms: int | None = None
+    changes_max: int = CHANGES_SAFE
 
     @property
     def leaving(self) -> Operation:

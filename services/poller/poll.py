@@ -485,7 +485,7 @@ class Run:
 
     def _send(self, changes: Sequence[Change]) -> list[asyncio.Task[None]]:
         """Hand the parts of one page to the broker."""
-        parts = split(changes)
+        parts = split(changes, self._assignment.changes_max)
         if not parts:
             return []
         page = self._sweeping.pages + 1

@@ -20,6 +20,7 @@ from libs.common.events import IntegrationChanged, RunMode, Topic, encode
 from libs.common.postgres import Transaction, Transactions, fetch_alone
 from libs.common.tokens import sealed_of
 from libs.connectors.automatic import WantedField
+from services.poller.parts import changes_max
 from services.poller.plan import Account, Assignment, Roll, Sweeping, run_id
 from services.poller.setbacks import SOURCE_TROUBLE
 
@@ -99,11 +100,12 @@ _CLAIM = """
     """
 
 
-class _Source(msgspec.Struct, frozen=True):
+class _Mapped(msgspec.Struct, frozen=True):
     source: str
+    destination: str
 
 
-_FIELDS = msgspec.json.Decoder(list[_Source])
+_FIELDS = msgspec.json.Decoder(list[_Mapped])
 _SWEEPING = msgspec.json.Decoder(Sweeping)
 _ROLL = msgspec.json.Decoder(Roll)
 
@@ -168,6 +170,9 @@ def _assignment(row: "asyncpg.Record[Any]") -> Assignment:
         has_left_out=row["has_left_out"],
         has_replays=row["has_replays"],
         members_wanted_ms=row["members_wanted_ms"],
+        changes_max=changes_max(
+            [(field.source, field.destination) for field in _FIELDS.decode(row["fields"])]
+        ),
     )
 
 
