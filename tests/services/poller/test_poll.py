@@ -119,6 +119,20 @@ async def test_only_mapped_and_criteria_fields_are_asked_for(
     assert world.journal.parts[0].properties == ["city", "email", "firstname"]
 
 
+@pytest.mark.parametrize(("attribute", "parts"), [("NAME", [500, 1]), ("N" * 600, [200, 200, 101])])
+async def test_how_many_travel_together_is_the_mappings_to_say(
+    world: World, source: FakeSource, attribute: str, parts: list[int]
+) -> None:
+    """Proves S1: what the mapper can not fit into a record is not put into one."""
+    source.page_size = 501
+    source.add(*map(str, range(501)))
+    fields = [{"source": "email", "destination": attribute, "destination_type": "text"}]
+
+    await world.poll(await world.integrate(fields=fields), source)
+
+    assert [len(part.changes) for part in world.journal.parts] == parts
+
+
 @pytest.mark.parametrize("phones_stay", [True, False])
 async def test_a_page_carries_its_providers_rule_for_phones(
     world: World, source: FakeSource, *, phones_stay: bool
