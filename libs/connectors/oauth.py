@@ -366,7 +366,9 @@ class RefreshingTokens:
         """Refresh what is stored now, store it, and return it; the right to it is ours."""
         tokens = await self._store.load(self._connection)
         if self._is_fresh(tokens):
-            # Stored between our look and the right to refresh; the right lapses by itself.
+            # Stored between our look and the right to refresh: who finds them ended soon, as when
+            # they are refused, need not wait until our right lapses.
+            await self._store.begin_refresh(self._connection, self._owner, 0.0)
             return tokens
         try:
             endpoint = self._endpoint.called_by(tokens.client)

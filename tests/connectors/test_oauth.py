@@ -417,6 +417,7 @@ async def test_tokens_stored_just_before_our_right_are_taken(provider: Served) -
 
     assert await supply(provider, store).token() == "theirs"
     assert store.stored == []
+    assert await store.begin_refresh(UUID(int=1), UUID(int=2), 30.0), "an unused right is kept"
 
 
 async def test_a_refresh_whose_answer_is_lost_stores_nothing(provider: Served) -> None:
