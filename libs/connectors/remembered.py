@@ -5,15 +5,24 @@ few thousand are kept as their hashes. Of more, only marks are kept that some ha
 filter of 2 to 4 MB (ADR 0160). Whoever asks must do no harm to somebody who is taken for known.
 """
 
+from array import array
 from collections.abc import Collection, Iterable
+from itertools import combinations
 
 HASHES_MAX = 20_000  # A set of them takes some 90 bytes each.
 # With so many for each contact three in a thousand that are new are taken for known; of an account
-# of 100,000 one in 7,000, and of one that is larger than a million more.
+# of 100,000 one in 9,000, and of one that is larger than a million more.
 MARKS_EACH = 32
 MARKS_MIN, MARKS_MAX = 1 << 24, 1 << 25
 
-_BITS = tuple(1 << place for place in range(8))
+# Three of the thirty bits of a word: one look at one word tells of all three.
+_BITS = 30
+_WORD = (1 << _BITS) - 1
+_PLACES = 12  # How many bits of a hash choose among the patterns.
+_MADE = [sum(1 << place for place in each) for each in combinations(range(_BITS), 3)]
+_PATTERNS = tuple((_MADE * 2)[: 1 << _PLACES])  # There are 4,060: a few are there twice.
+_UNMADE = tuple(_WORD & ~each for each in _PATTERNS)
+_CHOICE = (1 << _PLACES) - 1
 
 
 class Addresses:
@@ -42,30 +51,26 @@ class Addresses:
 
 
 class Marks:
-    """Hashes of which no more is kept than two marks of each."""
+    """Hashes of which no more is kept than three marks of each, all of them in one word."""
 
     def __init__(self, expected: int) -> None:
         wanted = max(MARKS_MIN, min(MARKS_MAX, expected * MARKS_EACH))
-        self._marks = bytearray(1 << ((wanted - 1).bit_length() - 3))
-        self._last = len(self._marks) - 1
+        # A mark is a bit that is not set any more: so what is left of a pattern tells at once
+        # that it was not made.
+        self._words = array("I", [_WORD]) * (1 << ((wanted - 1).bit_length() - 5))
+        self._last = len(self._words) - 1
 
     def update(self, hashes: Iterable[int]) -> None:
-        """Make the marks of these; by the lower and by the upper half of each."""
-        marks, last, bits = self._marks, self._last, _BITS
+        """Make the marks of these: which ones by the lower bits of each, where by the others."""
+        words, last, unmade, places, choice = self._words, self._last, _UNMADE, _PLACES, _CHOICE
         for each in hashes:
-            marks[each >> 3 & last] |= bits[each & 7]
-            marks[each >> 35 & last] |= bits[each >> 32 & 7]
+            words[each >> places & last] &= unmade[each & choice]
 
     def __contains__(self, each: int) -> bool:
         """Return whether one was perhaps among them; False is certain."""
-        marks, last = self._marks, self._last
-        return bool(
-            marks[each >> 3 & last] & _BITS[each & 7]
-            and marks[each >> 35 & last] & _BITS[each >> 32 & 7]
-        )
+        return not self._words[each >> _PLACES & self._last] & _PATTERNS[each & _CHOICE]
 
     def isdisjoint(self, hashes: Iterable[int]) -> bool:
         """Return whether certainly none of these was among them."""
-        marks, last, bits = self._marks, self._last, _BITS
-        met = [each for each in hashes if marks[each >> 3 & last] & bits[each & 7]]
-        return not any(each in self for each in met)
+        words, last, patterns, places, choice = self._words, self._last, _PATTERNS, _PLACES, _CHOICE
+        return all([words[each >> places & last] & patterns[each & choice] for each in hashes])
