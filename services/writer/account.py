@@ -59,7 +59,7 @@ class Intent:
     Single effects are its `tasks`; an import has `rows` instead, which end all at once: `away`, by
     address, are those not yet seen to stand at the destination. An import in `sending` whose token
     is not the lease's was perhaps sent. `checked` counts how often its rows were read back without
-    finding more than the `seen` ones of before.
+    finding more than the `seen` ones of before, `put_off` how often that was left for later.
     """
 
     intent: UUID
@@ -75,6 +75,7 @@ class Intent:
     seen: int = 0
     away: dict[str, Write] = field(default_factory=dict)
     check_at: float = 0.0
+    put_off: int = 0
     has_ended: bool = False
 
     @property

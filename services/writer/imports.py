@@ -53,6 +53,7 @@ AGAIN_S = 30.0  # After a failed look at an import's rows.
 ROOM_S = 2.0  # A turn must be short: 100 singles take longer.
 CHECK_MOST_S = 60.0
 PATIENT_CHECKS = 3  # Looks without progress that follow at the first's distance; then it doubles.
+PUT_OFF_MAX = 2  # How often a look at the account takes the place of one at an import's rows.
 ASK_AFTER_CHECKS = 2  # Looks at the rows that must have shown no progress before asking.
 NOT_FOUND = "not_found"  # What a provider says of an import that it has forgotten.
 LIST_MISSING = "list_missing"
@@ -258,6 +259,28 @@ class Imports:
         for away, addresses in zip(awaited, arrived, strict=True):
             for address in addresses:
                 away.pop(address, None)  # Two pages may show one contact.
+
+    def come_across(
+        self, account: Account, awaited: Sequence[dict[str, Write]], arrived: Arrived
+    ) -> None:
+        """Take in which rows a look at the account has shown; it counts as a look at all of them.
+
+        Whose rows are all there ends with the next turn. Who was not there just now need not be
+        looked for at once: as long as batches follow one another, the next one's look will show
+        them. Not for ever: a row that never comes would keep its import from being asked about.
+        """
+        self.see(awaited, arrived)
+        if not any(arrived):
+            return  # Nobody came yet, or the destination does not tell.
+        now = self._clock.monotonic()
+        for intent in account.imports():
+            if intent.state != "running":
+                continue  # Its call may still be under way.
+            if not intent.away:
+                intent.check_at = min(intent.check_at, now)
+            elif intent.put_off < PUT_OFF_MAX:
+                intent.put_off += 1
+                intent.check_at = max(intent.check_at, now + self._check_first_s)
 
     async def _judge(self, account: Account, destination: Destination, intent: Intent) -> None:
         """End an import whose rows are all there, or that has ended; else look again later."""

@@ -549,7 +549,7 @@ class Writing:
             turn.stop = stop_of(error)
             return Rows()
         # What it came across of imports under way need not be read for them once more.
-        self._imports.see(awaited, screening.arrived)
+        self._imports.come_across(turn.account, awaited, screening.arrived)
         screened = rows.compressed(screening.may)
         return screened if len(screened) >= destination.facts.import_rows_min else Rows()
 

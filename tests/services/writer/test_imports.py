@@ -578,6 +578,83 @@ async def test_the_provider_is_asked_seldom(world: World) -> None:
     assert world.account.calls["find_imports"] <= 2
 
 
+async def test_an_import_of_which_everybody_was_come_across_ends_without_a_look_at_its_rows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    monkeypatch.setattr(writer.imports, "_check_first_s", 60.0)
+    await world.write(writer, world.record(*many()))
+    world.account.land()
+
+    await world.write(writer, world.record(*_group(1), page=2))
+    await world.drain(writer)
+
+    assert world.account.calls["screen_import"] == 2
+    assert "read_list" not in world.account.calls
+    assert await world.posted() == COUNT
+    await world.check_ledger()
+
+
+async def test_who_is_missing_at_a_look_at_the_account_is_looked_for_later_but_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that never comes must not keep its import open while batches follow one another."""
+    await world.begin_run(1)
+    writer = world.writer()
+    monkeypatch.setattr(writer.imports, "_check_first_s", 20.0)
+    await world.write(writer, world.record(*many()))
+    looks: list[int] = []
+
+    for number in range(1, 5):
+        world.account.land(silently_lost=["c001@example.com"])
+        writer.clock.ahead_s += 15.0
+        await renewed(writer)
+        await world.write(writer, world.record(*_group(number), page=number + 1))
+        await world.drain(writer)
+        looks.append(world.account.calls.get("read_list", 0))
+
+    assert looks[:2] == [0, 0]
+    assert looks[-1] > 0
+    await world.check_ledger()
+
+
+async def test_a_look_at_the_account_that_shows_nobody_puts_nothing_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every destination tells whom it came across."""
+    await world.begin_run(1)
+    writer = world.writer()
+    monkeypatch.setattr(writer.imports, "_check_first_s", 20.0)
+    await world.write(writer, world.record(*many()))
+    writer.clock.ahead_s += 15.0
+    await world.write(writer, world.record(*_group(1), page=2))
+
+    writer.clock.ahead_s += 6.0
+    await world.drain(writer)
+
+    assert world.account.calls["read_list"] == 1
+
+
+async def test_an_import_whose_call_may_be_under_way_still_is_not_ended_by_a_look_at_the_account(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.begin_run(1)
+    writer = world.writer()
+    monkeypatch.setattr(writer.imports, "_late_call_s", 30.0)
+    monkeypatch.setattr(writer.imports, "_check_first_s", 20.0)
+    world.account.lose_import_answer = True
+    await world.write(writer, world.record(*many()))
+    world.account.lose_import_answer = False
+    world.account.land()
+
+    await world.write(writer, world.record(*_group(1), page=2))
+    await world.drain(writer)
+
+    assert world.account.calls["screen_import"] == 2
+    assert await world.posted() == 0
+
+
 async def test_a_screening_that_fails_sends_nothing(world: World) -> None:
     await world.begin_run(1)
     writer = world.writer()
