@@ -161,7 +161,7 @@ class Effect(Struct, frozen=True, kw_only=True, gc=False):
     identity: Identity = Identity()
     attributes: msgspec.Raw = msgspec.field(default_factory=empty_object)
     hash: bytes = b""
-    merged_from: list[str] = []
+    merged_from: tuple[str, ...] = ()  # A list for each of thousands would be one too many.
 
 
 class Mapped(Event, frozen=True, kw_only=True, tag="mapped"):

@@ -107,7 +107,7 @@ def compile_mapping(mapping: MappingVersion, asked_for: Collection[str]) -> MapC
                 identity=Identity(email=email, sms=sms),
                 attributes=msgspec.Raw(attributes),
                 hash=content_hash(email, sms, attributes),
-                merged_from=change.merged_from,
+                merged_from=tuple(change.merged_from),
             )
             for change, email, sms, attributes in zip(
                 changes, emails, numbers, described, strict=True

@@ -37,7 +37,7 @@ def wanted_of(effect: Effect, record: Mapped, part: PartId) -> Wanted:
         identity=effect.identity,
         attributes=bytes(effect.attributes),
         hash=effect.hash,
-        merged_from=tuple(effect.merged_from),
+        merged_from=effect.merged_from,
         fencing=record.fencing,
     )
 

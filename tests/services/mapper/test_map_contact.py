@@ -267,7 +267,7 @@ def test_a_survivor_keeps_the_names_of_those_merged_into_him() -> None:
     (outcome,) = compiled(EMAIL)([change({"email": "a@b.de"}, merged_from=["7", "8"])])
 
     assert isinstance(outcome, Effect)
-    assert outcome.merged_from == ["7", "8"]
+    assert outcome.merged_from == ("7", "8")
 
 
 scalars = st.one_of(

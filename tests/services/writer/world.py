@@ -66,7 +66,7 @@ def upsert(
         identity=identity,
         attributes=msgspec.Raw(encoded),
         hash=digest(head + encoded),
-        merged_from=list(merged_from),
+        merged_from=tuple(merged_from),
     )
 
 
