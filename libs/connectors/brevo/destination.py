@@ -192,7 +192,7 @@ class BrevoDestination:
             if answer.status == 404:
                 raise MisconfiguredError(answer.host, "list_missing")
             page = answer.decode(payload.SIGHTINGS).contacts
-            _add(found, payload.arrived(page, awaited))
+            _add(found, payload.arrived(payload.by_address(page), awaited))
             offset += len(page)
             cursor = Cursor(str(offset))
             if len(page) < facts.LIST_PAGE_MAX:
@@ -253,11 +253,11 @@ class BrevoDestination:
             left = max((page.count or 0) - known.read, 0)
             if not _import_pays(len(wanted), left):
                 return Screening([False] * len(keys), found)
-            new = known.add(page.contacts, page.count or 0)
-            _add(found, payload.arrived(new, awaited))
+            shown = known.add(page.contacts, page.count or 0)
+            _add(found, payload.arrived(shown, awaited))
             if len(page.contacts) < facts.CONTACTS_PAGE_MAX:
                 break
-            del page, new
+            del page, shown
         there = known.among(wanted)
         return Screening([key not in there for key in keys], found)
 

@@ -9,9 +9,9 @@ Who is known is never taken for new; a few who are new may be taken for known
 (`libs.connectors.remembered`), which is harmless: they are written singly, after a look.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from libs.connectors.brevo.payload import Sighting
+from libs.connectors.brevo.payload import Sighting, by_address
 from libs.connectors.remembered import Addresses
 
 KEPT_S = 60.0
@@ -42,17 +42,18 @@ class KnownAddresses:
         """Return whether a page from `next_offset` begins where the last one ended."""
         return self._last_id is None or (bool(page) and page[0].id == self._last_id)
 
-    def add(self, page: Sequence[Sighting], in_account: int) -> Sequence[Sighting]:
-        """Take in a page that follows; return those of it that were not read before.
+    def add(self, page: Sequence[Sighting], in_account: int) -> Mapping[str, Sighting]:
+        """Take in a page that follows; return who was not read before, by address.
 
         `in_account` is how many there are in all, 0 if nobody knows.
         """
         new = page if self._last_id is None else page[1:]
-        self._addresses.add([each.email.lower() for each in new if each.email], in_account)
+        shown = by_address(new)
+        self._addresses.add(shown, in_account)
         self.read += len(new)
         if new:
             self._last_id = new[-1].id
-        return new
+        return shown
 
     def among(self, addresses: Collection[str]) -> set[str]:
         """Return which of these (lower-case) addresses the account has."""

@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -346,16 +347,18 @@ def _cleared(encoded: bytes) -> bytes | None:
     """
     if b'"EMAIL"' in encoded:
         return None
-    if b"null" not in encoded:
-        return encoded
     # Cut once: a search for each sign goes through all of an import as often as there are signs.
-    pieces = encoded.split(b'":null')
-    if not _BEFORE_TEXT.isdisjoint([piece[-1:] for piece in pieces[:-1]]):
+    pieces = encoded.split(b"null")
+    before = pieces[:-1]
+    are_nulls = [piece[-2:] == b'":' for piece in before]
+    if not _BEFORE_TEXT.isdisjoint([piece[-3:-2] for piece in compress(before, are_nulls)]):
         return None
-    cleared = b'":""'.join(pieces)
-    if b"null" in cleared and any(bytes([sign]) + b"null" in cleared for sign in _BEFORE_VALUE):
+    if all(are_nulls):
+        return b'""'.join(pieces)  # As mostly.
+    others = [piece for piece, is_null in zip(before, are_nulls, strict=True) if not is_null]
+    if any(piece[-1:] in _BEFORE_VALUE for piece in others):
         return None
-    return cleared
+    return encoded.replace(b'":null', b'":""')  # The others are in the middle of words.
 
 
 def import_rows(writes: Sequence[Write]) -> msgspec.Raw:
@@ -434,21 +437,28 @@ def moment(moment: datetime) -> str:
     )
 
 
-def arrived(sightings: Iterable[Sighting], awaited: Awaited) -> list[list[str]]:
+def by_address(sightings: Iterable[Sighting]) -> dict[str, Sighting]:
+    """Return contacts by their address, in lower case; who has none is left out.
+
+    Who is shown twice, because contacts moved up between two pages, counts as shown last.
+    """
+    return {each.email.lower(): each for each in sightings if each.email}
+
+
+def arrived(shown: Mapping[str, Sighting], awaited: Awaited) -> list[list[str]]:
     """Return which rows of imports are among some contacts, on their list and as they were sent.
 
-    A row has an e-mail address, and stands under it: only the list and the rest are looked at. Who
-    is shown twice, because contacts moved up between two pages, counts as shown last.
+    A row has an e-mail address, and stands under it: only the list and the rest are looked at.
     """
-    shown = {each.email.lower(): each for each in sightings if each.email}
     return [_arrived(shown, rows) for rows in awaited]
 
 
 def _arrived(shown: Mapping[str, Sighting], rows: Mapping[str, Write]) -> list[str]:
-    met = [key for key in shown if key in rows]
-    if not met:
+    found = list(map(rows.get, shown))
+    sent = [write for write in found if write is not None]
+    if not sent:
         return []
-    there, sent = [shown[key] for key in met], [rows[key] for key in met]
+    met, there = list(compress(shown, found)), list(compress(shown.values(), found))
     alike = _alike([each.attributes for each in there], [write.attributes for write in sent])
     if all(alike) and _are_listed(there, sent):
         return met  # As mostly.
@@ -482,7 +492,7 @@ def _alike(there: Sequence[msgspec.Raw], sent: Sequence[bytes]) -> Sequence[bool
             together = together.replace(b'"%b":"+' % name.encode(), b'"%b":"' % name.encode())
         found = decode_there(b"[%b]" % b",".join(there))
         encoded = _ENCODER.encode_lines(found)
-        if encoded == together + b"\n":
+        if len(encoded) == len(together) + 1 and encoded.startswith(together):
             return [True] * len(sent)  # As mostly.
         lines = together.split(b"\n")
         wanted = lines if len(lines) == len(sent) else sent  # Else somebody's has some itself.

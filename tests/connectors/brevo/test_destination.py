@@ -1,7 +1,7 @@
 """Brevo as a destination: the conformance suite, and what only Brevo does."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -646,9 +646,9 @@ async def test_no_more_than_a_page_of_an_account_is_held(
     held: list[int] = []
     arrived = payload.arrived
 
-    def look(sightings: Sequence[payload.Sighting], awaited: Awaited) -> list[list[str]]:
-        held.append(len(sightings))
-        return arrived(sightings, awaited)
+    def look(shown: Mapping[str, payload.Sighting], awaited: Awaited) -> list[list[str]]:
+        held.append(len(shown))
+        return arrived(shown, awaited)
 
     monkeypatch.setattr(payload, "arrived", look)
     everybody = [Everybody(str(told["list_id"]))]

@@ -20,7 +20,7 @@ def test_a_page_begins_with_the_last_contact_of_the_one_before() -> None:
     assert account.next_offset == 9
     assert account.follows(page(10, 10))
     assert not account.follows(page(11, 10))
-    assert [each.id for each in account.add(page(10, 3), 30)] == [11, 12]
+    assert [each.id for each in account.add(page(10, 3), 30).values()] == [11, 12]
     assert account.among(["nr.1@example.com", "nr.12@example.com", "nr.13@example.com"]) == {
         "nr.1@example.com",
         "nr.12@example.com",

@@ -135,7 +135,7 @@ def test_a_glance_at_all_says_what_a_look_at_each_says(first: int) -> None:
         for place, (_, there) in enumerate(pairs)
     ]
 
-    (arrived,) = payload.arrived(shown, [rows])
+    (arrived,) = payload.arrived(payload.by_address(shown), [rows])
 
     assert arrived == [
         f"{place}@example.com"
@@ -151,7 +151,7 @@ def test_who_is_as_sent_but_not_on_the_list_is_still_awaited() -> None:
         for place, key in enumerate(rows)
     ]
 
-    assert payload.arrived(shown, [rows]) == [["0@example.com"]]
+    assert payload.arrived(payload.by_address(shown), [rows]) == [["0@example.com"]]
 
 
 def test_a_line_break_in_what_was_sent_misleads_nobody() -> None:
@@ -164,7 +164,9 @@ def test_a_line_break_in_what_was_sent_misleads_nobody() -> None:
         for place, (key, there) in enumerate(zip(rows, (1, 2, 2), strict=True))
     ]
 
-    assert payload.arrived(shown, [rows]) == [["0@example.com", "1@example.com"]]
+    assert payload.arrived(payload.by_address(shown), [rows]) == [
+        ["0@example.com", "1@example.com"]
+    ]
 
 
 @pytest.mark.parametrize(
