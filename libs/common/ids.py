@@ -95,6 +95,6 @@ class EffectKeys:
 
 
 def batch_id(kind: str, keys: Sequence[bytes], attempt: str) -> UUID:
-    """Return the id of a hold or an intent: its effects' keys, and which attempt it is."""
-    digest = blake2b(b"".join(sorted(keys)), digest_size=16).hexdigest()
+    """Return the id of a hold or an intent: its effects' keys in order, and which attempt it is."""
+    digest = blake2b(b"".join(keys), digest_size=16).hexdigest()
     return computed(kind, digest, attempt)

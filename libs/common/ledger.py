@@ -6,6 +6,8 @@ intents move together. The rules themselves are in `migrations/sql/03_ledger.sql
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from itertools import groupby
+from operator import attrgetter
 from uuid import UUID
 
 import msgspec
@@ -16,7 +18,7 @@ from libs.common.postgres import Transaction
 
 SEPARATOR = "\x1f"  # In no id: the poller leaves out whom it is in.
 
-# What many postings have in common is sent once, with how many they are, and the rest joined. It is
+# What postings in a row have in common is sent once, with how many they are, the rest joined. It is
 # one call, so that a burst over 80 % and 100 % is one decision (PROTOCOL.md 9).
 _POST = """
 with common as (
@@ -45,6 +47,9 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     operation: str
 
 
+_IN_COMMON = attrgetter("integration", "run", "operation")
+
+
 async def hold(session: Transaction, *, workspace: UUID, hold_id: UUID, wanted: int) -> int:
     """Reserve up to `wanted` units and return how many were granted.
 
@@ -71,20 +76,16 @@ async def post(session: Transaction, *, hold_id: UUID, postings: Sequence[Postin
     connection = session.connection
     if len(postings) == 1:
         return int(await connection.fetchval(_POST_ONE, hold_id, *astuple(postings[0])))
-    alike: dict[tuple[UUID, UUID, str], list[Posting]] = {}
-    for posting in postings:
-        common = (posting.integration, posting.run, posting.operation)
-        alike.setdefault(common, []).append(posting)
-    ordered = [posting for own in alike.values() for posting in own]
+    alike = [(common, len(list(own))) for common, own in groupby(postings, _IN_COMMON)]
     new: int = await connection.fetchval(
         _POST,
         hold_id,
-        b"".join([posting.effect_key for posting in ordered]),
-        SEPARATOR.join([posting.source_id for posting in ordered]),
-        [integration for integration, _, _ in alike],
-        [run for _, run, _ in alike],
-        [operation for _, _, operation in alike],
-        [len(own) for own in alike.values()],
+        b"".join([posting.effect_key for posting in postings]),
+        SEPARATOR.join([posting.source_id for posting in postings]),
+        [integration for (integration, _, _), _ in alike],
+        [run for (_, run, _), _ in alike],
+        [operation for (_, _, operation), _ in alike],
+        [count for _, count in alike],
     )
     return new
 

@@ -294,9 +294,9 @@ def conclude_effect(item: Wanted, unit: Unit, result: Result, view: View, change
 
 def begin_rows(rows: Rows, view: View, changes: Changes) -> None:
     """Count effects that became rows of an import; their parked rows are settled by that."""
-    for head, count in Counter(rows.heads).items():
+    for head, own in rows.stretches():
         if not head.is_late:
-            changes.tallies[head.part].importing += count
+            changes.tallies[head.part].importing += own.stop - own.start
     for contact, parked in view.parked.items():
         row = rows.of_contact(contact)
         if row is not None and not is_older(row.version, Wish.UPSERT, parked.version, parked.wish):

@@ -7,6 +7,7 @@ another owner of the destination takes it up) gets an `ImportRow`, made when it 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import compress, groupby
 from typing import Any, overload
 from uuid import UUID
@@ -165,13 +166,17 @@ class Rows(Sequence[ImportRow]):
         """Return whose row takes an address; None if none does."""
         return self._by_address().get(place.integration, {}).get(place.address)
 
-    def among(self, integration: UUID, source_ids: Collection[str]) -> set[str]:
-        """Return which of these contacts of an integration have a row."""
-        return _met(source_ids, self._by_integration().get(integration, {}))
+    def among(self, integration: UUID, source_ids: AbstractSet[str]) -> set[str]:
+        """Return which of these contacts of an integration have a row: mostly none."""
+        if source_ids.isdisjoint(self.source_ids):
+            return set()
+        return self._by_integration().get(integration, {}).keys() & source_ids
 
-    def taken(self, integration: UUID, addresses: Collection[str]) -> set[str]:
-        """Return which of these addresses are taken in an integration."""
-        return _met(addresses, self._by_address().get(integration, {}))
+    def taken(self, integration: UUID, addresses: AbstractSet[str]) -> set[str]:
+        """Return which of these addresses are taken in an integration: mostly none."""
+        if addresses.isdisjoint(self.addresses):
+            return set()
+        return self._by_address().get(integration, {}).keys() & addresses
 
     def _by_integration(self) -> Mapping[UUID, Mapping[str, int]]:
         if self._places is None:
@@ -189,11 +194,6 @@ class Rows(Sequence[ImportRow]):
                 found = self._holders.setdefault(head.part.integration, {})
                 found.update(zip(self.addresses[own], self.source_ids[own], strict=True))
         return self._holders
-
-
-def _met(texts: Collection[str], own: Mapping[str, object]) -> set[str]:
-    """Return which of these texts are among some keys: mostly none, which is seen at a glance."""
-    return set() if own.keys().isdisjoint(texts) else own.keys() & set(texts)
 
 
 def _row(
@@ -255,11 +255,11 @@ class Importing(Mapping[ContactId, ImportRow]):
         found = (rows.holder(place) for rows in self._imports)
         return next((each for each in found if each is not None), None)
 
-    def among(self, integration: UUID, source_ids: Collection[str]) -> set[str]:
+    def among(self, integration: UUID, source_ids: AbstractSet[str]) -> set[str]:
         """Return which of these contacts of an integration have a row."""
         return set().union(*[rows.among(integration, source_ids) for rows in self._imports])
 
-    def taken(self, integration: UUID, addresses: Collection[str]) -> set[str]:
+    def taken(self, integration: UUID, addresses: AbstractSet[str]) -> set[str]:
         """Return which of these addresses are taken in an integration."""
         return set().union(*[rows.taken(integration, addresses) for rows in self._imports])
 

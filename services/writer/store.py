@@ -648,10 +648,13 @@ _UNITS = msgspec.json.Decoder(list[Task] | _PackedRows)
 
 
 def _packed_rows(rows: Rows) -> bytes:
-    places = {head: place for place, head in enumerate(dict.fromkeys(rows.heads))}
+    places: dict[Head, int] = {}
+    numbers: list[int] = []
+    for head, own in rows.stretches():
+        numbers += [places.setdefault(head, len(places))] * (own.stop - own.start)
     # Tuples in the order of `_PackedRow`: they cost a third of a struct that nobody looks at.
     packed_rows = zip(
-        [places[head] for head in rows.heads],
+        numbers,
         rows.source_ids,
         [write.identity.email for write in rows.writes],
         [write.identity.sms for write in rows.writes],

@@ -137,7 +137,7 @@ def _busy(column: Column, seen: Seen, account: Account) -> AbstractSet[str]:
     """Return whose case is not usual, by source ids: twice in the batch, parked, or under way."""
     integration = column.records[0].integration
     units = {each.source_id for each in account.units if each.integration == integration}
-    importing = account.importing.among(integration, column.addresses)
+    importing = account.importing.among(integration, column.addresses.keys())
     return column.twice | seen.parked.keys() | units | importing
 
 
@@ -145,7 +145,7 @@ def _taken(column: Column, seen: Seen, account: Account) -> AbstractSet[str]:
     """Return which addresses of the batch are not there to take."""
     integration = column.records[0].integration
     claims = {each.address for each in account.claims if each.integration == integration}
-    rows = account.importing.taken(integration, column.addresses.values())
+    rows = account.importing.taken(integration, set(column.addresses.values()))
     return column.shared.union(seen.owned, claims, rows)
 
 

@@ -99,7 +99,7 @@ def test_what_is_under_way_is_found_by_contact_and_by_address(
     for integration in (ONE, OTHER):
         ours = {each.source_id for each in taken if each.integration == integration}
         addresses = {f"{each}@example.com" for each in "abcdefghz"}
-        assert importing.among(integration, "abcdefghz") == ours
+        assert importing.among(integration, set("abcdefghz")) == ours
         assert importing.taken(integration, addresses) == {f"{each}@example.com" for each in ours}
     for contact in taken:
         assert importing[contact].contact == contact
