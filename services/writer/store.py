@@ -729,6 +729,11 @@ class Reservation:
 
 # What a reservation in one statement says when only a part of the units is left.
 ONLY_A_PART = "WR001"
+# One intent mostly, of hundreds of kilobytes: in an array the driver would copy it once more.
+_RESERVE = {
+    1: "select delivery.reserve($1, $2, $3, $4, $5, $6, array[$7::bytea])",
+    2: "select delivery.reserve($1, $2, $3, $4, $5, $6, array[$7::bytea, $8::bytea])",
+}
 
 
 async def reserve(
@@ -752,14 +757,14 @@ async def reserve(
         intents[reservation.import_] = _packed_rows(reservation.rows)
     try:
         granted: int | None = await session.connection.fetchval(
-            "select delivery.reserve($1, $2, $3, $4, $5, $6, $7)",
+            _RESERVE[len(intents)],
             connection,
             fencing,
             workspace,
             reservation.hold,
             reservation.wanted,
             list(intents),
-            list(intents.values()),
+            *intents.values(),
         )
     except asyncpg.PostgresError as error:
         if error.sqlstate != ONLY_A_PART:
