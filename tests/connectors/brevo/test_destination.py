@@ -73,10 +73,7 @@ class Everybody(dict[str, Write]):
     def __init__(self, list_id: str) -> None:
         self._list_id = list_id
 
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> Write:
+    def get(self, key: str, default: object = None) -> Write:
         """Return a row that asks for nothing but the address and the list."""
         return Write(Operation.UPSERT, Identity(email=key), b"{}", self._list_id, join_list=True)
 
