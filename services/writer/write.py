@@ -22,7 +22,7 @@ from libs.common.events import DIRECT, Mapped, Settled
 from libs.common.failpoints import Reached, nothing
 from libs.common.postgres import Transaction, Transactions, look, transact, transact_alone
 from libs.common.reasons import Park
-from libs.connectors.contract import Destination, Written
+from libs.connectors.contract import Destination, Screening, Written
 from services.writer import store
 from services.writer.account import Account, Intent, OpenDestination
 from services.writer.calls import Answers, Caller, Stop, look_at, stop_of
@@ -506,7 +506,7 @@ class Writing:
         rows = turn.firsts.compressed(may[: len(turn.firsts)])
         if candidates:
             rows = rows.followed_by(map(row_of, compress(candidates, may[len(turn.firsts) :])))
-        chosen = await self._way(turn, destination, len(rows))
+        chosen = await self._way(turn, destination, rows)
         gathered: list[ContactId] = []
         if chosen is Way.IMPORT:
             rows_max = destination.facts.import_rows_max
@@ -523,23 +523,34 @@ class Writing:
             tasks += _tasks(turn.firsts.without(set(rows.contacts())))
         return plan(tasks, rows=rows, gathered=gathered, singles_max=turn.singles_max)
 
-    async def _way(self, turn: Turn, destination: Destination, rows: int) -> Way:
-        """Return how so many rows go now; an import that is about to end is waited for."""
+    async def _way(self, turn: Turn, destination: Destination, rows: Rows) -> Way:
+        """Return how these rows go now; an import that is about to end is waited for."""
 
         def now() -> Way:
             return way(
-                rows,
+                len(rows),
                 rows_min=destination.facts.import_rows_min,
                 open_imports=len(turn.account.imports()),
                 is_late=turn.is_late,
             )
 
-        if now() is Way.GATHER and rows >= destination.facts.import_rows_min:
-            await self._imports.make_room(turn.account, destination)
+        async def look() -> bool:
+            return await self._look(turn, destination, rows) is not None
+
+        if now() is Way.GATHER and len(rows) >= destination.facts.import_rows_min:
+            await self._imports.make_room(turn.account, destination, look)
         return now()
 
     async def _screened(self, turn: Turn, destination: Destination, rows: Rows) -> Rows:
         """Return the rows that an import may take; none if too few of them are new there."""
+        screening = await self._look(turn, destination, rows)
+        if screening is None:
+            return Rows()
+        screened = rows.compressed(screening.may)
+        return screened if len(screened) >= destination.facts.import_rows_min else Rows()
+
+    async def _look(self, turn: Turn, destination: Destination, rows: Rows) -> Screening | None:
+        """Look at the account as far as it has grown; None, and the turn stops, if that fails."""
         awaited = turn.account.awaited()
         try:
             screening = await destination.screen_import(rows.addresses, awaited)
@@ -547,11 +558,10 @@ class Writing:
             raise
         except SyncError as error:
             turn.stop = stop_of(error)
-            return Rows()
+            return None
         # What it came across of imports under way need not be read for them once more.
         self._imports.come_across(turn.account, awaited, screening.arrived)
-        screened = rows.compressed(screening.may)
-        return screened if len(screened) >= destination.facts.import_rows_min else Rows()
+        return screening
 
     async def _reserve(self, turn: Turn, singles: Sequence[Task], rows: Rows) -> int:
         """Hold units for these effects in their order; return for how many of them."""

@@ -423,19 +423,27 @@ async def test_a_large_batch_waits_a_moment_for_one_of_four_imports_to_end(world
 
     assert settled.importing == COUNT
     assert len(world.account.imports) == 5
+    # Who came was seen where the batch had to look anyway.
+    assert "read_list" not in world.account.calls
 
 
-async def test_a_look_that_fails_while_it_waits_parks_the_batch(world: World) -> None:
+@pytest.mark.parametrize(
+    ("fails", "reasons"),
+    [("list_error", {"backlog"}), ("screen_error", {"destination_down", "backlog"})],
+)
+async def test_a_look_that_fails_while_it_waits_parks_the_batch(
+    world: World, fails: str, reasons: set[str]
+) -> None:
     await world.begin_run(1)
     writer = world.writer()
     await _open_imports(world, writer, 4)
-    world.account.land()
-    world.account.list_error = UnavailableError("fake.example", "HTTP 503")
+    setattr(world.account, fails, UnavailableError("fake.example", "HTTP 503"))
 
     (settled,) = await world.write(writer, world.record(*_group(4), page=5))
 
-    assert {reason for _, reason in settled.parked} == {"backlog"}
+    assert {reason for _, reason in settled.parked} <= reasons
     assert len(world.account.imports) == 4
+    await world.check_ledger()
 
 
 def _group(number: int) -> list[Effect]:
