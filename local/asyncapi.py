@@ -64,7 +64,7 @@ def document() -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": {event.__name__: _message(event) for event in events},
-            "schemas": schemas,
+            "schemas": msgspec.to_builtins(schemas),  # A default that is a tuple is a list there.
         },
     }
 
