@@ -64,7 +64,8 @@ def document() -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": {event.__name__: _message(event) for event in events},
-            "schemas": msgspec.to_builtins(schemas),  # A default that is a tuple is a list there.
+            # As they travel: a default that is a tuple here is an array there.
+            "schemas": msgspec.json.decode(msgspec.json.encode(schemas)),
         },
     }
 
