@@ -117,13 +117,15 @@ async def wait_until_quiet(scene: Scene, *, within_s: float) -> list[str]:
 
 
 async def wait_until_stopped(stack: Stack, *, within_s: float) -> list[str]:
-    """Wait until the only workspace's quota is used up and nothing but it keeps contacts waiting.
+    """Wait until the only workspace's quota of this month is used up and nothing else is under way.
 
     Return what was not so in time; empty if all was.
     """
 
     async def busy(connection: asyncpg.Connection) -> list[str]:
-        left = await connection.fetchval("select quota_limit - posted from ledger.periods")
+        left = await connection.fetchval(
+            "select quota_limit - posted from ledger.periods order by period desc limit 1"
+        )
         found = [f"{left} units are left"] if left != 0 else []
         waiting = ("runs_reading", "parked_contacts")
         return found + [
