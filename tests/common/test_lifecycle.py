@@ -50,6 +50,11 @@ class Started:
                     return line
         pytest.fail(f"the process ended without {event}")
 
+    def let_end(self) -> None:
+        """Tell a process that waits for the end of what it reads."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
     async def exit_code(self) -> int:
         async with asyncio.timeout(EVENTUALLY_S):
             return await self.process.wait()
@@ -58,7 +63,10 @@ class Started:
 @asynccontextmanager
 async def started(body: str) -> AsyncIterator[Started]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM.format(body=body), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", PROGRAM.format(body=body)),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         yield Started(process)
@@ -77,7 +85,9 @@ async def status(port: int, path: str) -> int:
 
 
 async def test_a_signal_turns_readiness_off_and_the_process_ends_well() -> None:
-    async with started("await process.stop.wait(); await asyncio.sleep(0.5)") as process:
+    # It is at its end when it is told, or a busy machine would ask who is gone.
+    body = "import sys; await process.stop.wait(); await asyncio.to_thread(sys.stdin.read)"
+    async with started(body) as process:
         port = (await process.line("health_served"))["port"]
         assert await status(port, "/ready") == 200
 
@@ -86,6 +96,7 @@ async def test_a_signal_turns_readiness_off_and_the_process_ends_well() -> None:
 
         assert await status(port, "/ready") == 503
         assert await status(port, "/live") == 200
+        process.let_end()
         assert await process.exit_code() == 0
 
 
