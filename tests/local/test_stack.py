@@ -21,7 +21,7 @@ from local.processes import wait_until
 from local.stack import SERVICES, Options, Stack
 
 ROOT = Path(__file__).parents[2]
-READY_S, GONE_S = 90.0, 15.0
+GONE_S = 90.0  # A server that hangs is given half a minute before it is killed.
 
 # Servers only, in a process of its own that can be interrupted or killed.
 SERVERS = """
