@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from uuid import UUID
 
 import pytest
@@ -23,8 +26,9 @@ from tests.connectors.served import Served
 WORKSPACE = UUID(int=1)
 CONNECTION = UUID(int=2)
 KEYS = KeyRing.parse("k:" + base64.b64encode(b"k" * 32).decode())
-READ_S = 5.0
+READ_S = 8.0
 ACCOUNTS = 3
+WANTED_PER_S = 0.7 * 4  # PROTOCOL 10 wants 70 % of so small a limit while there is a backlog.
 
 
 @pytest.fixture
@@ -59,10 +63,7 @@ async def openers(provider: Served, sessions: SessionMaker) -> list[Opener]:
 async def test_all_accounts_share_four_calls_a_second(
     openers: list[Opener], provider: Served
 ) -> None:
-    """Proves CC5 and S10: pollers of three accounts make no call too many, and use the most of it.
-
-    PROTOCOL 10 wants 70 % of so small a limit while there is a backlog.
-    """
+    """Proves CC5 and S10: pollers of three accounts make no call too many, and use the most of it."""
     await provider.put("limits", {"enabled": True})
     tokens = [STANDING_TOKEN]
     ids = [(await provider.get("accounts"))["accounts"][0]["account"]]
@@ -78,13 +79,10 @@ async def test_all_accounts_share_four_calls_a_second(
         for opener, token, account in zip(openers, tokens, ids, strict=True)
     ]
 
-    calls = [await _calls_of_all(provider, ids)]
-    await asyncio.gather(*(_busy(source) for source in sources))
-    calls.append(await _calls_of_all(provider, ids))
+    moments = await asyncio.gather(*(_busy(source) for source in sources))
 
-    made = calls[1][0] - calls[0][0]
-    assert calls[1][1] == 0
-    assert made >= 0.7 * 4 * READ_S
+    assert await _too_many(provider, ids) == 0
+    assert _usual_per_s(moments) >= WANTED_PER_S
 
 
 async def test_an_application_of_its_own_shares_its_calls_with_nobody(
@@ -125,9 +123,7 @@ async def test_an_application_of_its_own_shares_its_calls_with_nobody(
         for each, token in zip(stored, tokens, strict=True)
     ]
 
-    before = await _calls_of_all(provider, [account])
-    await asyncio.gather(*(_busy(source) for source in sources))
-    after = await _calls_of_all(provider, [account])
+    moments = await asyncio.gather(*(_busy(source) for source in sources))
 
     async with sessions.begin() as session:
         shares = await session.execute(
@@ -137,20 +133,34 @@ async def test_an_application_of_its_own_shares_its_calls_with_nobody(
             ("constant_contact:application", str(other)),
             ("constant_contact:application:own", str(WORKSPACE)),
         ]
-    assert after[1] == 0
-    assert after[0] - before[0] >= 2 * 0.7 * 4 * READ_S
+    assert await _too_many(provider, [account]) == 0
+    assert [each for each in moments if _usual_per_s([each]) < WANTED_PER_S] == []
 
 
-async def _busy(source: Source) -> None:
+async def _busy(source: Source) -> list[float]:
+    """Call as often as may be; return when each call had been made."""
+    moments: list[float] = []
     ends = time.monotonic() + READ_S
     while time.monotonic() < ends:
         await source.check()
+        moments.append(time.monotonic())
+    return moments
 
 
-async def _calls_of_all(provider: Served, accounts: list[str]) -> tuple[int, int]:
-    """Return how many calls all accounts got, and how many of them were too many."""
+def _usual_per_s(moments: Iterable[Sequence[float]]) -> float:
+    """Return how many calls were made in a usual second.
+
+    Not on the average: calls that are lost while the machine stands still are lost for good.
+    """
+    seconds = Counter(int(each) for own in moments for each in own)
+    first, last = min(seconds), max(seconds)
+    return median(seconds[each] for each in range(first + 1, last))
+
+
+async def _too_many(provider: Served, accounts: Iterable[str]) -> int:
+    """Return how many calls of all accounts were beyond a limit."""
     told = [await provider.get(f"calls?account={each}") for each in accounts]
-    return sum(each["total"] for each in told), sum(each["violations"] for each in told)
+    return sum(int(each["violations"]) for each in told)
 
 
 async def test_one_workspace_leaves_the_others_their_part_of_the_day(
