@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -82,17 +83,25 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What was used of one window of a bucket: `seconds` are those that count."""
+    """What was used of one window of a bucket, in each of the seconds that count."""
 
     bucket: str
     limit_per_s: float
-    calls: int
-    seconds: int
+    by_second: Sequence[int]
 
     @property
     def share(self) -> float:
         """Return the share of the limit that was used."""
-        return self.calls / (self.limit_per_s * self.seconds) if self.seconds else 0.0
+        seconds = len(self.by_second)
+        return sum(self.by_second) / (self.limit_per_s * seconds) if seconds else 0.0
+
+    @property
+    def usual_share(self) -> float:
+        """Return the share that was used in a usual second, where that has some calls.
+
+        What is lost while a process stands still is lost for good: of few seconds that is much.
+        """
+        return median(self.by_second or [0]) / self.limit_per_s
 
 
 @dataclass(slots=True)
@@ -217,9 +226,7 @@ def used_of(report: Json, bucket: str, seconds: Iterable[int]) -> Used:
     of = report["buckets"][bucket]
     limit_per_s = min(each["limit"] / each["window_s"] for each in of["windows"])
     by_second = dict(map(tuple, of["by_second"]))
-    counted = list(seconds)
-    calls = sum(by_second.get(each, 0) for each in counted)
-    return Used(bucket, limit_per_s, calls, len(counted))
+    return Used(bucket, limit_per_s, [by_second.get(each, 0) for each in sorted(seconds)])
 
 
 async def beat(found: Seconds) -> None:

@@ -63,7 +63,7 @@ async def openers(provider: Served, sessions: SessionMaker) -> list[Opener]:
 async def test_all_accounts_share_four_calls_a_second(
     openers: list[Opener], provider: Served
 ) -> None:
-    """Proves CC5 and S10: pollers of three accounts make no call too many, and use the most of it."""
+    """Proves CC5 and S10: pollers of three accounts make no call too many, and use most of it."""
     await provider.put("limits", {"enabled": True})
     tokens = [STANDING_TOKEN]
     ids = [(await provider.get("accounts"))["accounts"][0]["account"]]
