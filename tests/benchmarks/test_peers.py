@@ -2,7 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.measured import Measured
@@ -55,12 +57,36 @@ def test_a_field_that_a_peer_lost_is_noticed() -> None:
         scenario._check_fields([lost])
 
 
-def test_a_pipe_hands_on_what_the_first_one_says(tmp_path: Path) -> None:
-    busy = "import sys; sum(range(3_000_000)); sys.stdout.write('hello')"
+class Looked(psutil.Process):
+    """A process that leaves a file once its memory was looked at."""
+
+    seen: Path
+
+    def memory_info(self) -> Any:
+        found = super().memory_info()
+        self.seen.touch()
+        return found
+
+
+def test_a_pipe_hands_on_what_the_first_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Looked.seen = tmp_path / "seen"
+    monkeypatch.setattr(psutil, "Process", Looked)
+    # The first one lives until it was looked at, however late that is.
+    busy = (
+        "import os, sys\n"
+        "while not os.path.exists(sys.argv[1]): sum(range(1_000_000))\n"
+        "sys.stdout.write('hello')"
+    )
     heard = "import sys; sys.stdout.write(sys.stdin.read().upper())"
 
     used = run_pipe(
-        {"tap": [sys.executable, "-c", busy], "target": [sys.executable, "-c", heard]}, tmp_path
+        {
+            "tap": [sys.executable, "-c", busy, str(Looked.seen)],
+            "target": [sys.executable, "-c", heard],
+        },
+        tmp_path,
     )
 
     assert (tmp_path / "target.log").read_text() == "HELLO"
