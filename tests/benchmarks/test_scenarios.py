@@ -1,7 +1,9 @@
 """Scenarios on a stack of their own, with a handful of integrations instead of thousands."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,7 @@ async def test_idle_integrations_are_polled_and_write_nothing(
     monkeypatch.setattr(idle, "INTEGRATIONS", 8)
     monkeypatch.setattr(idle, "INTERVAL_S", 2.0)
     monkeypatch.setattr(idle, "STEADY_S", 3.0)
+    monkeypatch.setattr(World, "rested", _until_nobody_is_due(World.rested))
 
     await idle.idle(bench)
 
@@ -39,7 +42,19 @@ async def test_idle_integrations_are_polled_and_write_nothing(
     assert [len(await account.writes()) for account in bench.world.accounts] == [20, 20]
     assert at_once.notes["polls"] == 8
     assert at_once.calls == {"hubspot": 16, "brevo": 0}
-    assert steady.notes["polls"] >= 7
+    assert steady.notes["polls"] == 8
+
+
+def _until_nobody_is_due(rested: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Let a rest end with all polls that came due in it; a busy machine does them later."""
+
+    async def until_nobody_is_due(world: World, *arguments: Any, **named: Any) -> None:
+        await rested(world, *arguments, **named)
+        async with asyncio.timeout(60):
+            while (await world._standing())["due"]:  # noqa: ASYNC110  # the database must be asked
+                await asyncio.sleep(0.1)
+
+    return until_nobody_is_due
 
 
 async def test_others_are_fresh_beside_an_account_that_is_slow_or_dead(
