@@ -31,7 +31,8 @@ WANTED, GRANTED = 500, 200
 
 LOOK_EVERY_S = 0.2
 WITHIN_S = 60.0  # For what takes seconds on a machine that does nothing else.
-RESUMED_WITHIN = timedelta(seconds=5)  # Q4: from the answer to the grant to the first write.
+# Q4: who waits goes on with the grant, and not when the writer looks at everything that waits.
+WRITER = {"DRAIN_EVERY_S": "3600"}
 
 T = TypeVar("T")
 
@@ -40,7 +41,8 @@ T = TypeVar("T")
 async def test_from_near_the_limit_to_caught_up(tmp_path: Path, embedded: None) -> None:
     """Proves Q1 to Q6 and W8: what happened can be read, and every task is accounted for."""
     deaths = Deaths()
-    options = Options(tmp_path, durable=False)  # The services' own times: Q4 is about them.
+    # The services' own times otherwise: Q4 is about them.
+    options = Options(tmp_path, durable=False, environments={"writer": WRITER})
     async with (
         stack.running(options, deaths.hear) as running,
         set_up(running, ways=1, contacts=CONTACTS, quota=LIMIT, seed=3) as scene,
@@ -113,7 +115,7 @@ async def ask_for_more(scene: Scene) -> Json:
 
 
 async def be_granted(scene: Scene, way: Way, request: Json) -> None:
-    """Q4 and Q5: with the grant it goes on by itself, within seconds."""
+    """Q4 and Q5: with the grant it goes on by itself, at once."""
     names = [f"meanwhile-{n}@example.com" for n in range(MEANWHILE)]
     await scene.source.invite(names, name=way.source_list)
     await scene.ask_for_runs()
@@ -122,14 +124,11 @@ async def be_granted(scene: Scene, way: Way, request: Json) -> None:
     granted = await scene.operator.post(
         f"/v1/quota-requests/{request['id']}:grant", {"limit": GRANTED, "validity": "this_month"}
     )
-    answered = datetime.now(UTC)
-
     quota = await scene.quota()
-    [first, *_] = await until(lambda: who_waited(way, after=last), bool)
+    await until(lambda: who_waited(way, after=last), bool)
     assert (granted["state"], granted["decision"]["limit"]) == ("granted", GRANTED)
     assert (quota["limit"], quota["standing_limit"]) == (GRANTED, LIMIT)
     assert (quota["state"], quota["open_request"]) == ("open", None)
-    assert datetime.fromisoformat(first["at"]) - answered < RESUMED_WITHIN
 
 
 async def who_waited(way: Way, *, after: int) -> list[Json]:
