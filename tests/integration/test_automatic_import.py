@@ -42,6 +42,7 @@ from tests.services.config_api.routes.test_automatic_imports import (
     make_importer,
 )
 from tests.services.config_api.served import Json, Served, config_api
+from tests.services.writer.world import LONG_SLOT
 
 PEOPLE = 5  # As many as `make_importer` fills the list with.
 KEY = {"api-token": "activecampaign-sandbox"}
@@ -305,7 +306,7 @@ async def test_a_field_that_hubspot_gets_later_follows(
     assert (await api.get(importer.path)).json()["last_run"]["mode"] == "full"
 
 
-@pytest.mark.parametrize("budget", [Budget(2)])
+@pytest.mark.parametrize("budget", [Budget(2, LONG_SLOT)])
 async def test_a_sync_brings_its_share_and_says_why_the_rest_waits(
     pipeline: Pipeline, api: httpx.AsyncClient
 ) -> None:

@@ -8,9 +8,10 @@ from libs.common.events import Mapped
 from services.writer.settings import WriterSettings
 from services.writer.shares import Budget
 from tests.fakes import Fault
-from tests.services.writer.world import World, crash_at, upsert
+from tests.services.writer.world import LONG_SLOT, World, crash_at, upsert
 
-SHARES = Budget(5)
+# A slot lasts until a test says that it is over: half an hour may end in the midst of one.
+SHARES = Budget(5, LONG_SLOT)
 
 
 @pytest.fixture

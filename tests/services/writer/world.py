@@ -6,6 +6,7 @@ simply left behind: the next one is another owner, and the lease of the first is
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,6 +45,8 @@ from services.writer.write import Writing
 from tests.fakes import CrashError, FakeAccount, FakeDestination
 
 LIST = "7"
+# Of automatic imports' shares (`services.writer.shares`): the next one begins in 2079.
+LONG_SLOT = timedelta(days=20_000)
 
 
 def upsert(
