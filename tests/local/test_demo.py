@@ -5,8 +5,12 @@ from typing import cast
 
 import pytest
 
+from local import verify
 from local.api import Api, Json
 from local.demo import _Job, _Totals
+from local.outcome import Outcome, Phase, Wishes
+from local.providers import Provider
+from local.verify import Wanted
 
 WAITING = 490
 WRITTEN = 500
@@ -62,3 +66,41 @@ class AtRest(Moments):
 
 async def test_it_is_over_when_nobody_waits_and_nothing_is_held() -> None:
     assert await job(AtRest(leaves_after=0))._nothing_waits(totals(), totals(), 0.0)
+
+
+class Filled:
+    """A source with two contacts."""
+
+    async def state(self) -> Json:
+        return {}
+
+
+async def test_the_quota_is_raised_once_it_was_mailed_that_it_is_used_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A notifier that is slow must not be told before that its mail is pointless."""
+    done: list[str] = []
+
+    async def phase(_job: _Job, name: str, *_: object) -> Phase:
+        done.append(name)
+        return Phase(name)
+
+    async def mails(_job: _Job) -> tuple[list[Json], list[str]]:
+        done.append("mails")
+        return [], []
+
+    async def status(_job: _Job, _wanted: str) -> None:
+        return
+
+    monkeypatch.setattr(_Job, "_phase", phase)
+    monkeypatch.setattr(_Job, "_mails", mails)
+    monkeypatch.setattr(_Job, "_expect_status", status)
+    monkeypatch.setattr(verify, "wanted_of", lambda *_: Wanted({"1": {}, "2": {}}, {}))
+    made = job(Moments(leaves_after=0))
+    made.wishes = Wishes(contacts=2, quota=1)
+    made.source, made.outcome = cast("Provider", Filled()), Outcome(made.wishes)
+    made.edited = 0
+
+    await made._phases()
+
+    assert done == ["full", "mails", "raised", "unchanged", "changed"]
