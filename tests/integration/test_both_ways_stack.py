@@ -144,7 +144,7 @@ async def first_imports(desk: Desk) -> tuple[str, str, list[str]]:
     return contacts, prospects, emails
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 async def test_a_day_with_both_ways(tmp_path: Path, embedded: None) -> None:
     """Proves SF3, SF8, SF9, SF10: imports, edits, errors by row, deletions; all else goes on."""
     async with opened(tmp_path) as desk:

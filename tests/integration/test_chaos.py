@@ -24,7 +24,7 @@ def seeds() -> list[int]:
     return [secrets.randbelow(10**6) for _ in range(int(os.environ.get("CHAOS_SEEDS", "1")))]
 
 
-@pytest.mark.timeout(3600 if IS_FULL else 420)
+@pytest.mark.timeout(3600 if IS_FULL else 900)
 @pytest.mark.parametrize("seed", seeds())
 async def test_killed_processes_lose_nothing_and_charge_nothing_twice(
     tmp_path: Path, embedded: None, seed: int

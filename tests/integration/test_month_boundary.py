@@ -74,7 +74,7 @@ async def until(condition: Callable[[], Awaitable[bool]], otherwise: str) -> Non
         raise AssertionError(otherwise) from None
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 async def test_a_month_ends_while_contacts_are_written_again_and_stopped_ones_resume(
     tmp_path: Path, embedded: None
 ) -> None:

@@ -25,7 +25,7 @@ def seeds() -> list[int]:
     return [secrets.randbelow(10**6) for _ in range(int(os.environ.get("CHAOS_SEEDS", "3")))]
 
 
-@pytest.mark.timeout(3600 if IS_FULL else 420)
+@pytest.mark.timeout(3600 if IS_FULL else 900)
 @pytest.mark.parametrize("seed", seeds())
 async def test_the_quota_is_used_to_the_unit_whoever_dies(
     tmp_path: Path, embedded: None, seed: int

@@ -37,7 +37,7 @@ WRITER = {"DRAIN_EVERY_S": "3600"}
 T = TypeVar("T")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_from_near_the_limit_to_caught_up(tmp_path: Path, embedded: None) -> None:
     """Proves Q1 to Q6 and W8: what happened can be read, and every task is accounted for."""
     deaths = Deaths()
