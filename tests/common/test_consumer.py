@@ -714,11 +714,13 @@ def _rises(seen: list[int]) -> bool:
 async def test_a_batch_that_ends_within_the_drain_is_not_repeated(bench: Bench) -> None:
     first, second = Recorder(), Recorder()
     first.close("a")
+    # However late the batch is let go on: it is to end within the drain.
+    bounds = replace(QUICK, revoke_drain_s=30.0, rebalance_s=45.0)
     await bench.fill(("a", 1))
 
-    async with running(bench.consumer(first)) as _first:
+    async with running(bench.consumer(first, bounds=bounds)) as _first:
         await eventually(lambda: first.running == {"a"})
-        async with running(bench.consumer(second)) as _second:
+        async with running(bench.consumer(second, bounds=bounds)) as _second:
             await eventually(lambda: metrics.REBALANCES.labels(bench.group)._value.get() == 1)
             assert first.seen[0].is_current()
             first.open("a")
@@ -815,7 +817,8 @@ async def test_what_runs_at_the_end_is_finished_and_committed(bench: Bench) -> N
     recorder.close("a")
     await bench.fill(("a", 1))
 
-    async with running(bench.consumer(recorder)) as stop:
+    # However late the batch is let go on: it is not to be cut.
+    async with running(bench.consumer(recorder, bounds=replace(QUICK, drain_s=45.0))) as stop:
         await eventually(lambda: recorder.running == {"a"})
         await bench.fill(("a", 2))
         await eventually(lambda: recorder.seen[0].waiting == 1)
