@@ -7,6 +7,7 @@ them out by name instead, with `-m "not integration"`.
 Sockets other than loopback are refused, so a test cannot depend on somebody else's server.
 """
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache, partial
@@ -35,11 +36,16 @@ LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 def pytest_configure() -> None:
     """Say at once if the servers that are asked for cannot be had; judge no example by its time.
 
-    A machine that stands still for a moment makes any example slow, and no code is wrong.
+    A machine that stands still for a moment makes any example slow, and no code is wrong. Examples
+    are the same each time, or a change would be judged by one that its author never saw: whoever
+    looks for others sets HYPOTHESIS_SEARCH.
     """
     servers.chosen()
     hypothesis.settings.register_profile(
-        "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+        "unhurried",
+        deadline=None,
+        derandomize="HYPOTHESIS_SEARCH" not in os.environ,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     hypothesis.settings.load_profile("unhurried")
 
