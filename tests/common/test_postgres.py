@@ -315,7 +315,7 @@ async def test_there_are_never_more_connections_than_allowed(pool: Pool) -> None
     async def hold_one() -> int:
         async with pool.lend() as connection:
             await all_hold_one.wait()
-            return connection.get_server_pid()
+            return int(connection.get_server_pid())
 
     async with asyncio.timeout(60):
         backends = await asyncio.gather(*[hold_one() for _ in range(4 * CONNECTIONS)])

@@ -90,10 +90,19 @@ class Used:
     by_second: Sequence[int]
 
     @property
+    def calls(self) -> int:
+        """Return how many calls were made in all of them."""
+        return sum(self.by_second)
+
+    @property
+    def seconds(self) -> int:
+        """Return how many count."""
+        return len(self.by_second)
+
+    @property
     def share(self) -> float:
         """Return the share of the limit that was used."""
-        seconds = len(self.by_second)
-        return sum(self.by_second) / (self.limit_per_s * seconds) if seconds else 0.0
+        return self.calls / (self.limit_per_s * self.seconds) if self.seconds else 0.0
 
     @property
     def usual_share(self) -> float:
