@@ -7,6 +7,7 @@ import time
 from copy import copy
 from pathlib import Path
 
+import psutil
 import pytest
 
 from libs.common.failpoints import Failpoints, nothing, reached_by
@@ -54,8 +55,10 @@ def test_a_stop_is_one_that_can_be_ended(tmp_path: Path) -> None:
     process = passing(tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "0\n"
-    while (tmp_path / "writer.held").exists():
+    # Its file is gone a moment before: whoever is told to go on then, stops after that.
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
+    assert not (tmp_path / "writer.held").exists()
     process.send_signal(signal.SIGCONT)
     told, _ = process.communicate(timeout=30)
 
