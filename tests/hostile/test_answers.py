@@ -22,7 +22,7 @@ from tests.hostile.leaks import Found
 from tests.hostile.stage import Stage
 from tests.integration import oracle
 
-WITHIN_S, QUIET_WITHIN_S = 100.0, 90.0
+WITHIN_S, QUIET_WITHIN_S = 240.0, 240.0
 LOOK_S = 0.5
 EDITED = 6  # Contacts at a time: fewer than would be gathered for an import.
 READS = r"(GET|POST) /crm/.*(search|batch/read|memberships)"
@@ -143,7 +143,7 @@ def ended(
     return asyncio.run(suffered(tmp_path_factory.mktemp("hostile"), every=request.param))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_hostile_answer_is_given_and_everything_comes_right(ended: Ended) -> None:
     """Fault 44. Proves X2 and Q6: nobody is lost, stale or charged twice, and no process ends."""
     assert ended.unheard == []

@@ -90,7 +90,7 @@ def ended(
     return asyncio.run(carried(tmp_path_factory.mktemp("hostile"), request.param))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_corpus_is_carried_to_its_end_and_nobody_dies_of_it(ended: Ended) -> None:
     """Fault 55. Proves X1 and X2 for hostile input: the runs are complete, and no process ended."""
     assert ended.left == []
