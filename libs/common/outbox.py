@@ -116,9 +116,7 @@ class OutboxRelay:
         done, error = await self._publish(rows)
         self._reached("outbox_published")
         missing = [row for row in rows if row.id not in done]
-        await transact(
-            self._transactions, lambda session: self._settle(session, sorted(done), missing)
-        )
+        await self._settle(sorted(done), missing)
         metrics.OUTBOX_PUBLISHED.labels(self._table).inc(len(done))
         if error is not None:
             raise error
@@ -165,15 +163,20 @@ class OutboxRelay:
             )
         return self._publisher.publish(topic, row.key, event)
 
-    async def _settle(
-        self, session: Transaction, done: Sequence[int], missing: Sequence[Row]
-    ) -> None:
-        if done:
-            await session.connection.execute(self._sql(_DELETE), done)
-        if missing:
+    async def _settle(self, done: Sequence[int], missing: Sequence[Row]) -> None:
+        if not missing:  # As mostly: one statement, without a transaction around it.
+            left = await fetch_alone(self._transactions, self._sql(_DELETE_ALL), done)
+            self._measure(left[0]["age_s"] if left else None)
+            return
+
+        async def work(session: Transaction) -> None:
+            if done:
+                await session.connection.execute(self._sql(_DELETE), done)
             ids, until = [row.id for row in missing], missing[0].claimed_until
             await session.connection.execute(self._sql(_RELEASE), ids, until)
-        self._measure(await session.connection.fetchval(self._sql(_OLDEST)))
+            self._measure(await session.connection.fetchval(self._sql(_OLDEST)))
+
+        await transact(self._transactions, work)
 
     def _sql(self, template: str) -> str:
         return template.format(table=self._table)
@@ -213,6 +216,13 @@ returning claimed.id, claimed.topic, claimed.key, claimed.body, claimed.claimed_
 """
 
 _DELETE = "delete from {table} where id = any($1)"
+
+# What it deletes it still sees, so the oldest of the others is looked for.
+_DELETE_ALL = """
+with done as (delete from {table} where id = any($1))
+select extract(epoch from clock_timestamp() - created_at)::float8 as age_s
+from {table} where id <> all($1) order by id limit 1
+"""
 
 # Not what another relay has claimed since, because this one took too long.
 _RELEASE = """

@@ -24,7 +24,6 @@ from services.writer.account import Account, Accounts
 from services.writer.conclude import Changes
 from services.writer.fields import FIELDS_AGAIN, Fields
 from services.writer.imports import AGAIN_S, Imports
-from services.writer.look_up import CONNECTED
 from services.writer.outcome import tell_late
 from services.writer.plan import IMPORTS_MAX
 from services.writer.rota import Rota
@@ -192,7 +191,7 @@ class Drain:
             self._is_gathering = Park.BACKLOG in waiting
             if self._clock.monotonic() >= self._forget_at:
                 self._forget_at = self._clock.monotonic() + FORGET_EVERY_S
-                await store.forget_outcomes(session)
+                await store.forget_outcomes(session)  # In a transaction of its own.
             return await store.busy_destinations(session)
 
         for connection, task in list(self._running.items()):
@@ -200,7 +199,7 @@ class Drain:
                 del self._running[connection]
                 task.result()  # A bug ends the process.
         await self._accounts.release_idle_strangers()
-        waiting = await transact(self._sessions, work)
+        waiting = await look(self._sessions, work)
         ours = [each for each in waiting if self._accounts.serves(each.connection)]
         self._stopped = {each.workspace for each in ours if each.lacks_quota}
         for busy in ours:
@@ -275,25 +274,34 @@ class Drain:
         return row is not None and _has_moved(await self._take(account, [row], is_probe=True))
 
     async def _stand(self, account: Account) -> Standing:
-        step = ids.computed("outdated", account.next_attempt())
-
-        async def work(session: Transaction) -> Standing:
-            is_new = await account.lease.begin(session, step)
-            marked = await store.take_rechecks(session, connection=account.connection)
-            found = await store.standing_of(
+        async def stands(session: Transaction) -> store.Standing:
+            return await store.standing_of(
                 session, connection=account.connection, workspace=account.workspace
             )
+
+        found = await look(self._sessions, stands)
+        marked, wishes = await self._begin(account, found)
+        is_connected = found.connection is not None and found.connection.state == store.CONNECTED
+        return Standing(is_connected, found.block, found.is_open, marked, wishes)
+
+    async def _begin(
+        self, account: Account, found: store.Standing
+    ) -> tuple[list[ContactId], list[store.FieldWish]]:
+        """Store what a drain begins with; mostly that is nothing, and nothing is asked."""
+        if not (found.has_parked or found.has_marks or found.has_wishes):
+            return [], []
+        step = ids.computed("outdated", account.next_attempt())
+
+        async def work(session: Transaction) -> tuple[list[ContactId], list[store.FieldWish]]:
+            is_new = await account.lease.begin(session, step)
+            marked = await store.take_rechecks(session, connection=account.connection)
             if is_new and found.has_parked:
                 dropped = await store.drop_outdated(
                     session, account.connection, [*account.units, *account.importing]
                 )
                 await tell_late(session, account, _superseded(dropped), f"drain:{step}")
-            return Standing(
-                found.connection is not None and found.connection.state == CONNECTED,
-                found.block,
-                found.is_open,
-                marked,
-                await store.wanted_fields(session, account.connection, again=FIELDS_AGAIN),
+            return marked, await store.wanted_fields(
+                session, account.connection, again=FIELDS_AGAIN
             )
 
         return await transact(self._sessions, work)

@@ -43,7 +43,7 @@ from services.writer.conclude import (
     end_rows,
 )
 from services.writer.lease import LATE_CALL_S
-from services.writer.outcome import store_changes, tell_late
+from services.writer.outcome import store_end
 from services.writer.pairing import agree_on
 from services.writer.plan import IMPORTS_MAX
 from services.writer.values import ContactId, Unit, View
@@ -346,8 +346,15 @@ class Imports:
         step = ids.computed("import", account.next_attempt())
 
         async def work(session: Transaction) -> None:
-            is_new = await account.lease.begin(session, step)
-            stored = await store.known(session, rows)
+            with account.lease.counted():
+                begun = await store.begin_end(
+                    session,
+                    connection=account.connection,
+                    fencing=account.lease.fencing,
+                    step=step,
+                    rows=rows,
+                )
+            stored = begun.known
             view = View(
                 links=await store.links(session, stored), parked=await store.parked(session, stored)
             )
@@ -360,11 +367,10 @@ class Imports:
                 unit = Unit(row.task, intent.intent, intent.hold, in_import=True)
                 result = failed.get(row.contact, Done())
                 conclude_effect(item, unit, result, view, changes)
-            if is_new:
-                await store.shrink_intent(session, intent=intent.intent, left=[])
-                await store_changes(session, account, changes)
-                await agree_on(session, account.workspace, rows.without(failed))
-                await tell_late(session, account, changes, stage)
+            if begun.is_new:
+                await store_end(session, account, changes, intent=intent.intent, stage=stage)
+                if begun.has_two_way:
+                    await agree_on(session, account.workspace, rows.without(failed))
 
         await transact(self._sessions, work)
         self._reached("import_ended")

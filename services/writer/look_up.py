@@ -9,44 +9,19 @@ from msgspec.structs import replace
 
 from libs.common.events import Mapped
 from libs.common.postgres import Transaction
-from libs.common.reasons import Park
 from services.writer import store
 from services.writer.account import Account
 from services.writer.records import wanted_in
 from services.writer.usual import Usual, columns, sort_column
 from services.writer.values import (
     ContactId,
-    Integration,
     Parked,
     Place,
-    Run,
     View,
     Wanted,
     identity_key,
     shared,
 )
-
-CONNECTED = "connected"
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What is the same for all contacts of a turn; `connection` is None if it was removed."""
-
-    connection: store.Connection | None
-    block: store.Block | None
-    integrations: Mapping[UUID, Integration]
-    runs: Mapping[UUID, Run]
-    is_open: bool
-
-    def blocked(self, *, is_probe: bool) -> str | None:
-        """Return why nothing can be written now; None if something can.
-
-        A probe looks past the block that it is to end, but not past missing credentials.
-        """
-        if self.connection is None or self.connection.state != CONNECTED:
-            return Park.NEEDS_REAUTH
-        return self.block.reason if self.block is not None and not is_probe else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +33,7 @@ class Known:
 
     items: Sequence[Wanted]
     view: View
-    around: Around
+    around: store.Around
 
     @property
     def connection(self) -> store.Connection | None:
@@ -81,17 +56,14 @@ async def look_around(
     account: Account,
     integrations: AbstractSet[UUID],
     runs: AbstractSet[UUID],
-) -> Around:
+) -> store.Around:
     """Return what is the same for all contacts of these integrations and runs."""
-    standing = await store.standing_of(
-        session, connection=account.connection, workspace=account.workspace
-    )
-    return Around(
-        connection=standing.connection,
-        block=standing.block,
-        integrations=await store.integrations(session, integrations),
-        runs=await store.runs(session, runs),
-        is_open=standing.is_open,
+    return await store.around(
+        session,
+        connection=account.connection,
+        workspace=account.workspace,
+        integrations=integrations,
+        runs=runs,
     )
 
 
@@ -99,7 +71,7 @@ async def look_up(
     session: Transaction,
     account: Account,
     items: Sequence[Wanted],
-    around: Around,
+    around: store.Around,
     *,
     is_probe: bool,
 ) -> Known:
@@ -143,7 +115,7 @@ async def sort_out(
     session: Transaction,
     account: Account,
     records: Sequence[Mapped],
-    around: Around,
+    around: store.Around,
     *,
     is_late: bool,
 ) -> Usual:

@@ -26,7 +26,7 @@ from libs.common import ledger, postgres
 from libs.common.errors import LeaseLostError
 from libs.common.events import Event, Identity, Operation, Settled, Topic, encode
 from libs.common.postgres import Pool, Transaction
-from libs.common.reasons import Trouble
+from libs.common.reasons import Park, Trouble
 from libs.connectors.automatic import Standard, WantedField
 from libs.connectors.contract import FieldType, Write
 from services.writer.conclude import Changes, Moved, Row
@@ -61,6 +61,7 @@ SEPARATOR = "\x1f"  # In no id and no address: the poller and the mapper see to 
 _STATES = {each.value: each for each in LinkState}
 _WISHES = {each.value: each for each in Wish}
 
+CONNECTED = "connected"  # The state of a connection that can be used.
 MISCONFIGURED_AGAIN = timedelta(minutes=15)  # One contact, in case a person mended it.
 OUTCOMES_KEPT = timedelta(days=8)  # A day longer than the topics keep a record.
 
@@ -262,37 +263,156 @@ _CONNECTION = """
 class Standing:
     """How a destination stands: `connection` is None if it was removed, `block` if there is none.
 
-    `is_open`: its workspace may write. `has_parked`: somebody waits at it.
+    `is_open`: its workspace may write. `has_parked`: somebody waits at it. `has_marks`: for
+    `take_rechecks`. `has_wishes`: fields are to be made there.
     """
 
     connection: Connection | None
     block: Block | None
     is_open: bool
     has_parked: bool
+    has_marks: bool
+    has_wishes: bool
 
 
 async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID) -> Standing:
-    """Return how a destination stands, in one question: every turn asks it."""
+    """Return how a destination stands, in one question: every drain asks it."""
     found = await session.connection.fetchrow(
         f"""
-        select d.block_reason, extract(epoch from d.blocked_until - clock_timestamp())::float8,
-          d.block_attempts, ledger.is_open($2),
-          exists (select from delivery.parked p where p.connection_id = $1),
-          {_CONNECTION}
-        from (values ($1::uuid)) asked (id)
-        left join config.connections c on c.connection_id = asked.id
-        left join delivery.destinations d on d.connection_id = asked.id
+        select exists (select from delivery.parked p where p.connection_id = $1),
+          exists (select from delivery.rechecks r where r.connection_id = $1),
+          exists (select from delivery.wanted_fields w
+                  where w.connection_id = $1 and w.refused is null), {_STANDING}
         """,  # noqa: S608  # names of columns, not values
         connection,
         workspace,
     )
     assert found is not None, "there is one row, whatever is joined to it"
-    reason, wait_s, attempts, is_open, has_parked, *configured = found.values()
-    return Standing(
+    has_parked, has_marks, has_wishes, *own = found.values()
+    return Standing(*_standing(own), has_parked, has_marks, has_wishes)
+
+
+# How a destination stands, for parameters $1 and $2: its connection and workspace.
+_STANDING = f"""
+  d.block_reason, extract(epoch from d.blocked_until - clock_timestamp())::float8,
+  d.block_attempts, ledger.is_open($2), {_CONNECTION}
+from (values ($1::uuid)) asked (id)
+left join config.connections c on c.connection_id = asked.id
+left join delivery.destinations d on d.connection_id = asked.id
+"""
+
+
+def _standing(found: Sequence[Any]) -> tuple[Connection | None, Block | None, bool]:
+    reason, wait_s, attempts, is_open, *configured = found
+    return (
         Connection(*configured) if configured[0] is not None else None,
         Block(reason, wait_s, attempts) if reason is not None else None,
         is_open,
-        has_parked,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is the same for all contacts of a turn; `connection` is None if it was removed.
+
+    Integrations and runs that are not known are left out.
+    """
+
+    connection: Connection | None
+    block: Block | None
+    is_open: bool
+    integrations: Mapping[UUID, Integration]
+    runs: Mapping[UUID, Run]
+
+    def blocked(self, *, is_probe: bool) -> str | None:
+        """Return why nothing can be written now; None if something can.
+
+        A probe looks past the block that it is to end, but not past missing credentials.
+        """
+        if self.connection is None or self.connection.state != CONNECTED:
+            return Park.NEEDS_REAUTH
+        return self.block.reason if self.block is not None and not is_probe else None
+
+
+async def around(
+    session: Transaction,
+    *,
+    connection: UUID,
+    workspace: UUID,
+    integrations: Collection[UUID],
+    runs: Collection[UUID],
+) -> Around:
+    """Return what is the same for all contacts of these integrations and runs, in one question.
+
+    Every turn asks it: three questions cost more than what makes one of them.
+    """
+    found = await session.connection.fetchrow(
+        f"""
+        select
+          (select json_agg(json_build_array({_INTEGRATION}))::text {_OF_INTEGRATIONS}
+           where i.integration_id = any ($3)),
+          (select json_agg(json_build_array(run_id, fencing, state, is_outdated))::text
+           from sync.run_state($4)), {_STANDING}
+        """,  # noqa: S608  # names of columns, not values
+        connection,
+        workspace,
+        list(integrations),
+        list(runs),
+    )
+    assert found is not None, "there is one row, whatever is joined to it"
+    of_integrations, of_runs, *own = found.values()
+    known = [_integration(*each) for each in _INTEGRATIONS.decode(of_integrations or "[]")]
+    return Around(
+        *_standing(own),
+        {each.integration: each for each in known},
+        {
+            shared(run): Run(fencing, state == "abandoned", is_outdated)
+            for run, fencing, state, is_outdated in _RUNS.decode(of_runs or "[]")
+        },
+    )
+
+
+# An integration out of `config.integrations i`, as `_integration` takes it.
+_INTEGRATION = """
+  i.integration_id, i.workspace_id, i.state, i.deletion_policy, i.email_change_policy,
+  coalesce(i.destination_list_id, ''),
+  case when i.kind = 'automatic' then c.provider || ':'
+    || coalesce(c.account_id, c.connection_id::text) else '' end,
+  i.way_back_of, coalesce(i.way_back_of, case when i.is_two_way then
+    (select b.integration_id from config.integrations b
+     where b.way_back_of = i.integration_id) end)
+"""
+_OF_INTEGRATIONS = """
+  from config.integrations i
+  left join config.connections c on c.connection_id = i.source_connection_id
+"""
+_INTEGRATIONS = msgspec.json.Decoder(
+    list[tuple[UUID, UUID, str, str, str, str, str | None, UUID | None, UUID | None]]
+)
+_RUNS = msgspec.json.Decoder(list[tuple[UUID, int, str, bool]])
+
+
+def _integration(
+    integration: UUID,
+    workspace: UUID,
+    state: str,
+    deletion_policy: str,
+    email_change_policy: str,
+    list_id: str,
+    importer_of: str | None,
+    way_back_of: UUID | None,
+    partner: UUID | None,
+) -> Integration:
+    return Integration(
+        shared(integration),
+        workspace,
+        IntegrationState(state),
+        removes_leavers=deletion_policy == "remove_from_list",
+        email_change_policy=email_change_policy,
+        list_id=list_id,
+        importer_of=importer_of or "",
+        partner=partner,
+        is_way_back=way_back_of is not None,
     )
 
 
@@ -310,34 +430,13 @@ async def connection_of(session: Transaction, connection: UUID) -> Connection | 
 async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Integration]:
     """Return what is configured of these integrations; unknown ones are left out."""
     found = await session.connection.fetch(
-        """
-        select i.integration_id, i.workspace_id, i.state, i.deletion_policy, i.email_change_policy,
-          coalesce(i.destination_list_id, '') as list_id,
-          case when i.kind = 'automatic' then c.provider || ':'
-            || coalesce(c.account_id, c.connection_id::text) else '' end as importer_of,
-          i.way_back_of, coalesce(i.way_back_of, case when i.is_two_way then
-            (select b.integration_id from config.integrations b
-             where b.way_back_of = i.integration_id) end) as partner
-        from config.integrations i
-        left join config.connections c on c.connection_id = i.source_connection_id
-        where i.integration_id = any ($1)
+        f"""
+        select {_INTEGRATION} {_OF_INTEGRATIONS} where i.integration_id = any ($1)
         """,
         list(wanted),
     )
-    return {
-        row["integration_id"]: Integration(
-            row["integration_id"],
-            row["workspace_id"],
-            IntegrationState(row["state"]),
-            removes_leavers=row["deletion_policy"] == "remove_from_list",
-            email_change_policy=row["email_change_policy"],
-            list_id=row["list_id"],
-            importer_of=row["importer_of"] or "",
-            partner=row["partner"],
-            is_way_back=row["way_back_of"] is not None,
-        )
-        for row in found
-    }
+    known = [_integration(*row.values()) for row in found]
+    return {each.integration: each for each in known}
 
 
 async def runs(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Run]:
@@ -496,6 +595,57 @@ async def known(session: Transaction, rows: Rows) -> set[ContactId]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the end of an import begins with: see `begin_end`."""
+
+    is_new: bool
+    known: set[ContactId]
+    has_two_way: bool
+
+
+async def begin_end(
+    session: Transaction, *, connection: UUID, fencing: int, step: UUID, rows: Rows
+) -> Ending:
+    """Begin a step as `begin_step` does; return also what is `known` of an import's rows.
+
+    `has_two_way`: some of them are of an integration that may have to agree on what was brought.
+    One question for rows of one integration, as mostly.
+    """
+    by_integration = _source_ids_of(rows)
+    if len(by_integration) > 1:
+        is_new = await begin_step(session, connection=connection, fencing=fencing, step=step)
+        return Ending(is_new, await known(session, rows), has_two_way=True)
+    [(integration, ids)] = by_integration.items()
+    found = await session.connection.fetchrow(
+        """
+        with step as (
+          update delivery.destinations set last_step = $3
+          where connection_id = $1 and fencing = $2 and lease_owner is not null
+          returning old.last_step is distinct from new.last_step as is_new)
+        select is_new,
+          (select string_agg(k.source_id, chr(31)) from (
+            select source_id from delivery.links
+            where integration_id = $4 and source_id = any (string_to_array($5, chr(31)))
+            union all
+            select source_id from delivery.parked
+            where integration_id = $4 and source_id = any (string_to_array($5, chr(31)))) k),
+          exists (select from config.integrations i where i.integration_id = $4 and i.is_two_way)
+        from step
+        """,
+        connection,
+        fencing,
+        step,
+        integration,
+        ids,
+    )
+    if found is None:
+        raise LeaseLostError(lease_name(connection))
+    is_new, names, has_two_way = found.values()
+    of_names = names.split(SEPARATOR) if names is not None else []
+    return Ending(is_new, {ContactId(integration, each) for each in of_names}, has_two_way)
+
+
 async def glance(session: Transaction, integration: UUID, addresses: Mapping[str, str]) -> Seen:
     """Return as little of these contacts of an integration as tells the usual cases.
 
@@ -517,20 +667,16 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
           where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))) l
         group by is_plain, run_no,
           case when is_plain and octet_length(hash) = $3 then chr(31) else source_id end
+        union all
+        select merged_from <> '{}', null, source_id, null, null, null from delivery.parked
+        where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
         """,
         integration,
         source_ids,
         HASH_BYTES,
     )
-    links = _seen_links(rows)
-    waiting = await connection.fetch(
-        """
-        select source_id, merged_from <> '{}' from delivery.parked
-        where integration_id = $1 and source_id = any (string_to_array($2, chr(31)))
-        """,
-        integration,
-        source_ids,
-    )
+    waiting = {row[2]: row[0] for row in rows if row[1] is None}  # Every link has a run.
+    links = _seen_links(row for row in rows if row[1] is not None)
     new = (
         [address for source_id, address in addresses.items() if source_id not in links]
         if len(links) < len(addresses)
@@ -538,7 +684,7 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     )
     owned = await _owners(session, integration, new) if new else []
     held = {row["identity"] for row in owned} | {row[5] for row in rows if row[5]}
-    return Seen(links, dict(map(tuple, waiting)), held)
+    return Seen(links, waiting, held)
 
 
 def _seen_links(rows: "Iterable[asyncpg.Record[Any]]") -> dict[str, SeenLink]:
@@ -911,16 +1057,19 @@ async def _let_go(
 ) -> None:
     """Let tombstones go of the addresses that others are linked by now (both packed)."""
     await session.connection.execute(
-        """
-        update delivery.links l set identity = null, email = null, sms = null
-        from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31))) u (s, k)
-        where l.integration_id = $1 and l.identity = u.k and l.source_id <> u.s
-          and l.state = 'removed'
-        """,
+        _LET_GO.format(integration="$1", source_ids="$2", addresses="$3"),
         integration,
         source_ids,
         addresses,
     )
+
+
+_LET_GO = """
+update delivery.links l set identity = null, email = null, sms = null
+from unnest(string_to_array({source_ids}, chr(31)), string_to_array({addresses}, chr(31))) u (s, k)
+where l.integration_id = {integration} and l.identity = u.k and l.source_id <> u.s
+  and l.state = 'removed'
+"""
 
 
 # Texts that are joined cost a quarter of arrays, which asyncpg takes apart element by element; an
@@ -1016,21 +1165,67 @@ from unnest(string_to_array($4, chr(31)), string_to_array($5, chr(31)),
 async def _store_firsts(session: Transaction, workspace: UUID, firsts: Rows) -> None:
     """Link contacts that had no link, by columns."""
     for (integration, run_no), own in firsts.by_run().items():
-        source_ids, addresses = packed(own.source_ids), packed(own.addresses)
+        columns = _columns_of_firsts(workspace, integration, run_no, own)
+        _, _, _, source_ids, addresses, *_ = columns
         await _let_go(session, integration, source_ids=source_ids, addresses=addresses)
-        await session.connection.execute(
-            _INSERT_FIRSTS,
-            workspace,
-            integration,
-            run_no,
-            source_ids,
-            addresses,
-            packed([write.identity.email or "" for write in own.writes]),
-            packed([write.identity.sms or "" for write in own.writes]),
-            packed(map(str, own.versions_ms)),
-            b"".join(own.hashes),
-            b"".join([digest(write.attributes) for write in own.writes]),
-        )
+        await session.connection.execute(_INSERT_FIRSTS, *columns)
+
+
+def _columns_of_firsts(workspace: UUID, integration: UUID, run_no: int, own: Rows) -> list[Any]:
+    """Return the parameters of `_INSERT_FIRSTS`."""
+    return [
+        workspace,
+        integration,
+        run_no,
+        packed(own.source_ids),
+        packed(own.addresses),
+        packed([write.identity.email or "" for write in own.writes]),
+        packed([write.identity.sms or "" for write in own.writes]),
+        packed(map(str, own.versions_ms)),
+        b"".join(own.hashes),
+        b"".join([digest(write.attributes) for write in own.writes]),
+    ]
+
+
+# An address is free before it is taken, and everything is stored before units are charged: that
+# holds the row of the month, which others wait for.
+_LINK_FIRSTS = f"""
+with gone as (
+  delete from delivery.intents where intent_id = $11
+), let_go as (
+  {_LET_GO.format(integration="$2", source_ids="$4", addresses="$5")} returning l.source_id
+), told as (
+  insert into delivery.outbox (topic, key, body)
+  select $12, u.k, u.b from unnest($13::text[], $14::bytea[]) with ordinality u (k, b, o)
+  order by u.o
+)
+{_INSERT_FIRSTS} where (select count(*) from let_go) >= 0
+"""  # noqa: S608  # statements of ours, not values
+
+
+async def link_firsts(
+    session: Transaction,
+    *,
+    workspace: UUID,
+    intent: UUID,
+    firsts: Rows,
+    topic: Topic,
+    events: Iterable[tuple[str, Event]],
+) -> None:
+    """End an import that brought nothing but first links of one run: one statement instead of four.
+
+    Its intent goes, links are as `apply` stores those of `firsts`, and it is told as by `tell`.
+    """
+    [((integration, run_no), own)] = firsts.by_run().items()
+    pairs = list(events)
+    await session.connection.execute(
+        _LINK_FIRSTS,
+        *_columns_of_firsts(workspace, integration, run_no, own),
+        intent,
+        topic.value,
+        [key for key, _ in pairs],
+        [encode(event) for _, event in pairs],
+    )
 
 
 async def _park_rows(
@@ -1086,6 +1281,69 @@ async def _park_rows(
         [item.must_be_single for item in items],
         [identity_key(item.identity) for item in items],
     )
+
+
+# Whatever is to be stored once waits for the step: a repeated one changes nothing.
+_SETTLE = """
+with step as (
+  update delivery.destinations set last_step = $3
+  where connection_id = $1 and fencing = $2 and lease_owner is not null
+  returning old.last_step is distinct from new.last_step as is_new
+), begun as (
+  update delivery.intents
+  set kind = 'import', state = 'sending', sent_at = clock_timestamp()
+  where intent_id = $4 and state = 'open' and (select is_new from step)
+), moved as (
+  update delivery.links l
+  set version_ms = u.ms::bigint, run_no = $6, written_at = clock_timestamp()
+  from unnest(string_to_array($7, chr(31)), string_to_array($8, chr(31))) u (s, ms)
+  where l.integration_id = $5 and l.source_id = u.s and (select is_new from step)
+), told as (
+  insert into delivery.outcomes (record_id, stage, settled_id, body)
+  select u.* from unnest($9::uuid[], $10::text[], $11::uuid[], $12::bytea[]) u
+  where (select is_new from step)
+  on conflict do nothing)
+select is_new from step
+"""
+
+
+async def settle(
+    session: Transaction,
+    *,
+    connection: UUID,
+    fencing: int,
+    step: UUID,
+    import_: UUID | None,
+    moved: Sequence[Moved],
+    told: Iterable[tuple[UUID, Settled]],
+) -> None:
+    """Store what most large batches come to, in one statement, as a step of its own.
+
+    It is `begin_step`, and if the step is new `begin_import`, moved links of one run at most, and
+    `store_outcomes`: an answer to wait for instead of six. To be called within `transact_alone`.
+    Raises LeaseLostError.
+    """
+    pairs = list(told)
+    together = _together(moved)
+    assert len(together) <= 1, "one run at most"
+    links = together[0] if together else None
+    found = await session.connection.fetchval(
+        _SETTLE,
+        connection,
+        fencing,
+        step,
+        import_,
+        links.integration if links else None,
+        links.run_no if links else None,
+        packed(links.source_ids) if links else None,
+        packed(map(str, links.versions_ms)) if links else None,
+        [record for record, _ in pairs],
+        [settled.stage for _, settled in pairs],
+        [settled.id for _, settled in pairs],
+        [encode(settled) for _, settled in pairs],
+    )
+    if found is None:
+        raise LeaseLostError(lease_name(connection))
 
 
 async def store_outcomes(session: Transaction, told: Iterable[tuple[UUID, Settled]]) -> None:

@@ -679,6 +679,7 @@ class Writing:
         ]
 
         step = ids.computed("settle", account.next_attempt())
+        pairs = list(zip(turn.records.values(), told, strict=True))
 
         async def work(session: Transaction) -> None:
             if not await account.lease.begin(session, step):
@@ -690,13 +691,27 @@ class Writing:
             if turn.is_late:
                 await tell_late(session, account, changes, turn.stage)
             else:
-                pairs = zip(turn.records.values(), told, strict=True)
                 await store.store_outcomes(session, pairs)
                 await tell_late(session, account, replace(changes, tallies={}), f"drain:{step}")
             await self._blocks.store(session, turn)
 
+        async def statement(session: Transaction) -> None:
+            with account.lease.counted():
+                await store.settle(
+                    session,
+                    connection=account.connection,
+                    fencing=account.lease.fencing,
+                    step=step,
+                    import_=turn.import_intent,
+                    moved=changes.moved,
+                    told=pairs,
+                )
+
         try:
-            await transact(self._sessions, work)
+            if _is_plain(turn):
+                await transact_alone(self._sessions, statement)
+            else:
+                await transact(self._sessions, work)
         except LeaseLostError:
             sent = [each for each, found in results.items() if isinstance(found, Done | Doubt)]
             await self._mark(account, sent)
@@ -735,6 +750,24 @@ class Writing:
         reasons = [row.reason for row in turn.changes.parks.values()]
         for reason, count in Counter(reasons).items():
             CONTACTS_PARKED.labels(reason).inc(count)
+
+
+def _is_plain(turn: Turn) -> bool:
+    """Return whether contacts were unchanged or go by an import, and nothing else happened."""
+    changes = turn.changes
+    others = (changes.links, changes.parks, changes.drops, changes.posts, changes.releases)
+    return not (
+        any(others)
+        or changes.ended
+        or changes.extras
+        or turn.items
+        or turn.called
+        or turn.is_late
+        or turn.stop is not None
+        or turn.has_answered
+        or turn.misconfigured
+        or len({(moved.integration, moved.run_no) for moved in changes.moved}) > 1
+    )
 
 
 def _judged(item: Wanted, view: View) -> Wanted:

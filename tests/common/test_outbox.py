@@ -192,8 +192,7 @@ async def test_a_key_waits_for_its_earlier_rows_in_another_relay(
     assert await relay.publish_waiting() == 1
 
     assert await published(kafka, topics, 1) == {"b": [3]}
-    async with quota.begin() as session:
-        await OutboxRelay(quota, TABLE, publisher)._settle(session, [], claimed)
+    await OutboxRelay(quota, TABLE, publisher)._settle([], claimed)
     assert await relay.publish_waiting() == 2
 
 

@@ -602,13 +602,17 @@ async def test_how_a_destination_stands_is_one_answer(stores: Stores) -> None:
         shut = await stores.writer.standing_of(session, **asked)
         unknown = await stores.writer.standing_of(session, **{**asked, "connection": uuid4()})
 
-    assert quiet == Standing(connection, None, is_open=True, has_parked=False)
+    assert quiet == Standing(
+        connection, None, is_open=True, has_parked=False, has_marks=False, has_wishes=False
+    )
     assert connection is not None
     assert shut.block is not None
     assert (shut.block.reason, shut.block.attempts) == ("destination_down", 1)
     assert shut.block.wait_s == pytest.approx(60, abs=10)
     assert (shut.connection, shut.is_open, shut.has_parked) == (connection, False, True)
-    assert unknown == Standing(None, None, is_open=False, has_parked=False)
+    assert unknown == Standing(
+        None, None, is_open=False, has_parked=False, has_marks=False, has_wishes=False
+    )
 
 
 def rows_of(items: Iterable[Wanted]) -> Rows:

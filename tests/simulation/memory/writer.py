@@ -21,10 +21,12 @@ from services.writer.conclude import Changes, Moved
 from services.writer.conclude import Row as ParkedItem
 from services.writer.rows import Rows
 from services.writer.store import (
+    Around,
     Backlog,
     Block,
     Busy,
     Connection,
+    Ending,
     FieldWish,
     Granted,
     Reservation,
@@ -184,6 +186,28 @@ async def standing_of(session: Transaction, *, connection: UUID, workspace: UUID
         _block_of(session, connection),
         await ledger.is_open(session, workspace=workspace),
         await has_parked(session, connection),
+        has_marks=any(at == connection for at, _ in tables_of(session).rechecks),
+        has_wishes=any(
+            row.connection == connection and row.refused is None
+            for row in tables_of(session).wanted_fields.values()
+        ),
+    )
+
+
+async def around(
+    session: Transaction,
+    *,
+    connection: UUID,
+    workspace: UUID,
+    integrations: Collection[UUID],
+    runs: Collection[UUID],
+) -> Around:
+    return Around(
+        await connection_of(session, connection),
+        _block_of(session, connection),
+        await ledger.is_open(session, workspace=workspace),
+        await _integrations(session, integrations),
+        await _runs(session, runs),
     )
 
 
@@ -196,6 +220,10 @@ def _block_of(session: Transaction, connection: UUID) -> Block | None:
 
 
 async def integrations(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Integration]:
+    return await _integrations(session, wanted)
+
+
+async def _integrations(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Integration]:
     rows = tables_of(session).integrations
     return {
         row.integration: Integration(
@@ -219,6 +247,10 @@ def importer_of(tables: Tables, row: IntegrationRow) -> str:
 
 
 async def runs(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Run]:
+    return await _runs(session, wanted)
+
+
+async def _runs(session: Transaction, wanted: Collection[UUID]) -> dict[UUID, Run]:
     tables = tables_of(session)
     return {
         run: Run(row.fencing, row.state == "abandoned", _is_outdated(tables, row))
@@ -284,6 +316,13 @@ async def parked(session: Transaction, contacts: Iterable[ContactId]) -> dict[Co
 async def known(session: Transaction, rows: Rows) -> set[ContactId]:
     tables = tables_of(session)
     return {each for each in rows.contacts() if each in tables.links or each in tables.parked}
+
+
+async def begin_end(
+    session: Transaction, *, connection: UUID, fencing: int, step: UUID, rows: Rows
+) -> Ending:
+    is_new = await begin_step(session, connection=connection, fencing=fencing, step=step)
+    return Ending(is_new, await known(session, rows), has_two_way=False)
 
 
 async def glance(session: Transaction, integration: UUID, addresses: Mapping[str, str]) -> Seen:
@@ -433,6 +472,20 @@ async def apply(session: Transaction, connection: UUID, workspace: UUID, changes
         await ledger.release(session, hold_id=hold, units=units)
 
 
+async def link_firsts(
+    session: Transaction,
+    *,
+    workspace: UUID,
+    intent: UUID,
+    firsts: Rows,
+    topic: Topic,
+    events: Iterable[tuple[str, Event]],
+) -> None:
+    await shrink_intent(session, intent=intent, left=[])
+    _store_links(tables_of(session), [_first(row) for row in firsts])
+    await tell(session, topic, events)
+
+
 def _store_links(tables: Tables, changed: Sequence[Link]) -> None:
     leaving = [link for link in changed if link.state is not LinkState.LINKED]
     linked = [link for link in changed if link.state is LinkState.LINKED]
@@ -503,6 +556,25 @@ def _park(session: Transaction, connection: UUID, workspace: UUID, parked_item: 
         last_at=now,
         tried_at=before.tried_at if before is not None else None,
     )
+
+
+async def settle(
+    session: Transaction,
+    *,
+    connection: UUID,
+    fencing: int,
+    step: UUID,
+    import_: UUID | None,
+    moved: Sequence[Moved],
+    told: Iterable[tuple[UUID, Settled]],
+) -> None:
+    if not await begin_step(session, connection=connection, fencing=fencing, step=step):
+        return
+    if import_ is not None:
+        await begin_import(session, intent=import_)
+    for each in moved:
+        _move_links(tables_of(session), each)
+    await store_outcomes(session, told)
 
 
 async def store_outcomes(session: Transaction, told: Iterable[tuple[UUID, Settled]]) -> None:
