@@ -85,7 +85,7 @@ MUTATIONS = (
         "A run_read, a deletion or a leave counts if its token is the one in its own run's row.",
         (
             Cut(
-                f"{MEMORY}.writer:runs",
+                f"{MEMORY}.writer:_runs",
                 "Run(row.fencing",
                 "Run(tables.schedules[row.integration].fencing",
             ),

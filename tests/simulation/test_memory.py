@@ -20,7 +20,7 @@ from libs.common import ids, ledger
 from libs.common.clock import SystemClock
 from libs.common.database import SessionMaker
 from libs.common.errors import LeaseLostError
-from libs.common.events import Identity, Operation, RunMode, Settled
+from libs.common.events import Identity, Operation, RunMode, Settled, Topic
 from libs.common.ledger import Posting
 from libs.common.postgres import Transactions, create_pool
 from libs.common.reasons import Park
@@ -29,7 +29,7 @@ from libs.connectors.contract import FieldType, Write
 from services.poller.plan import Assignment, Roll, begin, run_id
 from services.writer.conclude import Changes, Moved, Row
 from services.writer.rows import Rows
-from services.writer.store import Reservation, Standing
+from services.writer.store import Around, Ending, Reservation, Standing
 from services.writer.values import (
     ContactId,
     Head,
@@ -642,6 +642,129 @@ async def test_who_is_linked_or_waits_is_known(stores: Stores) -> None:
     assert found == {linked_one.contact, parked_one.contact}
 
 
+async def test_the_end_of_an_import_begins_once_and_with_who_is_known(stores: Stores) -> None:
+    """Proves R11: it is a step of whoever has the token."""
+    fencing, step = await own(stores), uuid4()
+    items = {each: wanted(stores, each) for each in "abc"}
+    linked_one, parked_one, _ = items.values()
+    await apply(stores, Changes(links={linked_one.contact: linked(linked_one)}))
+    await park(stores, (parked_one, "quota", None))
+
+    async def begin(fencing: int, step: UUID, rows: Iterable[Wanted]) -> Ending:
+        given = {"connection": stores.destination, "fencing": fencing, "step": step}
+        async with stores.begin() as session:
+            return await stores.writer.begin_end(session, rows=rows_of(rows), **given)
+
+    known = {linked_one.contact, parked_one.contact}
+    assert await begin(fencing, step, items.values()) == Ending(True, known, has_two_way=False)
+    assert await begin(fencing, step, items.values()) == Ending(False, known, has_two_way=False)
+    assert await begin(fencing, uuid4(), [items["c"]]) == Ending(True, set(), has_two_way=False)
+    with pytest.raises(LeaseLostError):
+        await begin(fencing + 1, uuid4(), items.values())
+
+
+async def test_an_import_that_brought_first_links_ends_at_once(stores: Stores) -> None:
+    fencing, intent = await own(stores), uuid4()
+    gone, new, other = (
+        wanted(stores, "b", "c@example.com"),
+        wanted(stores, "c"),
+        wanted(stores, "d"),
+    )
+    await apply(stores, Changes(links={gone.contact: linked(gone, LinkState.REMOVED)}))
+    rows = rows_of([new, other])
+    async with stores.begin() as session:
+        await stores.writer.insert_intent(
+            session,
+            intent=intent,
+            connection=stores.destination,
+            workspace=stores.workspace,
+            hold=uuid4(),
+            fencing=fencing,
+            rows=rows,
+        )
+    async with stores.begin() as session:
+        await stores.writer.link_firsts(
+            session,
+            workspace=stores.workspace,
+            intent=intent,
+            firsts=rows,
+            topic=Topic.CONTACTS_SETTLED,
+            events=[("key", settled_of(stores))],
+        )
+    async with stores.begin() as session:
+        assert await stores.writer.open_intents(session, stores.destination) == []
+        ended = await stores.writer.links(session, [gone.contact, new.contact, other.contact])
+
+    assert ended[gone.contact].identity == Identity()  # The newcomer is linked by its address.
+    for item in (new, other):
+        link = linked(item)
+        assert ended[item.contact] == replace(link, hash=b"h" * 16, content_hash=digest(b"{}"))
+
+
+async def test_a_batch_of_the_usual_is_stored_once_and_only_with_the_token(stores: Stores) -> None:
+    """Proves R11: who lost the lease stores nothing, and is told so."""
+    fencing, step, intent = await own(stores), uuid4(), uuid4()
+    lease = {"connection": stores.destination, "fencing": fencing}
+    item = wanted(stores, "a")
+    await apply(stores, Changes(links={item.contact: linked(item)}))
+    async with stores.begin() as session:
+        await stores.writer.insert_intent(
+            session, intent=intent, workspace=stores.workspace, hold=uuid4(), **lease
+        )
+
+    async def settle(ms: int, **other: object) -> tuple[Version, str, int]:
+        told = settled_of(stores)
+        given = {**lease, "step": step, "import_": intent, "told": [(uuid4(), told)], **other}
+        moved = [Moved(stores.integration, 4, ["a"], [ms])]
+        async with stores.begin() as session:
+            await stores.writer.settle(session, moved=moved, **given)
+        async with stores.begin() as session:
+            link = (await stores.writer.links(session, [item.contact]))[item.contact]
+            (found,) = await stores.writer.open_intents(session, stores.destination)
+            _, known = await stores.writer.told(session, records=[], settled=[told.id])
+        return link.version, found.state, len(known)
+
+    with pytest.raises(LeaseLostError):
+        await settle(6, fencing=fencing + 1)
+    assert await settle(7) == (Version(7, 4), "sending", 1)
+    assert await settle(8) == (Version(7, 4), "sending", 0)  # The same step.
+    again = uuid4()
+    assert await settle(9, step=again, import_=None) == (Version(9, 4), "sending", 1)
+    async with stores.begin() as session:
+        await stores.writer.settle(
+            session,
+            **lease,
+            step=uuid4(),
+            import_=None,
+            moved=[],
+            told=[(uuid4(), settled_of(stores))],
+        )
+        await stores.writer.release_lease(session, owner=OWNER, **lease)
+    with pytest.raises(LeaseLostError):
+        await settle(10, step=uuid4())
+
+
+async def test_what_is_around_a_turn_is_one_answer(stores: Stores) -> None:
+    await own(stores)
+    await stores.begin_run(1)
+    integrations, runs = {stores.integration}, {ids.run_id(stores.integration, 1)}
+    asked = {"connection": stores.destination, "workspace": stores.workspace}
+    async with stores.begin() as session:
+        around = await stores.writer.around(
+            session, integrations={*integrations, uuid4()}, runs={*runs, uuid4()}, **asked
+        )
+        standing = await stores.writer.standing_of(session, **asked)
+        known = await stores.writer.integrations(session, integrations)
+        of_runs = await stores.writer.runs(session, runs)
+        nothing = await stores.writer.around(
+            session, connection=uuid4(), workspace=stores.workspace, integrations=[], runs=[]
+        )
+
+    assert around == Around(standing.connection, standing.block, standing.is_open, known, of_runs)
+    assert (set(around.integrations), set(around.runs)) == (integrations, runs)
+    assert nothing == Around(None, None, standing.is_open, {}, {})
+
+
 async def test_marks_make_links_doubtful_once(stores: Stores) -> None:
     await own(stores)
     item = wanted(stores, "a")
@@ -715,8 +838,11 @@ async def test_a_run_is_outdated_by_a_newer_full_run_of_a_newer_mapping(stores: 
     run = ids.run_id(stores.integration, 1)
 
     async def look() -> tuple[bool, list[str]]:
+        asked = {"connection": stores.destination, "workspace": stores.workspace}
         async with stores.begin() as session:
             known = (await stores.writer.runs(session, {run}))[run]
+            around = await stores.writer.around(session, integrations=[], runs=[run], **asked)
+            assert around.runs == {run: known}
             dropped = await stores.writer.drop_outdated(session, stores.destination, [])
             return known.is_outdated, [item.contact.source_id for item in dropped]
 
@@ -740,18 +866,22 @@ async def test_a_decision_is_stored_once(stores: Stores) -> None:
     assert decided[0] == decided[1]
 
 
-async def test_an_outcome_is_told_again_as_it_was(stores: Stores) -> None:
-    record, run = uuid4(), uuid4()
-    settled = Settled(
+def settled_of(stores: Stores) -> Settled:
+    """Return what is told of some part."""
+    return Settled(
         id=uuid4(),
         workspace=stores.workspace,
         integration=stores.integration,
-        run=run,
+        run=uuid4(),
         run_no=1,
         page=1,
         part=1,
         created=["a"],
     )
+
+
+async def test_an_outcome_is_told_again_as_it_was(stores: Stores) -> None:
+    record, settled = uuid4(), settled_of(stores)
     other = Settled(**{**{f: getattr(settled, f) for f in settled.__struct_fields__}, "page": 2})
     for each in (settled, other):
         async with stores.begin() as session:
