@@ -4,7 +4,7 @@ Every function runs in the transaction of the session it is given, so that units
 intents move together. The rules themselves are in `migrations/sql/03_ledger.sql`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import groupby
 from operator import attrgetter
@@ -73,19 +73,39 @@ async def post(session: Transaction, *, hold_id: UUID, postings: Sequence[Postin
     """
     if not postings:
         return 0
-    connection = session.connection
     if len(postings) == 1:
-        return int(await connection.fetchval(_POST_ONE, hold_id, *astuple(postings[0])))
-    alike = [(common, len(list(own))) for common, own in groupby(postings, _IN_COMMON)]
-    new: int = await connection.fetchval(
+        return int(await session.connection.fetchval(_POST_ONE, hold_id, *astuple(postings[0])))
+    return await post_columns(
+        session,
+        hold_id=hold_id,
+        effect_keys=[posting.effect_key for posting in postings],
+        source_ids=[posting.source_id for posting in postings],
+        in_common=[(*common, len(list(own))) for common, own in groupby(postings, _IN_COMMON)],
+    )
+
+
+async def post_columns(
+    session: Transaction,
+    *,
+    hold_id: UUID,
+    effect_keys: Iterable[bytes],
+    source_ids: Iterable[str],
+    in_common: Sequence[tuple[UUID, UUID, str, int]],
+) -> int:
+    """Post as `post` does, at least one, without an object for each posting.
+
+    `in_common` has integration, run and operation of those in a row, and how many they are.
+    """
+    integrations, runs, operations, counts = zip(*in_common, strict=True)
+    new: int = await session.connection.fetchval(
         _POST,
         hold_id,
-        b"".join([posting.effect_key for posting in postings]),
-        SEPARATOR.join([posting.source_id for posting in postings]),
-        [integration for (integration, _, _), _ in alike],
-        [run for (_, run, _), _ in alike],
-        [operation for (_, _, operation), _ in alike],
-        [count for _, count in alike],
+        b"".join(effect_keys),
+        SEPARATOR.join(source_ids),
+        integrations,
+        runs,
+        operations,
+        counts,
     )
     return new
 

@@ -303,15 +303,22 @@ def begin_rows(rows: Rows, view: View, changes: Changes) -> None:
             changes.drop_row(contact, view)
 
 
-def end_rows(rows: Rows, hold: UUID, changes: Changes) -> None:
-    """Link and charge contacts that stand at the destination and that nothing was known of."""
+def link_rows(rows: Rows, changes: Changes) -> None:
+    """Link contacts that stand at the destination and that nothing was known of."""
     changes.firsts.extend(rows)
+    for head, own in rows.stretches():
+        changes.tallies[head.part].created += rows.source_ids[own]
+
+
+def charge_rows(rows: Rows, hold: UUID, changes: Changes) -> None:
+    """Charge what `link_rows` links."""
     postings = changes.posts[hold]
     for head, own in rows.stretches():
-        part, source_ids = head.part, rows.source_ids[own]
-        in_common = (repeat(part.integration), source_ids, repeat(part.run), repeat(Kind.UPSERT))
-        postings += map(Posting, rows.keys[own], *in_common)
-        changes.tallies[part].created += source_ids
+        part = head.part
+        in_common = (repeat(part.run), repeat(Kind.UPSERT))
+        postings += map(
+            Posting, rows.keys[own], repeat(part.integration), rows.source_ids[own], *in_common
+        )
 
 
 def _tally(item: Wanted, unit: Unit, changes: Changes) -> Tally:

@@ -39,13 +39,15 @@ from services.writer.conclude import (
     NotSent,
     Refusal,
     Result,
+    charge_rows,
     conclude_effect,
-    end_rows,
+    link_rows,
 )
 from services.writer.lease import LATE_CALL_S
-from services.writer.outcome import store_end
+from services.writer.outcome import store_changes, store_firsts, tell_late
 from services.writer.pairing import agree_on
 from services.writer.plan import IMPORTS_MAX
+from services.writer.rows import Rows
 from services.writer.values import ContactId, Unit, View
 
 CHECK_FIRST_S = 1.0
@@ -290,7 +292,9 @@ class Imports:
 
     async def _judge(self, account: Account, destination: Destination, intent: Intent) -> None:
         """End an import whose rows are all there, or that has ended; else look again later."""
-        away = intent.rows.compressed([each in intent.away for each in intent.rows.addresses])
+        away = Rows()
+        if intent.away:
+            away = intent.rows.compressed([each in intent.away for each in intent.rows.addresses])
         if away and not (intent.has_ended or self._is_too_old(intent)):
             self._look_later(intent)
             return
@@ -354,13 +358,25 @@ class Imports:
                     step=step,
                     rows=rows,
                 )
+
+            async def agree() -> None:
+                if begun.has_two_way:
+                    await agree_on(session, account.workspace, rows.without(failed))
+
             stored = begun.known
             view = View(
                 links=await store.links(session, stored), parked=await store.parked(session, stored)
             )
             changes = Changes()
             known = {*stored, *failed}
-            end_rows(rows.without(known), intent.hold, changes)
+            first = rows.without(known)
+            link_rows(first, changes)
+            if not known and len(rows.by_run()) == 1:  # As mostly.
+                if begun.is_new:
+                    await store_firsts(session, account, intent, changes, stage=stage)
+                    await agree()
+                return
+            charge_rows(first, intent.hold, changes)
             for row in map(rows.of_contact, known):
                 assert row is not None, "nobody else was asked for"
                 item = replace(row.wanted, must_be_single=must_be_single)
@@ -368,9 +384,10 @@ class Imports:
                 result = failed.get(row.contact, Done())
                 conclude_effect(item, unit, result, view, changes)
             if begun.is_new:
-                await store_end(session, account, changes, intent=intent.intent, stage=stage)
-                if begun.has_two_way:
-                    await agree_on(session, account.workspace, rows.without(failed))
+                await store.shrink_intent(session, intent=intent.intent, left=[])
+                await store_changes(session, account, changes)
+                await agree()
+                await tell_late(session, account, changes, stage)
 
         await transact(self._sessions, work)
         self._reached("import_ended")

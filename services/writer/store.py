@@ -677,11 +677,11 @@ async def glance(session: Transaction, integration: UUID, addresses: Mapping[str
     )
     waiting = {row[2]: row[0] for row in rows if row[1] is None}  # Every link has a run.
     links = _seen_links(row for row in rows if row[1] is not None)
-    new = (
-        [address for source_id, address in addresses.items() if source_id not in links]
-        if len(links) < len(addresses)
-        else []
-    )
+    new: Collection[str] = ()
+    if not links:
+        new = addresses.values()
+    elif len(links) < len(addresses):
+        new = [address for source_id, address in addresses.items() if source_id not in links]
     owned = await _owners(session, integration, new) if new else []
     held = {row["identity"] for row in owned} | {row[5] for row in rows if row[5]}
     return Seen(links, waiting, held)

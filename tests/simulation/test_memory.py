@@ -653,7 +653,8 @@ async def test_the_end_of_an_import_begins_once_and_with_who_is_known(stores: St
     async def begin(fencing: int, step: UUID, rows: Iterable[Wanted]) -> Ending:
         given = {"connection": stores.destination, "fencing": fencing, "step": step}
         async with stores.begin() as session:
-            return await stores.writer.begin_end(session, rows=rows_of(rows), **given)
+            begun: Ending = await stores.writer.begin_end(session, rows=rows_of(rows), **given)
+            return begun
 
     known = {linked_one.contact, parked_one.contact}
     assert await begin(fencing, step, items.values()) == Ending(True, known, has_two_way=False)
@@ -916,6 +917,29 @@ async def test_units_are_held_within_the_limit_posted_once_and_given_back(stores
     assert await hold(uuid4(), 9) == 2
     async with stores.begin() as session:
         assert not await stores.ledger.is_open(session, workspace=stores.workspace)
+
+
+async def test_postings_by_columns_are_those_that_are_posted_one_by_one(stores: Stores) -> None:
+    await stores.limit(9)
+    hold_id, first, second = uuid4(), uuid4(), uuid4()
+    runs = {"a": first, "b": first, "c": second}
+    postings = [
+        Posting(each.encode() * 16, stores.integration, each, run, "upsert")
+        for each, run in runs.items()
+    ]
+    alike = [(stores.integration, first, "upsert", 2), (stores.integration, second, "upsert", 1)]
+    async with stores.begin() as session:
+        await stores.ledger.hold(session, workspace=stores.workspace, hold_id=hold_id, wanted=4)
+    for keys, names, in_common, new in (
+        ([postings[0].effect_key], ["a"], [(*alike[0][:3], 1)], 1),
+        ([each.effect_key for each in postings], runs, alike, 2),
+    ):
+        async with stores.begin() as session:
+            given = {"effect_keys": keys, "source_ids": names, "in_common": in_common}
+            assert await stores.ledger.post_columns(session, hold_id=hold_id, **given) == new
+    async with stores.begin() as session:
+        assert await stores.ledger.post(session, hold_id=hold_id, postings=postings) == 0
+        await stores.ledger.release(session, hold_id=hold_id, units=1)
 
 
 async def test_a_reservation_is_whole_or_nothing_and_the_same_when_asked_again(

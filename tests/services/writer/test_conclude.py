@@ -17,10 +17,11 @@ from services.writer.conclude import (
     Result,
     Tally,
     begin_rows,
+    charge_rows,
     conclude,
     conclude_effect,
     conclude_read_back,
-    end_rows,
+    link_rows,
     linked_after,
     park,
 )
@@ -211,7 +212,9 @@ def test_a_row_of_an_import_settles_what_is_parked_unless_that_is_newer() -> Non
 def test_rows_that_are_there_are_linked_charged_and_counted() -> None:
     changes = Changes()
 
-    end_rows(Rows.of([row_of(unit().task)]), HOLD, changes)
+    rows = Rows.of([row_of(unit().task)])
+    link_rows(rows, changes)
+    charge_rows(rows, HOLD, changes)
 
     assert [each.contact for each in changes.firsts] == [A]
     assert [(each.effect_key, each.operation) for each in changes.posts[HOLD]] == [

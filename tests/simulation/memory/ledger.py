@@ -1,7 +1,8 @@
 """`libs.common.ledger` in memory: the rules of `migrations/sql/03_ledger.sql`, less its outbox."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from itertools import islice
 from uuid import UUID
 
 from libs.common.ledger import Posting
@@ -57,6 +58,23 @@ async def post(session: Transaction, *, hold_id: UUID, postings: Sequence[Postin
             absorbed += 1
     _take(session, hold_id, posted=new, released=absorbed)
     return new
+
+
+async def post_columns(
+    session: Transaction,
+    *,
+    hold_id: UUID,
+    effect_keys: Iterable[bytes],
+    source_ids: Iterable[str],
+    in_common: Sequence[tuple[UUID, UUID, str, int]],
+) -> int:
+    of_each = zip(effect_keys, source_ids, strict=True)
+    postings = [
+        Posting(key, integration, source_id, run, operation)
+        for integration, run, operation, count in in_common
+        for key, source_id in islice(of_each, count)
+    ]
+    return await post(session, hold_id=hold_id, postings=postings)
 
 
 async def release(session: Transaction, *, hold_id: UUID, units: int) -> None:
