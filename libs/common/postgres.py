@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -68,6 +68,13 @@ class Transaction:
     """A transaction of asyncpg's own: statements have `$1`, `$2`, …, errors are asyncpg's."""
 
     connection: asyncpg.Connection
+
+    def begin(self) -> AbstractAsyncContextManager[object]:
+        """Open a transaction after a look on its connection, within `look`.
+
+        It is committed unless its block raises; whatever is in it must be idempotent.
+        """
+        return cast("AbstractAsyncContextManager[object]", self.connection.transaction())
 
 
 class Lends(Protocol):
@@ -287,6 +294,7 @@ async def look(
 ) -> T:
     """Run `work`, which only reads, without a transaction around it, again like `transact`.
 
+    If what it reads calls for more, that is done within `session.begin()`, at the end.
     Its statements see no more of one another than within a transaction of ours, in which each sees
     what was committed when it began; and to begin and to end one are two answers to wait for.
     """

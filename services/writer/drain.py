@@ -274,28 +274,14 @@ class Drain:
         return row is not None and _has_moved(await self._take(account, [row], is_probe=True))
 
     async def _stand(self, account: Account) -> Standing:
-        async def stands(session: Transaction) -> store.Standing:
-            return await store.standing_of(
-                session, connection=account.connection, workspace=account.workspace
-            )
-
-        found = await look(self._sessions, stands)
-        marked, wishes = await self._begin(account, found)
-        is_connected = found.connection is not None and found.connection.state == store.CONNECTED
-        return Standing(is_connected, found.block, found.is_open, marked, wishes)
-
-    async def _begin(
-        self, account: Account, found: store.Standing
-    ) -> tuple[list[ContactId], list[store.FieldWish]]:
-        """Store what a drain begins with; mostly that is nothing, and nothing is asked."""
-        if not (found.has_parked or found.has_marks or found.has_wishes):
-            return [], []
         step = ids.computed("outdated", account.next_attempt())
 
-        async def work(session: Transaction) -> tuple[list[ContactId], list[store.FieldWish]]:
+        async def begin(
+            session: Transaction, *, has_parked: bool
+        ) -> tuple[list[ContactId], list[store.FieldWish]]:
             is_new = await account.lease.begin(session, step)
             marked = await store.take_rechecks(session, connection=account.connection)
-            if is_new and found.has_parked:
+            if is_new and has_parked:
                 dropped = await store.drop_outdated(
                     session, account.connection, [*account.units, *account.importing]
                 )
@@ -304,7 +290,25 @@ class Drain:
                 session, account.connection, again=FIELDS_AGAIN
             )
 
-        return await transact(self._sessions, work)
+        async def work(session: Transaction) -> Standing:
+            found = await store.standing_of(
+                session, connection=account.connection, workspace=account.workspace
+            )
+            marked: list[ContactId] = []
+            wishes: list[store.FieldWish] = []
+            # Mostly there is nothing to store: an import alone brings a drain here.
+            if found.has_parked or found.has_marks or found.has_wishes:
+                async with session.begin():
+                    marked, wishes = await begin(session, has_parked=found.has_parked)
+            return Standing(
+                found.connection is not None and found.connection.state == store.CONNECTED,
+                found.block,
+                found.is_open,
+                marked,
+                wishes,
+            )
+
+        return await look(self._sessions, work)
 
     async def _rows(self, account: Account, standing: Standing) -> list[Wanted] | None:
         """Return whose turn it is; None if nobody waits: imports alone bring a drain here, too."""

@@ -105,6 +105,28 @@ async def test_a_statement_alone_is_committed_as_it_is_answered(transactions: Tr
     assert await transact_alone(transactions, insert) == 1
 
 
+async def test_what_follows_from_a_look_is_all_or_nothing(transactions: Transactions) -> None:
+    """Proves R10: a transaction that is begun within a look is one."""
+    async with transactions.begin() as session:
+        await session.connection.execute("create table after (id int)")
+
+    async def add(*, fails: bool) -> int:
+        async def work(session: Transaction) -> int:
+            seen: int = await session.connection.fetchval("select count(*) from after")
+            async with session.begin():
+                await session.connection.execute("insert into after values (1)")
+                if fails:
+                    raise KeyError
+                await session.connection.execute("insert into after values (2)")
+            return seen
+
+        return await look(transactions, work)
+
+    with pytest.raises(KeyError):
+        await add(fails=True)
+    assert [await add(fails=False), await add(fails=False)] == [0, 2]
+
+
 LOSES_TWICE = """
 create table late (id int);
 create sequence lost_races;
