@@ -176,8 +176,8 @@ REMOVALS = (
         "AC5",
         "all importers of an account share",
         "services/writer/store.py",
-        "            || coalesce(c.account_id, c.connection_id::text) else '' end as importer_of,\n",
-        "            || i.integration_id::text else '' end as importer_of,\n",
+        "    || coalesce(c.account_id, c.connection_id::text) else '' end,\n",
+        "    || i.integration_id::text else '' end,\n",
         f"{_SHARES}::test_all_importers_of_an_account_share",
     ),
     Removal(
