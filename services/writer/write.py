@@ -755,11 +755,13 @@ class Writing:
 def _is_plain(turn: Turn) -> bool:
     """Return whether contacts were unchanged or go by an import, and nothing else happened."""
     changes = turn.changes
-    others = (changes.links, changes.parks, changes.drops, changes.posts, changes.releases)
+    others = (changes.links, changes.firsts, changes.parks, changes.drops, changes.posts)
     return not (
         any(others)
+        or changes.releases
         or changes.ended
         or changes.extras
+        or turn.pairs != Pairs()
         or turn.items
         or turn.called
         or turn.is_late
